@@ -1,0 +1,60 @@
+# make                build, against the server that PG_CONFIG belongs to
+# make install        install there
+# make installcheck   run t/*.pl against what is installed, as a user who may start a server
+#
+# make demo, make test, make bench   install what is missing on Debian and Ubuntu, build,
+#                                    install, and show it, test it, or measure it
+#
+# WERROR=1 turns warnings into errors; PROVE_TESTS and PROVE_FLAGS go to prove.
+
+MODULE_big = supervisor
+EXTENSION = supervisor
+DATA = supervisor--1.0.sql
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+TAP_TESTS = 1
+EXTRA_CLEAN = .build
+
+PG_CPPFLAGS = -I$(srcdir)/src
+# what is switched off, the server's own headers and macros would raise
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbered
+ifeq ($(WERROR),1)
+PG_CFLAGS += -Werror
+endif
+
+# Bitcode lets a query's JIT inline a function.  Ours wait for other processes,
+# so it would only cost build time, and a need for clang.
+override with_llvm = no
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+.DEFAULT_GOAL := all
+
+ifneq ($(wildcard $(PGXS)),)
+
+include $(PGXS)
+
+# PGXS tracks headers only if the server was built so, and servers and flags never.
+$(OBJS): $(wildcard src/*.h) Makefile .build
+.build: FORCE
+	@echo '$(VERSION) $(bindir) $(CC) $(CFLAGS)' | cmp -s - $@ || \
+		echo '$(VERSION) $(bindir) $(CC) $(CFLAGS)' >$@
+FORCE:
+
+else
+
+all install uninstall installcheck clean:
+	@echo '$(PG_CONFIG): there are no PostgreSQL server development files.' >&2
+	@echo 'Install postgresql-server-dev-N (make demo and make test do), or set PG_CONFIG.' >&2
+	@false
+
+endif
+
+# These work without PostgreSQL.  scripts/prepare prints the pg_config to use.
+demo test bench:
+	@pg_config=$$(scripts/prepare '$(PG_CONFIG)') && \
+	$(MAKE) -s --no-print-directory PG_CONFIG="$$pg_config" all && \
+	scripts/install "$$pg_config" && \
+	PG_CONFIG="$$pg_config" $(if $(filter bench,$@),bench/run,scripts/$@)
+
+.PHONY: demo test bench FORCE

@@ -1,0 +1,264 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between PostgreSQL 15 and 19, and between platforms.
+ *
+ * No other file mentions PG_VERSION_NUM.  Old servers get the newest
+ * spelling.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_COMPAT_H
+#define SUP_COMPAT_H
+
+#include <sched.h>
+
+#include "catalog/pg_database.h"
+#include "commands/event_trigger.h"
+#include "fmgr.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/bgworker_internals.h"
+#include "replication/slot.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
+#include "utils/wait_event.h"
+
+#ifdef PG_MODULE_MAGIC_EXT		/* 18 */
+#define SUP_MODULE_MAGIC	PG_MODULE_MAGIC_EXT(.name = "supervisor", .version = "1.0")
+#else
+#define SUP_MODULE_MAGIC	PG_MODULE_MAGIC
+#endif
+
+#ifndef pg_noreturn				/* 18 */
+#define pg_noreturn			pg_attribute_noreturn()
+#endif
+
+#if PG_VERSION_NUM < 160000
+#define object_aclcheck(classid, objectid, roleid, mode) \
+	pg_database_aclcheck(objectid, roleid, mode)
+#endif
+
+static inline bool
+sup_owns_database(Oid database)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, GetUserId());
+#else
+	return pg_database_ownercheck(database, GetUserId());
+#endif
+}
+
+/* The wait event of that name; before 17 all are "Extension". */
+static inline uint32
+sup_wait_event_new(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+static inline bool
+sup_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
+{
+#if PG_VERSION_NUM >= 180000
+	return PortalRun(portal, FETCH_ALL, true, dest, dest, qc);
+#else
+	return PortalRun(portal, FETCH_ALL, true, true, dest, dest, qc);
+#endif
+}
+
+static inline void
+sup_portal_define(Portal portal, const char *source, CommandTag tag, List *plans)
+{
+	PortalDefineQuery(portal, NULL, source, tag, plans, NULL);
+}
+
+/* Drop this process's temporary replication slots. */
+static inline void
+sup_drop_temporary_slots(void)
+{
+#if PG_VERSION_NUM >= 170000
+	ReplicationSlotCleanup(false);
+#else
+	ReplicationSlotCleanup();
+#endif
+}
+
+/* Core fires login event triggers for clients only; 17 brought them. */
+static inline void
+sup_fire_login_triggers(void)
+{
+#if PG_VERSION_NUM >= 170000
+	EventTriggerOnLogin();
+#endif
+}
+
+/* MERGE ... RETURNING came with 17. */
+static inline bool
+sup_merge_returns_rows(Node *stmt)
+{
+#if PG_VERSION_NUM >= 170000
+	return IsA(stmt, MergeStmt) && ((MergeStmt *) stmt)->returningList != NIL;
+#else
+	return false;
+#endif
+}
+
+/* Text of a completion tag, as a client would get it. */
+static inline void
+sup_completion_tag(char *tag, const QueryCompletion *qc)
+{
+#if PG_VERSION_NUM >= 160000
+	BuildQueryCompletionString(tag, qc, false);
+#else
+	const char *name = GetCommandTagName(qc->commandTag);
+
+	if (!command_tag_display_rowcount(qc->commandTag))
+		snprintf(tag, COMPLETION_TAG_BUFSIZE, "%s", name);
+	else if (qc->commandTag == CMDTAG_INSERT)
+		snprintf(tag, COMPLETION_TAG_BUFSIZE, "%s 0 " UINT64_FORMAT, name, qc->nprocessed);
+	else
+		snprintf(tag, COMPLETION_TAG_BUFSIZE, "%s " UINT64_FORMAT, name, qc->nprocessed);
+#endif
+}
+
+/*
+ * Was a static worker with this function name accepted?  RegisterBackgroundWorker
+ * does not say; only the postmaster, while it loads libraries, may ask.
+ */
+static inline bool
+sup_static_worker_registered(const char *function)
+{
+#if PG_VERSION_NUM >= 180000
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &BackgroundWorkerList)
+	{
+		RegisteredBgWorker *rw = dlist_container(RegisteredBgWorker, rw_lnode, iter.cur);
+#else
+	slist_iter	iter;
+
+	slist_foreach(iter, &BackgroundWorkerList)
+	{
+		RegisteredBgWorker *rw = slist_container(RegisteredBgWorker, rw_lnode, iter.cur);
+#endif
+
+		if (strcmp(rw->rw_worker.bgw_function_name, function) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The layout of core's opaque BackgroundWorkerHandle, the same in 15 to 18.
+ * A handle must outlive the supervisor that got it, so it is kept in shared
+ * memory; each supervisor checks at its start that a copy answers as the
+ * original does.
+ */
+typedef struct SupHandle
+{
+	int			slot;
+	uint64		generation;
+} SupHandle;
+
+/*
+ * Call fn for each setting whose value comes from SET, set_config() or the
+ * like in this session.
+ *
+ * From 16 on core keeps the settings that are not at their default on a list.
+ * Its head is not exported, but it is the one node of the circle that is part
+ * of no setting.  Looking at all settings instead would cost more than a
+ * short task.
+ */
+typedef void (*SupSettingVisitor) (struct config_generic *conf, void *arg);
+
+static inline void
+sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
+{
+#if PG_VERSION_NUM >= 160000
+	static dlist_node *head = NULL;
+	dlist_node *node;
+
+	if (head == NULL)
+	{
+		int			n;
+		struct config_generic **all = get_guc_variables(&n);
+		struct config_generic *start = NULL;
+
+		for (int i = 0; i < n && start == NULL; i++)
+			if (all[i]->source != PGC_S_DEFAULT)
+				start = all[i];
+		Assert(start != NULL);	/* we are preloaded by a setting */
+		for (node = start->nondef_link.next; head == NULL; node = node->next)
+		{
+			int			i;
+
+			for (i = 0; i < n && node != &all[i]->nondef_link; i++)
+				 /* look */ ;
+			if (i == n)
+				head = node;
+		}
+		pfree(all);
+	}
+	for (node = head->next; node != head; node = node->next)
+	{
+		struct config_generic *conf = dlist_container(struct config_generic, nondef_link, node);
+
+		if (conf->source == PGC_S_SESSION)
+			fn(conf, arg);
+	}
+#else
+	struct config_generic **all = get_guc_variables();
+	int			n = GetNumConfigOptions();
+
+	for (int i = 0; i < n; i++)
+		if (all[i]->source == PGC_S_SESSION)
+			fn(all[i], arg);
+#endif
+}
+
+/* Value of a setting of type real. */
+static inline double
+sup_setting_real(struct config_generic *conf)
+{
+#if PG_VERSION_NUM >= 190000
+	return *conf->_real.variable;
+#else
+	return *((struct config_real *) conf)->variable;
+#endif
+}
+
+/* CPU that this process runs on, -1 where that can't be known. */
+static inline int
+sup_current_cpu(void)
+{
+#ifdef __linux__
+	return sched_getcpu();
+#else
+	return -1;
+#endif
+}
+
+/* CPUs that this process may run on. */
+static inline int
+sup_usable_cpus(void)
+{
+#ifdef __linux__
+	cpu_set_t	set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		return CPU_COUNT(&set);
+#endif
+	return (int) sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+#endif							/* SUP_COMPAT_H */

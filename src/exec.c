@@ -1,0 +1,655 @@
+/*-------------------------------------------------------------------------
+ *
+ * exec.c
+ *	  A worker runs one command.
+ *
+ * What core's tcop/postgres.c does for a client is done here for a task: a
+ * portal per statement, implicit transaction blocks, statement_timeout and
+ * the logging of statements.  It calls the same functions in the same order.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/printtup.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/async.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "executor/executor.h"
+#include "libpq/libpq.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "replication/origin.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/plancache.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+
+#include "compat.h"
+#include "exec.h"
+#include "settings.h"
+
+/*
+ * Messages to the client
+ *
+ * Errors and notices come in the form of the protocol, with all their fields;
+ * the reader hands them to pq_parse_errornotice().  Everything else that core
+ * would say to a client has nobody to hear it.
+ */
+
+static StringInfoData error_message;	/* of the error that is being sent */
+
+static void
+comm_nothing(void)
+{
+}
+
+static int
+comm_flush(void)
+{
+	return 0;
+}
+
+static bool
+comm_is_send_pending(void)
+{
+	return false;
+}
+
+static int
+comm_putmessage(char msgtype, const char *s, size_t len)
+{
+	int32		encoding = pg_get_client_encoding();
+	MemoryContext oldcontext;
+	StringInfoData buf;
+
+	if (!sup_in_task() || (msgtype != SUP_MSG_ERROR && msgtype != SUP_MSG_NOTICE))
+		return 0;
+
+	oldcontext = MemoryContextSwitchTo(MessageContext);
+	initStringInfo(&buf);
+	appendBinaryStringInfo(&buf, (char *) &encoding, sizeof(encoding));
+	appendBinaryStringInfo(&buf, s, len);
+	MemoryContextSwitchTo(oldcontext);
+
+	if (msgtype == SUP_MSG_NOTICE)
+	{
+		(void) sup_out_message(SUP_MSG_NOTICE, buf.data, buf.len, true);
+		sup_out_push();
+		pfree(buf.data);
+	}
+	else
+		error_message = buf;	/* sup_send_error() goes on with it */
+	return 0;
+}
+
+static void
+comm_putmessage_noblock(char msgtype, const char *s, size_t len)
+{
+	(void) comm_putmessage(msgtype, s, len);
+}
+
+static const PQcommMethods comm_methods = {
+	.comm_reset = comm_nothing,
+	.flush = comm_flush,
+	.flush_if_writable = comm_flush,
+	.is_send_pending = comm_is_send_pending,
+	.putmessage = comm_putmessage,
+	.putmessage_noblock = comm_putmessage_noblock
+};
+
+void
+sup_redirect_messages(void)
+{
+	PqCommMethods = &comm_methods;
+	whereToSendOutput = DestRemote;
+	FrontendProtocol = PG_PROTOCOL_LATEST;
+}
+
+void
+sup_send_error(void)
+{
+	error_message.data = NULL;
+	EmitErrorReport();
+
+	/* Rows that nobody will see make room for it. */
+	sup_out_drop();
+	if (error_message.data != NULL)
+		(void) sup_out_message(SUP_MSG_ERROR, error_message.data, error_message.len, true);
+}
+
+/*
+ * Rows
+ */
+
+typedef struct Receiver
+{
+	DestReceiver pub;
+	TupleDesc	desc;
+	MemoryContext row_context;
+	bool		has_varlena;
+	Datum	   *values;
+} Receiver;
+
+/* Is this a type whose values only their producer can tell apart? */
+static bool
+is_transient(Oid type)
+{
+	Oid			element;
+
+	type = getBaseType(type);
+	element = get_element_type(type);
+	return type == RECORDOID || type == RECORDARRAYOID ||
+		(OidIsValid(element) && is_transient(element));
+}
+
+/* Raise an error if a reader could not make anything of these rows. */
+static void
+check_columns(TupleDesc desc, const SupInput *input, const char *wanted)
+{
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (is_transient(att->atttypid))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("column \"%s\" of the result has type %s", NameStr(att->attname),
+							format_type_be(att->atttypid)),
+					 errdetail("The type of such a value is known only where it was made."),
+					 errhint("Cast it to a named composite type, or to text.")));
+	}
+	if (input->ncolumns < 0)
+		return;
+
+	if (desc->natts != input->ncolumns)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column definition list does not match the result"),
+				 errdetail("The result has %d columns, the list has %d.",
+						   desc->natts, input->ncolumns)));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		Oid			type;
+		int32		typmod;
+
+		memcpy(&type, wanted, sizeof(type));
+		memcpy(&typmod, wanted + sizeof(type), sizeof(typmod));
+		wanted += sizeof(type) + sizeof(typmod);
+		if (type != att->atttypid || (typmod >= 0 && typmod != att->atttypmod))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column definition list does not match the result"),
+					 errdetail("Column %d of the result has type %s, in the list it has type %s.",
+							   i + 1,
+							   format_type_with_typemod(att->atttypid, att->atttypmod),
+							   format_type_with_typemod(type, typmod)),
+					 errhint("Change the list, or cast the column in the command.")));
+	}
+}
+
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+	Receiver   *r = (Receiver *) self;
+	StringInfoData buf;
+
+	r->desc = desc;
+	r->values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+	r->row_context = AllocSetContextCreate(CurrentMemoryContext, "supervisor row",
+										   ALLOCSET_DEFAULT_SIZES);
+	initStringInfo(&buf);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attlen == -1)
+			r->has_varlena = true;
+		appendBinaryStringInfo(&buf, (char *) &att->atttypid, sizeof(Oid));
+		appendBinaryStringInfo(&buf, (char *) &att->atttypmod, sizeof(int32));
+	}
+	(void) sup_out_message(SUP_MSG_COLUMNS, buf.data, buf.len, false);
+	pfree(buf.data);
+}
+
+static bool
+receiver_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	Receiver   *r = (Receiver *) self;
+	Datum	   *values = slot->tts_values;
+	MemoryContext oldcontext;
+
+	slot_getallattrs(slot);
+	if (!r->has_varlena)
+	{
+		sup_out_row(r->desc, values, slot->tts_isnull);
+		return true;
+	}
+
+	/* The reader can't follow a pointer into our toast tables or our memory. */
+	oldcontext = MemoryContextSwitchTo(r->row_context);
+	for (int i = 0; i < r->desc->natts; i++)
+	{
+		Datum		value = slot->tts_values[i];
+
+		if (!slot->tts_isnull[i] && TupleDescAttr(r->desc, i)->attlen == -1 &&
+			VARATT_IS_EXTERNAL(DatumGetPointer(value)))
+		{
+			if (values == slot->tts_values)
+			{
+				values = r->values;
+				memcpy(values, slot->tts_values, sizeof(Datum) * r->desc->natts);
+			}
+			values[i] = PointerGetDatum(PG_DETOAST_DATUM(value));
+		}
+	}
+	sup_out_row(r->desc, values, slot->tts_isnull);
+	MemoryContextSwitchTo(oldcontext);
+	if (values != slot->tts_values)
+		MemoryContextReset(r->row_context);
+	return true;
+}
+
+static void
+receiver_shutdown(DestReceiver *self)
+{
+	Receiver   *r = (Receiver *) self;
+
+	if (r->row_context)
+		MemoryContextDelete(r->row_context);
+	r->row_context = NULL;
+}
+
+static void
+receiver_destroy(DestReceiver *self)
+{
+}
+
+/*
+ * Statements
+ */
+
+static bool xact_started = false;
+
+static void
+start_xact_command(void)
+{
+	if (!xact_started)
+	{
+		StartTransactionCommand();
+		xact_started = true;
+	}
+	if (StatementTimeout > 0)
+	{
+		if (!get_timeout_active(STATEMENT_TIMEOUT))
+			enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+	}
+	else if (get_timeout_active(STATEMENT_TIMEOUT))
+		disable_timeout(STATEMENT_TIMEOUT, false);
+}
+
+static void
+finish_xact_command(void)
+{
+	if (get_timeout_active(STATEMENT_TIMEOUT))
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	if (xact_started)
+	{
+		CommitTransactionCommand();
+		xact_started = false;
+	}
+}
+
+/* As far as its text tells: may this statement return rows? */
+static bool
+may_return_rows(Node *stmt)
+{
+	switch (nodeTag(stmt))
+	{
+		case T_SelectStmt:
+			{
+				SelectStmt *select = (SelectStmt *) stmt;
+
+				while (select->op != SETOP_NONE)
+					select = select->larg;
+				return select->intoClause == NULL;
+			}
+		case T_InsertStmt:
+			return ((InsertStmt *) stmt)->returningList != NIL;
+		case T_UpdateStmt:
+			return ((UpdateStmt *) stmt)->returningList != NIL;
+		case T_DeleteStmt:
+			return ((DeleteStmt *) stmt)->returningList != NIL;
+		case T_FetchStmt:
+			return !((FetchStmt *) stmt)->ismove;
+		case T_ExplainStmt:
+		case T_VariableShowStmt:
+		case T_ExecuteStmt:
+		case T_CallStmt:
+			return true;
+		default:
+			return sup_merge_returns_rows(stmt);
+	}
+}
+
+/* Refuse what would talk to a client beside rows, errors and notices. */
+static void
+check_statement(Node *stmt)
+{
+	if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->filename == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot COPY from or to the client in a task"),
+				 errhint("Use a file or a program on the server, or a query.")));
+}
+
+static bool
+should_log(List *parsetrees)
+{
+	ListCell   *lc;
+
+	if (log_statement == LOGSTMT_NONE)
+		return false;
+	if (log_statement == LOGSTMT_ALL)
+		return true;
+	foreach(lc, parsetrees)
+		if (GetCommandLogLevel((Node *) lfirst(lc)) <= log_statement)
+			return true;
+	return false;
+}
+
+/*
+ * Input functions for parameters, as exec_bind_message() would apply them.
+ */
+static ParamListInfo
+convert_params(int nparams, const char *data, int ntypes, Oid *types)
+{
+	ParamListInfo params;
+
+	if (ntypes != nparams)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("wrong number of parameters"),
+				 errdetail("Expected %d parameters but got %d.", ntypes, nparams)));
+	params = makeParamList(nparams);
+	for (int i = 0; i < nparams; i++)
+	{
+		int32		len;
+		char	   *text = NULL;
+		Oid			input;
+		Oid			ioparam;
+
+		memcpy(&len, data, sizeof(len));
+		data += sizeof(len);
+		if (len >= 0)
+		{
+			text = (char *) data;
+			data += len + 1;
+		}
+		if (types[i] == InvalidOid || types[i] == UNKNOWNOID)
+			ereport(ERROR,
+					(errcode(ERRCODE_INDETERMINATE_DATATYPE),
+					 errmsg("could not determine data type of parameter $%d", i + 1)));
+		getTypeInputInfo(types[i], &input, &ioparam);
+		params->params[i].value = OidInputFunctionCall(input, text, ioparam, -1);
+		params->params[i].isnull = text == NULL;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
+	}
+	return params;
+}
+
+void
+sup_exec(SupTask *task, const SupInput *input, char *tag)
+{
+	const char *command = (const char *) (input + 1);
+	bool		wants_rows = task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH;
+	bool		was_logged = false;
+	bool		implicit_block;
+	List	   *parsetrees;
+	ListCell   *lc;
+	RawStmt    *row_statement = NULL;
+	char		msec_str[32];
+	MemoryContext oldcontext;
+
+	xact_started = true;		/* by the caller */
+	start_xact_command();
+
+	oldcontext = MemoryContextSwitchTo(MessageContext);
+	parsetrees = pg_parse_query(command);
+	if (parsetrees == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("command is empty")));
+
+	if (should_log(parsetrees))
+	{
+		ereport(LOG,
+				(errmsg("statement: %s", command), errhidestmt(true)));
+		was_logged = true;
+	}
+
+	foreach(lc, parsetrees)
+	{
+		RawStmt    *stmt = lfirst_node(RawStmt, lc);
+
+		check_statement(stmt->stmt);
+		if (wants_rows && may_return_rows(stmt->stmt))
+			row_statement = stmt;
+	}
+	if (input->ncolumns >= 0 && row_statement == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("command returns no rows"),
+				 errhint("Use supervisor.execute() for it.")));
+	if (input->nparams >= 0 && list_length(parsetrees) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("cannot run more than one statement with parameters")));
+	MemoryContextSwitchTo(oldcontext);
+
+	implicit_block = list_length(parsetrees) > 1;
+
+	foreach(lc, parsetrees)
+	{
+		RawStmt    *parsetree = lfirst_node(RawStmt, lc);
+		bool		last = lnext(parsetrees, lc) == NULL;
+		bool		snapshot_set = false;
+		MemoryContext stmt_context = NULL;
+		CommandTag	command_tag = CreateCommandTag(parsetree->stmt);
+		ParamListInfo params = NULL;
+		List	   *plans;
+		Portal		portal;
+		Receiver	receiver;
+		DestReceiver *dest = None_Receiver;
+		QueryCompletion qc;
+
+		pgstat_report_query_id(0, true);
+
+		if (IsAbortedTransactionBlockState() &&
+			!(IsA(parsetree->stmt, TransactionStmt) &&
+			  (((TransactionStmt *) parsetree->stmt)->kind == TRANS_STMT_COMMIT ||
+			   ((TransactionStmt *) parsetree->stmt)->kind == TRANS_STMT_PREPARE ||
+			   ((TransactionStmt *) parsetree->stmt)->kind == TRANS_STMT_ROLLBACK ||
+			   ((TransactionStmt *) parsetree->stmt)->kind == TRANS_STMT_ROLLBACK_TO)))
+			ereport(ERROR,
+					(errcode(ERRCODE_IN_FAILED_SQL_TRANSACTION),
+					 errmsg("current transaction is aborted, "
+							"commands ignored until end of transaction block")));
+
+		start_xact_command();
+		if (implicit_block)
+			BeginImplicitTransactionBlock();
+		CHECK_FOR_INTERRUPTS();
+
+		if (analyze_requires_snapshot(parsetree))
+		{
+			PushActiveSnapshot(GetTransactionSnapshot());
+			snapshot_set = true;
+		}
+
+		/* Plans must outlive a COMMIT in the command. */
+		if (!last)
+		{
+			stmt_context = AllocSetContextCreate(MessageContext, "supervisor statement",
+												 ALLOCSET_DEFAULT_SIZES);
+			oldcontext = MemoryContextSwitchTo(stmt_context);
+		}
+		else
+			oldcontext = MemoryContextSwitchTo(MessageContext);
+
+		if (input->nparams >= 0)
+		{
+			int			ntypes = 0;
+			Oid		   *types = NULL;
+
+			plans = pg_analyze_and_rewrite_varparams(parsetree, command, &types, &ntypes, NULL);
+			params = convert_params(input->nparams, sup_input_params(input), ntypes, types);
+		}
+		else
+			plans = pg_analyze_and_rewrite_fixedparams(parsetree, command, NULL, 0, NULL);
+		plans = pg_plan_queries(plans, command, CURSOR_OPT_PARALLEL_OK, params);
+
+		if (snapshot_set)
+			PopActiveSnapshot();
+		CHECK_FOR_INTERRUPTS();
+
+		portal = CreatePortal("", true, true);
+		portal->visible = false;
+		sup_portal_define(portal, command, command_tag, plans);
+		PortalStart(portal, params, 0, InvalidSnapshot);
+
+		if (parsetree == row_statement)
+		{
+			if (portal->tupDesc != NULL)
+			{
+				check_columns(portal->tupDesc, input, sup_input_columns(input));
+				memset(&receiver, 0, sizeof(receiver));
+				receiver.pub.receiveSlot = receiver_receive;
+				receiver.pub.rStartup = receiver_startup;
+				receiver.pub.rShutdown = receiver_shutdown;
+				receiver.pub.rDestroy = receiver_destroy;
+				receiver.pub.mydest = DestTuplestore;
+				dest = &receiver.pub;
+			}
+			else if (input->ncolumns >= 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_DATATYPE_MISMATCH),
+						 errmsg("command returns no rows"),
+						 errhint("Use supervisor.execute() for it.")));
+		}
+		MemoryContextSwitchTo(oldcontext);
+
+		(void) sup_portal_run(portal, dest, &qc);
+		PortalDrop(portal, false);
+		if (dest != None_Receiver)
+			sup_out_settle();
+
+		if (last)
+		{
+			if (implicit_block)
+				EndImplicitTransactionBlock();
+
+			/* Nobody could go on with what it leaves open. */
+			if (IsTransactionBlock())
+				ereport(ERROR,
+						(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+						 errmsg("command left a transaction block open"),
+						 errdetail("It was rolled back."),
+						 errhint("End the command with COMMIT.")));
+			finish_xact_command();
+		}
+		else if (IsA(parsetree->stmt, TransactionStmt))
+			finish_xact_command();
+		else
+		{
+			CommandCounterIncrement();
+			if (get_timeout_active(STATEMENT_TIMEOUT))
+				disable_timeout(STATEMENT_TIMEOUT, false);
+		}
+
+		sup_completion_tag(tag, &qc);
+		if (stmt_context)
+			MemoryContextDelete(stmt_context);
+	}
+
+	switch (check_log_duration(msec_str, was_logged))
+	{
+		case 1:
+			ereport(LOG,
+					(errmsg("duration: %s ms", msec_str), errhidestmt(true)));
+			break;
+		case 2:
+			ereport(LOG,
+					(errmsg("duration: %s ms  statement: %s", msec_str, command),
+					 errhidestmt(true)));
+			break;
+	}
+}
+
+/*
+ * After the task
+ */
+
+void
+sup_discard_all(Oid role, bool may_have_slots)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+	bool		new_role = GetSessionUserId() != role || OidIsValid(GetCurrentRoleId());
+
+	Assert(!IsTransactionState());
+
+	/*
+	 * All of DISCARD ALL but UNLISTEN: core lets no background worker LISTEN.
+	 * Only what looks into catalogs needs a transaction.
+	 */
+	PortalHashTableDeleteAll();
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	if (new_role || OidIsValid(temp_namespace))
+	{
+		StartTransactionCommand();
+		if (new_role)
+		{
+			SetPGVariable("session_authorization", NIL, false);
+			if (GetSessionUserId() != role || OidIsValid(GetCurrentRoleId()))
+				elog(FATAL, "could not return to the role of the session");
+		}
+		ResetTempTableNamespace();
+		CommitTransactionCommand();
+	}
+	if (sup_settings_changed())
+		ResetAllOptions();
+	DropAllPreparedStatements();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	ResetPlanCache();
+	ResetSequenceCaches();
+
+	if (replorigin_session_origin != InvalidRepOriginId)
+	{
+		replorigin_session_reset();
+		replorigin_session_origin = InvalidRepOriginId;
+		replorigin_session_origin_lsn = InvalidXLogRecPtr;
+		replorigin_session_origin_timestamp = 0;
+	}
+	if (may_have_slots)
+	{
+		if (MyReplicationSlot != NULL)
+			ReplicationSlotRelease();
+		sup_drop_temporary_slots();
+	}
+}

@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * exec.h
+ *	  A worker runs one command.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_EXEC_H
+#define SUP_EXEC_H
+
+#include "task.h"
+
+/*
+ * Run the command of 'task' as a simple Query would, or with parameters as an
+ * extended one, and send rows, notices and errors as its result.  In a
+ * transaction that the caller has started, of which nothing is left.  Raises
+ * what the command raises.  'tag' is of COMPLETION_TAG_BUFSIZE.
+ */
+extern void sup_exec(SupTask *task, const SupInput *input, char *tag);
+
+/* Route what core would send to a client into the result of the task. */
+extern void sup_redirect_messages(void);
+
+/*
+ * The error that sup_exec() raised: send it.  While it is being handled, in
+ * the state that PG_CATCH leaves.
+ */
+extern void sup_send_error(void);
+
+/* What remains of a session when its task is over is undone here. */
+extern void sup_discard_all(Oid role, bool may_have_slots);
+
+#endif							/* SUP_EXEC_H */

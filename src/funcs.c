@@ -1,0 +1,1259 @@
+/*-------------------------------------------------------------------------
+ *
+ * funcs.c
+ *	  The functions that SQL can call.
+ *
+ * They check their arguments and rights, call what is below, and build rows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "utils/array.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "read.h"
+#include "rights.h"
+#include "settings.h"
+#include "state.h"
+#include "task.h"
+#include "wait.h"
+
+/* How many tasks execute_all() keeps in the pool, and when it adds more. */
+#define BATCH_WINDOW	128
+#define BATCH_LOW_WATER 64
+
+/* How many it submits or collects at once. */
+#define BATCH_STEP		32
+
+/*
+ * Arguments
+ */
+
+static void
+require_preload(void)
+{
+	if (Sup == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("supervisor must be loaded via \"%s\"", "shared_preload_libraries"),
+				 errhint("Add it to \"%s\" and restart the server.", "shared_preload_libraries")));
+}
+
+static void
+require_command(const char *command)
+{
+	if (command == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("command must not be null")));
+	if (command[strspn(command, " \t\n\r\f\v")] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("command is empty")));
+}
+
+static char *
+command_arg(FunctionCallInfo fcinfo, int n)
+{
+	char	   *command = PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	require_command(command);
+	return command;
+}
+
+static char *
+pool_arg(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("pool must not be null")));
+	return text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+/* Time at which a timeout ends, 0 for never. */
+static TimestampTz
+deadline_arg(FunctionCallInfo fcinfo, int n)
+{
+	TimestampTz now;
+	Interval   *timeout;
+	Interval	zero = {0};
+
+	if (PG_ARGISNULL(n))
+		return 0;
+	timeout = PG_GETARG_INTERVAL_P(n);
+	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(timeout),
+										  IntervalPGetDatum(&zero))) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
+	now = GetCurrentTimestamp();
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(now),
+												   IntervalPGetDatum(timeout)));
+}
+
+static int64
+task_arg(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("task must not be null")));
+	return PG_GETARG_INT64(n);
+}
+
+/* The elements of a text[], NULLs as NULL; -1 if it is NULL itself. */
+static int
+text_array(FunctionCallInfo fcinfo, int n, char ***elements)
+{
+	ArrayType  *array;
+	Datum	   *values;
+	bool	   *nulls;
+	int			count;
+
+	if (PG_ARGISNULL(n))
+		return -1;
+	array = PG_GETARG_ARRAYTYPE_P(n);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("array must be one-dimensional")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &count);
+	*elements = palloc(sizeof(char *) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+		(*elements)[i] = nulls[i] ? NULL : TextDatumGetCString(values[i]);
+	pfree(values);
+	pfree(nulls);
+	return count;
+}
+
+/* Does a command contain a statement that waits for older snapshots? */
+static bool
+runs_concurrently(const char *command)
+{
+	List	   *volatile parsetrees = NIL;
+	ListCell   *lc;
+	const char *p;
+	MemoryContext oldcontext = CurrentMemoryContext;
+
+	/* Cheap first: most commands don't have the word at all. */
+	for (p = strpbrk(command, "cC"); p != NULL; p = strpbrk(p + 1, "cC"))
+		if (pg_strncasecmp(p, "concurrently", 12) == 0)
+			break;
+	if (p == NULL)
+		return false;
+
+	PG_TRY();
+	{
+		parsetrees = raw_parser(command, RAW_PARSE_DEFAULT);
+	}
+	PG_CATCH();
+	{
+		/* The worker will say what is wrong with it. */
+		MemoryContextSwitchTo(oldcontext);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+
+	foreach(lc, parsetrees)
+	{
+		Node	   *stmt = lfirst_node(RawStmt, lc)->stmt;
+
+		if (IsA(stmt, IndexStmt) && ((IndexStmt *) stmt)->concurrent)
+			return true;
+		if (IsA(stmt, DropStmt) && ((DropStmt *) stmt)->concurrent)
+			return true;
+		if (IsA(stmt, ReindexStmt))
+		{
+			ListCell   *option;
+
+			foreach(option, ((ReindexStmt *) stmt)->params)
+				if (strcmp(lfirst_node(DefElem, option)->defname, "concurrently") == 0 &&
+					defGetBoolean(lfirst_node(DefElem, option)))
+					return true;
+		}
+		if (IsA(stmt, AlterTableStmt))
+		{
+			ListCell   *cmd;
+
+			foreach(cmd, ((AlterTableStmt *) stmt)->cmds)
+				if (lfirst_node(AlterTableCmd, cmd)->subtype == AT_DetachPartition &&
+					((PartitionCmd *) lfirst_node(AlterTableCmd, cmd)->def)->concurrent)
+					return true;
+		}
+	}
+	return false;
+}
+
+static void
+refuse_concurrently(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot wait for a command with CONCURRENTLY while holding a snapshot"),
+			 errdetail("The command waits until all older snapshots are gone, that of this statement too."),
+			 errhint("Use CALL supervisor.perform().")));
+}
+
+/*
+ * Tasks
+ */
+
+/*
+ * Submit a task and, unless it is launched, read it to its end.  On any error
+ * here the task is canceled.
+ */
+static void
+submit_one(SupTaskKind kind, const char *command, int nparams, char **params, const char *pool,
+		   TupleDesc columns, bool concurrently, SupTaskRef *ref)
+{
+	StringInfoData input;
+	StringInfoData settings;
+	int			nsettings;
+
+	initStringInfo(&settings);
+	nsettings = sup_settings_collect(&settings);
+	initStringInfo(&input);
+	sup_task_pack(&input, command, columns, nparams, params, nsettings, &settings);
+	(void) sup_task_submit(pool, kind, 1, &input, ref, concurrently, true);
+	pfree(input.data);
+	pfree(settings.data);
+}
+
+static void
+read_or_cancel(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
+{
+	volatile bool in_time = false;
+
+	PG_TRY();
+	{
+		in_time = sup_read_task(reader, ref, deadline);
+	}
+	PG_CATCH();
+	{
+		sup_task_abandon(ref);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (!in_time)
+	{
+		sup_task_abandon(ref);
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling task due to timeout")));
+	}
+}
+
+/* Check that the caller gave a column definition list, and prepare for rows. */
+static void
+begin_rows(FunctionCallInfo fcinfo, SupReader *reader)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) || rsinfo->expectedDesc == NULL ||
+		!(rsinfo->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("a column definition list is required"),
+				 errhint("Call the function in FROM: SELECT * FROM supervisor.run('...') AS (a int, b text).")));
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	reader->columns = rsinfo->setDesc;
+	reader->store = rsinfo->setResult;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_run);
+Datum
+supervisor_run(PG_FUNCTION_ARGS)
+{
+	char	   *command;
+	char	  **params = NULL;
+	int			nparams;
+	char	   *pool;
+	TimestampTz deadline;
+	SupReader	reader = {0};
+	SupTaskRef	ref;
+
+	require_preload();
+	command = command_arg(fcinfo, 0);
+	nparams = text_array(fcinfo, 1, &params);
+	pool = pool_arg(fcinfo, 2);
+	deadline = deadline_arg(fcinfo, 3);
+	begin_rows(fcinfo, &reader);
+	sup_task_check_submitter(SUP_TASK_RUN);
+	if (runs_concurrently(command))
+		refuse_concurrently();
+
+	reader.command = command;
+	submit_one(SUP_TASK_RUN, command, nparams, params, pool, reader.columns, false, &ref);
+	read_or_cancel(&reader, &ref, deadline);
+	if (reader.state != SUP_TASK_SUCCEEDED)
+		sup_reader_raise(&reader);
+	return (Datum) 0;
+}
+
+/* What execute() and perform() share. */
+static void
+execute(FunctionCallInfo fcinfo, bool concurrently, SupReader *reader)
+{
+	char	   *command;
+	char	  **params = NULL;
+	int			nparams;
+	char	   *pool;
+	TimestampTz deadline;
+	SupTaskRef	ref;
+
+	command = command_arg(fcinfo, 0);
+	nparams = text_array(fcinfo, 1, &params);
+	pool = pool_arg(fcinfo, 2);
+	deadline = deadline_arg(fcinfo, 3);
+	sup_task_check_submitter(SUP_TASK_EXECUTE);
+	if (!concurrently && runs_concurrently(command))
+		refuse_concurrently();
+
+	reader->command = command;
+	submit_one(SUP_TASK_EXECUTE, command, nparams, params, pool, NULL, false, &ref);
+	read_or_cancel(reader, &ref, deadline);
+	if (reader->state != SUP_TASK_SUCCEEDED)
+		sup_reader_raise(reader);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_execute);
+Datum
+supervisor_execute(PG_FUNCTION_ARGS)
+{
+	SupReader	reader = {0};
+
+	require_preload();
+	execute(fcinfo, false, &reader);
+	PG_RETURN_TEXT_P(cstring_to_text(reader.tag));
+}
+
+PG_FUNCTION_INFO_V1(supervisor_perform);
+Datum
+supervisor_perform(PG_FUNCTION_ARGS)
+{
+	CallContext *context = (CallContext *) fcinfo->context;
+	SupReader	reader = {0};
+
+	require_preload();
+	if (context == NULL || !IsA(context, CallContext) || context->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("supervisor.perform() cannot end this transaction"),
+				 errhint("Call it outside of a transaction block.")));
+
+	/* Arguments and rights first: nothing is committed for a call that can't be. */
+	(void) command_arg(fcinfo, 0);
+	(void) pool_arg(fcinfo, 2);
+	(void) deadline_arg(fcinfo, 3);
+	sup_task_check_submitter(SUP_TASK_EXECUTE);
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	execute(fcinfo, true, &reader);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_launch);
+Datum
+supervisor_launch(PG_FUNCTION_ARGS)
+{
+	char	   *command;
+	char	  **params = NULL;
+	int			nparams;
+	char	   *pool;
+	SupTaskRef	ref;
+
+	require_preload();
+	command = command_arg(fcinfo, 0);
+	nparams = text_array(fcinfo, 1, &params);
+	pool = pool_arg(fcinfo, 2);
+	sup_task_check_submitter(SUP_TASK_LAUNCH);
+	submit_one(SUP_TASK_LAUNCH, command, nparams, params, pool, NULL,
+			   runs_concurrently(command), &ref);
+	PG_RETURN_INT64(ref.id);
+}
+
+/* A task that waits for older snapshots can't end while ours is waiting for it. */
+static void
+check_waitable(SupTaskRef *ref)
+{
+	if (sup_in_task())
+		sup_task_check_submitter(SUP_TASK_RUN);
+	if (ref->task->concurrently && sup_task_state(ref->task) <= SUP_TASK_RUNNING)
+		refuse_concurrently();
+}
+
+static bool
+task_has_ended(void *arg)
+{
+	return sup_task_state(((SupTaskRef *) arg)->task) > SUP_TASK_RUNNING;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_wait);
+Datum
+supervisor_wait(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	TimestampTz deadline;
+	SupTaskRef	ref;
+	bool		ended = false;
+
+	require_preload();
+	id = task_arg(fcinfo, 0);
+	deadline = deadline_arg(fcinfo, 1);
+	sup_task_of_session(id, &ref);
+	check_waitable(&ref);
+
+	ref.task->awaited = true;
+	PG_TRY();
+	{
+		ended = sup_sleep_until(task_has_ended, &ref, deadline);
+	}
+	PG_FINALLY();
+	{
+		ref.task->awaited = false;
+	}
+	PG_END_TRY();
+	if (!ended)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(sup_task_state_names[sup_task_state(ref.task)]));
+}
+
+PG_FUNCTION_INFO_V1(supervisor_result);
+Datum
+supervisor_result(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	SupTaskRef	ref;
+	SupReader	reader = {0};
+	char	   *command;
+
+	require_preload();
+	id = task_arg(fcinfo, 0);
+	begin_rows(fcinfo, &reader);
+	sup_task_of_session(id, &ref);
+	check_waitable(&ref);
+
+	/* It stays ours and in its place while we hold a reference to it. */
+	command = pstrdup(sup_task_input(ref.task) + sizeof(SupInput));
+	reader.command = command;
+
+	sup_task_start_reading(&ref);
+	PG_TRY();
+	{
+		(void) sup_read_task(&reader, &ref, 0);
+	}
+	PG_CATCH();
+	{
+		/* What has been taken can't be read again. */
+		if (reader.touched)
+			sup_task_abandon(&ref);
+		else
+			sup_task_stop_reading(&ref);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (reader.state != SUP_TASK_SUCCEEDED)
+		sup_reader_raise(&reader);
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_forget);
+Datum
+supervisor_forget(PG_FUNCTION_ARGS)
+{
+	SupTaskRef	ref;
+
+	require_preload();
+	sup_task_of_session(task_arg(fcinfo, 0), &ref);
+	PG_RETURN_BOOL(sup_task_forget(&ref));
+}
+
+PG_FUNCTION_INFO_V1(supervisor_cancel);
+Datum
+supervisor_cancel(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	Oid			role;
+
+	require_preload();
+	id = task_arg(fcinfo, 0);
+	sup_task_check_id(id);
+	if (!sup_task_role(id, &role))
+		PG_RETURN_BOOL(false);
+	if (!sup_may_signal(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to cancel task %lld", (long long) id),
+				 errdetail("Only a role that may signal backends of role \"%s\" may cancel its tasks.",
+						   GetUserNameFromId(role, true))));
+	PG_RETURN_BOOL(sup_task_cancel(id));
+}
+
+/*
+ * execute_all
+ */
+
+typedef struct Outcome
+{
+	char	   *tag;
+	char	   *message;
+	int			sqlstate;
+} Outcome;
+
+static bool
+batch_has_news(void *arg)
+{
+	SupSession *session = arg;
+
+	return session->outstanding <= session->wake_at || session->hint;
+}
+
+/* Read what tasks of the batch have sent; how many have ended. */
+static int
+collect(SupReader *readers, const int *ordinals, Outcome *outcomes)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	SupTaskRef	refs[BATCH_STEP];
+	int			n = 0;
+	int			ended = 0;
+
+	sup_lock();
+	session->hint = false;
+	while (n < BATCH_STEP && !dlist_is_empty(&session->news))
+	{
+		SupTask    *task = dlist_container(SupTask, news_node, dlist_pop_head_node(&session->news));
+
+		task->in_news = false;
+		refs[n].task = task;
+		refs[n++].id = task->id;
+	}
+	if (!dlist_is_empty(&session->news))
+		session->hint = true;
+	sup_unlock();
+
+	for (int i = 0; i < n; i++)
+	{
+		int			t = sup_task_index(refs[i].task);
+		SupReader  *reader = &readers[t];
+		Outcome    *outcome = &outcomes[ordinals[t]];
+
+		if (!sup_reader_take(reader, &refs[i]))
+			continue;
+		ended++;
+		if (reader->state == SUP_TASK_SUCCEEDED)
+			outcome->tag = pstrdup(reader->tag);
+		else
+		{
+			outcome->sqlstate = reader->sqlstate;
+			outcome->message = sup_reader_error(reader);
+		}
+	}
+	return ended;
+}
+
+static void
+run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcome *outcomes)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	SupSpin		spin = {1};
+	SupReader  *readers = palloc(sizeof(SupReader) * sup_max_tasks);
+	int		   *ordinals = palloc(sizeof(int) * sup_max_tasks);
+	StringInfoData inputs[BATCH_STEP];
+	StringInfoData settings;
+	int			nsettings;
+	int			submitted = 0;
+	int			ended = 0;
+	bool		full = false;
+
+	initStringInfo(&settings);
+	nsettings = sup_settings_collect(&settings);
+	for (int i = 0; i < BATCH_STEP; i++)
+		initStringInfo(&inputs[i]);
+
+	sup_lock();
+	session->outstanding = 0;
+	session->hint = false;
+	sup_unlock();
+
+	while (ended < n)
+	{
+		int			inside = submitted - ended;
+
+		/* Feed what there is room for. */
+		while (submitted < n && inside < BATCH_WINDOW && !full)
+		{
+			SupTaskRef	refs[BATCH_STEP];
+			int			k = Min(Min(BATCH_STEP, n - submitted), BATCH_WINDOW - inside);
+			int			accepted;
+
+			for (int i = 0; i < k; i++)
+			{
+				resetStringInfo(&inputs[i]);
+				sup_task_pack(&inputs[i], commands[submitted + i], NULL, -1, NULL,
+							  nsettings, &settings);
+			}
+			accepted = sup_task_submit(pool, SUP_TASK_BATCH, k, inputs, refs, false, inside == 0);
+			for (int i = 0; i < accepted; i++)
+			{
+				int			t = sup_task_index(refs[i].task);
+
+				ordinals[t] = submitted + i;
+				memset(&readers[t], 0, sizeof(SupReader));
+			}
+			submitted += accepted;
+			inside += accepted;
+			full = accepted < k;
+		}
+
+		sup_lock();
+		session->wake_at = submitted < n ? Min(inside - 1, BATCH_LOW_WATER) : 0;
+		if (full)
+			session->wake_at = inside - 1;
+		sup_unlock();
+
+		if (!sup_spin_until(&spin, -1, batch_has_news, session) &&
+			!sup_sleep_until(batch_has_news, session, deadline))
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling tasks due to timeout")));
+		for (;;)
+		{
+			int			k = collect(readers, ordinals, outcomes);
+
+			ended += k;
+			if (k < BATCH_STEP)
+				break;
+		}
+		full = false;
+		CHECK_FOR_INTERRUPTS();
+	}
+	pfree(readers);
+	pfree(ordinals);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_execute_all);
+Datum
+supervisor_execute_all(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	char	  **commands;
+	char	   *pool;
+	TimestampTz deadline;
+	Outcome    *outcomes;
+	int			n;
+
+	require_preload();
+	n = text_array(fcinfo, 0, &commands);
+	if (n < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("commands must not be null")));
+	pool = pool_arg(fcinfo, 1);
+	deadline = deadline_arg(fcinfo, 2);
+	for (int i = 0; i < n; i++)
+	{
+		require_command(commands[i]);
+		if (runs_concurrently(commands[i]))
+			refuse_concurrently();
+	}
+	sup_task_check_submitter(SUP_TASK_BATCH);
+
+	outcomes = palloc0(sizeof(Outcome) * Max(n, 1));
+	PG_TRY();
+	{
+		run_batch(n, commands, pool, deadline, outcomes);
+	}
+	PG_CATCH();
+	{
+		sup_batch_abandon();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[4];
+		bool		nulls[4] = {false};
+
+		values[0] = Int64GetDatum(i + 1);
+		nulls[1] = outcomes[i].tag == NULL;
+		nulls[2] = nulls[3] = !nulls[1];
+		if (nulls[1])
+		{
+			values[2] = CStringGetTextDatum(unpack_sql_state(outcomes[i].sqlstate));
+			values[3] = CStringGetTextDatum(outcomes[i].message);
+		}
+		else
+			values[1] = CStringGetTextDatum(outcomes[i].tag);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * Control
+ */
+
+typedef struct Control
+{
+	int			slot;
+	uint64		generation;		/* that is to go */
+	bool		restart;		/* wait for a successor, too */
+} Control;
+
+/* Is what was asked for done?  Takes the lock. */
+static bool
+control_done(const Control *c)
+{
+	SupSlot    *slot = &Sup->slots[c->slot];
+	bool		done;
+
+	sup_lock();
+	if (slot->generation == c->generation && !slot->exited)
+		done = false;
+	else if (!c->restart)
+		done = slot->generation != c->generation || slot->exited;
+	else
+		done = slot->state == SUP_EMPTY ||
+			(slot->generation != c->generation && slot->ready && !slot->exited);
+	sup_unlock();
+	return done;
+}
+
+static Datum
+control_worker(FunctionCallInfo fcinfo, bool restart)
+{
+	Control		c;
+	TimestampTz deadline;
+	SupSlot    *slot;
+	Oid			role;
+	bool		empty;
+	bool		over;
+
+	require_preload();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("slot must not be null")));
+	c.slot = PG_GETARG_INT32(0);
+	c.restart = restart;
+	deadline = deadline_arg(fcinfo, 1);
+	if (c.slot < 0 || c.slot >= sup_max_workers)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("slot %d is out of range", c.slot),
+				 errdetail("Slots are numbered from 0 to %d.", sup_max_workers - 1)));
+	sup_await_supervisor();
+
+	slot = &Sup->slots[c.slot];
+	sup_lock();
+	empty = slot->state == SUP_EMPTY;
+	role = slot->role;
+	c.generation = slot->generation;
+	sup_unlock();
+	if (empty)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("slot %d is empty", c.slot)));
+	if (!sup_may_signal(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s worker in slot %d",
+						restart ? "restart" : "terminate", c.slot),
+				 OidIsValid(role) ?
+				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
+						   GetUserNameFromId(role, true)) :
+				 errdetail("The worker is unbound, and only a superuser may do that.")));
+
+	sup_lock();
+	/* the rights were checked for that process in that role */
+	over = slot->generation != c.generation ||
+		(!PG_ARGISNULL(2) && slot->generation != (uint64) PG_GETARG_INT64(2));
+	if (!over && slot->role != role)
+	{
+		sup_unlock();
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("worker in slot %d has just been bound", c.slot),
+				 errhint("Try again.")));
+	}
+	if (!over)
+	{
+		if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
+			slot->restart_at = 0;	/* what is asked for is to try at once */
+		else if (restart)
+			sup_ask_leave(slot, SUP_LEAVE_RESTART);
+		else
+			slot->terminate = true;
+		sup_wake_supervisor();
+	}
+	sup_unlock();
+	if (over)
+		PG_RETURN_BOOL(false);
+
+	ConditionVariablePrepareToSleep(&Sup->changed);
+	while (!control_done(&c))
+	{
+		long		timeout = -1;
+
+		if (deadline != 0)
+		{
+			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+			if (timeout <= 0)
+				break;
+		}
+		(void) ConditionVariableTimedSleep(&Sup->changed, timeout, sup_wait_event(SUP_WAIT_WORKER));
+	}
+	ConditionVariableCancelSleep();
+	if (control_done(&c))
+		PG_RETURN_BOOL(true);
+	ereport(WARNING,
+			(errmsg("worker in slot %d has not %s yet", c.slot, restart ? "restarted" : "ended"),
+			 errdetail("The request stands.")));
+	PG_RETURN_BOOL(false);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_restart_worker);
+Datum
+supervisor_restart_worker(PG_FUNCTION_ARGS)
+{
+	return control_worker(fcinfo, true);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_terminate_worker);
+Datum
+supervisor_terminate_worker(PG_FUNCTION_ARGS)
+{
+	return control_worker(fcinfo, false);
+}
+
+/* Are all the pool's processes newer than that, and ready?  Takes the lock. */
+static bool
+pool_restarted(const char *name, const uint64 *generations)
+{
+	SupPool    *pool;
+	bool		done = true;
+
+	sup_lock();
+	pool = sup_pool_by_name(name);
+	for (int i = 0; i < sup_max_workers && pool != NULL && done; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (generations[i] == 0 || slot->state == SUP_EMPTY || slot->state == SUP_STUCK)
+			continue;
+		done = slot->generation != generations[i] && slot->ready && !slot->exited;
+	}
+	sup_unlock();
+	return done;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_restart_pool);
+Datum
+supervisor_restart_pool(PG_FUNCTION_ARGS)
+{
+	char	   *name;
+	TimestampTz deadline;
+	SupPool    *pool;
+	uint64	   *generations;
+	bool		done;
+
+	require_preload();
+	name = pool_arg(fcinfo, 0);
+	deadline = deadline_arg(fcinfo, 1);
+	sup_await_supervisor();
+	generations = palloc0(sizeof(uint64) * sup_max_workers);
+
+	sup_lock();
+	pool = sup_pool_by_name(name);
+	if (pool == NULL || pool->removed)
+	{
+		sup_unlock();
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pool \"%s\" does not exist", name),
+				 errhint("Pools are named by \"supervisor.pools\".")));
+	}
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (slot->state == SUP_EMPTY || slot->state == SUP_STUCK || slot->surplus ||
+			&Sup->pools[slot->pool] != pool)
+			continue;
+		generations[i] = slot->generation;
+		slot->roll = true;
+	}
+	sup_wake_supervisor();
+	sup_unlock();
+
+	ConditionVariablePrepareToSleep(&Sup->changed);
+	while (!(done = pool_restarted(name, generations)))
+	{
+		long		timeout = -1;
+
+		if (deadline != 0)
+		{
+			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+			if (timeout <= 0)
+				break;
+		}
+		(void) ConditionVariableTimedSleep(&Sup->changed, timeout, sup_wait_event(SUP_WAIT_WORKER));
+	}
+	ConditionVariableCancelSleep();
+	if (!done)
+		ereport(WARNING,
+				(errmsg("not all workers of pool \"%s\" have restarted yet", name),
+				 errdetail("The request stands.")));
+	PG_RETURN_BOOL(done);
+}
+
+/*
+ * Views.  Everything is copied under the lock, and made into rows after it.
+ */
+
+static Datum
+text_or_null(const char *string, bool *isnull)
+{
+	*isnull = string == NULL || string[0] == '\0';
+	return *isnull ? (Datum) 0 : CStringGetTextDatum(string);
+}
+
+/* Text that may have been cut in the middle of a character. */
+static Datum
+clipped_text(const char *string, int len, bool *isnull)
+{
+	len = pg_encoding_mbcliplen(GetDatabaseEncoding(), string, len, len);
+	*isnull = false;
+	return PointerGetDatum(cstring_to_text_with_len(string, len));
+}
+
+static Datum
+time_or_null(TimestampTz t, bool *isnull)
+{
+	*isnull = t == 0;
+	return TimestampTzGetDatum(t);
+}
+
+static Datum
+oid_or_null(Oid oid, bool *isnull)
+{
+	*isnull = !OidIsValid(oid);
+	return ObjectIdGetDatum(oid);
+}
+
+/* The beginning of a task's command, as far as it is in the entry. */
+static int
+command_head(const SupTask *task, char *head)
+{
+	const SupInput *input = (const SupInput *) task->head;
+	int			len = Min(input->command_len, SUP_INLINE - (int) sizeof(SupInput));
+
+	memcpy(head, input + 1, len);
+	return len;
+}
+
+#define WORKER_COLS 27
+
+PG_FUNCTION_INFO_V1(supervisor_get_workers);
+Datum
+supervisor_get_workers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SupSlot    *slots;
+	SupPool    *pools;
+	uint64	   *tasks;
+	char		(*commands)[SUP_INLINE];
+	int		   *command_lens;
+
+	require_preload();
+	slots = palloc(sizeof(SupSlot) * sup_max_workers);
+	pools = palloc(sizeof(SupPool) * SUP_MAX_POOLS);
+	tasks = palloc0(sizeof(uint64) * sup_max_workers);
+	commands = palloc(SUP_INLINE * sup_max_workers);
+	command_lens = palloc0(sizeof(int) * sup_max_workers);
+
+	sup_lock();
+	memcpy(slots, Sup->slots, sizeof(SupSlot) * sup_max_workers);
+	memcpy(pools, Sup->pools, sizeof(SupPool) * SUP_MAX_POOLS);
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		uint32		t = pg_atomic_read_u32(&slots[i].task);
+
+		if (slots[i].state == SUP_EMPTY || t == 0)
+			continue;
+		tasks[i] = Sup->tasks[t - 1].id;
+		command_lens[i] = command_head(&Sup->tasks[t - 1], commands[i]);
+	}
+	sup_unlock();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &slots[i];
+		Datum		values[WORKER_COLS] = {0};
+		bool		nulls[WORKER_COLS] = {0};
+		const char *pool = pools[slot->pool].name;
+		bool		visible;
+
+		if (slot->state == SUP_EMPTY)
+			continue;
+		visible = sup_may_see(slot->role);
+		values[0] = Int32GetDatum(i);
+		values[1] = Int64GetDatum(slot->generation);
+		values[2] = CStringGetTextDatum(pool);
+		values[3] = Int32GetDatum(slot->instance);
+		values[4] = CStringGetTextDatum("pool");
+		values[5] = CStringGetTextDatum(pool);
+		nulls[6] = slot->pid == 0;
+		values[6] = Int32GetDatum(slot->pid);
+		values[7] = oid_or_null(slot->database, &nulls[7]);
+		values[8] = oid_or_null(slot->role, &nulls[8]);
+		values[9] = CStringGetTextDatum(sup_state_names[slot->state]);
+		values[10] = text_or_null(slot->state != SUP_RUNNING || slot->exited ? NULL :
+								  pg_atomic_read_u32(&slot->task) != 0 ? "busy" :
+								  slot->binding < 0 ? "unbound" : "idle", &nulls[10]);
+		values[11] = text_or_null(sup_reason_names[slot->reason], &nulls[11]);
+		values[12] = text_or_null(sup_may_see(slot->last_role) || visible ? slot->detail : NULL, &nulls[12]);
+		values[13] = time_or_null(slot->started_at, &nulls[13]);
+		values[14] = time_or_null(slot->state_since, &nulls[14]);
+		values[15] = Int64GetDatum(slot->restarts);
+		values[16] = Int32GetDatum(slot->history.consecutive_failures);
+		values[17] = time_or_null(slot->restart_at, &nulls[17]);
+		values[18] = time_or_null(slot->last_exit_at, &nulls[18]);
+		nulls[19] = slot->last_exit_at == 0 || slot->last_exit_code < 0;
+		values[19] = Int32GetDatum(slot->last_exit_code);
+		values[20] = text_or_null(slot->last_sqlstate ? unpack_sql_state(slot->last_sqlstate) : NULL, &nulls[20]);
+		values[21] = text_or_null(sup_may_see(slot->last_role) ? slot->last_error : NULL, &nulls[21]);
+		values[22] = Int64GetDatum(slot->tasks_succeeded);
+		values[23] = Int64GetDatum(slot->tasks_failed);
+		values[24] = Int64GetDatum(slot->tasks_canceled);
+		nulls[25] = tasks[i] == 0;
+		values[25] = Int64GetDatum(tasks[i]);
+		nulls[26] = tasks[i] == 0;
+		if (tasks[i] != 0 && visible)
+			values[26] = clipped_text(commands[i], command_lens[i], &nulls[26]);
+		else if (tasks[i] != 0)
+			values[26] = CStringGetTextDatum("<insufficient privilege>");
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+
+	/* Those for which there is no slot. */
+	for (int p = 0; p < SUP_MAX_POOLS; p++)
+		for (int i = 0; pools[p].name[0] != '\0' && i < pools[p].no_slot; i++)
+		{
+			Datum		values[WORKER_COLS] = {0};
+			bool		nulls[WORKER_COLS];
+
+			memset(nulls, true, sizeof(nulls));
+			values[2] = values[5] = CStringGetTextDatum(pools[p].name);
+			values[4] = CStringGetTextDatum("pool");
+			values[9] = CStringGetTextDatum(sup_state_names[SUP_WAITING]);
+			values[11] = CStringGetTextDatum(sup_reason_names[SUP_NO_SLOT]);
+			values[12] = CStringGetTextDatum("all slots are taken: see supervisor.max_workers");
+			nulls[2] = nulls[4] = nulls[5] = nulls[9] = nulls[11] = nulls[12] = false;
+			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		}
+	return (Datum) 0;
+}
+
+#define POOL_COLS 10
+
+PG_FUNCTION_INFO_V1(supervisor_get_pools);
+Datum
+supervisor_get_pools(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SupPool    *pools;
+	int			(*counts)[3];
+
+	require_preload();
+	pools = palloc(sizeof(SupPool) * SUP_MAX_POOLS);
+	counts = palloc0(sizeof(int) * 3 * SUP_MAX_POOLS);
+
+	sup_lock();
+	memcpy(pools, Sup->pools, sizeof(SupPool) * SUP_MAX_POOLS);
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (slot->state == SUP_EMPTY || !slot->ready || slot->leaving)
+			continue;
+		if (pg_atomic_read_u32(&slot->task) != 0)
+			counts[slot->pool][2]++;
+		else
+			counts[slot->pool][slot->binding < 0 ? 0 : 1]++;
+	}
+	sup_unlock();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+	{
+		Datum		values[POOL_COLS];
+		bool		nulls[POOL_COLS] = {0};
+
+		if (pools[i].name[0] == '\0')
+			continue;
+		values[0] = CStringGetTextDatum(pools[i].name);
+		values[1] = Int32GetDatum(pools[i].size);
+		values[2] = Int32GetDatum(counts[i][0] + counts[i][1] + counts[i][2]);
+		values[3] = Int32GetDatum(counts[i][0]);
+		values[4] = Int32GetDatum(counts[i][1]);
+		values[5] = Int32GetDatum(counts[i][2]);
+		values[6] = Int32GetDatum(pools[i].nqueued);
+		values[7] = Int64GetDatum(pools[i].tasks_succeeded);
+		values[8] = Int64GetDatum(pools[i].tasks_failed);
+		values[9] = Int64GetDatum(pools[i].tasks_canceled);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+#define TASK_COLS 13
+
+/* What a row of task_status needs. */
+typedef struct TaskRow
+{
+	uint64		id;
+	char		pool[NAMEDATALEN];
+	Oid			database;
+	Oid			role;
+	int			owner_pid;
+	int			slot;
+	SupTaskState state;
+	int			sqlstate;
+	char		message[SUP_MESSAGE];
+	TimestampTz submitted_at;
+	TimestampTz started_at;
+	TimestampTz finished_at;
+	int			command_len;
+	char		command[SUP_INLINE];
+} TaskRow;
+
+PG_FUNCTION_INFO_V1(supervisor_get_tasks);
+Datum
+supervisor_get_tasks(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TaskRow    *rows;
+	int			n = 0;
+
+	require_preload();
+	rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(TaskRow) * sup_max_tasks);
+
+	sup_lock();
+	for (int i = 0; i < sup_max_tasks; i++)
+	{
+		SupTask    *task = &Sup->tasks[i];
+		SupBinding *b;
+		TaskRow    *row = &rows[n];
+
+		if (Sup->task_ids[i] == 0)
+			continue;
+		b = &Sup->bindings[task->binding];
+		row->id = task->id;
+		strlcpy(row->pool, Sup->pools[b->pool].name, NAMEDATALEN);
+		row->database = b->database;
+		row->role = b->role;
+		row->owner_pid = task->owner >= 0 ? ProcGlobal->allProcs[task->owner].pid : 0;
+		row->slot = task->slot;
+		row->state = sup_task_state(task);
+		row->sqlstate = task->sqlstate;
+		memcpy(row->message, task->message, SUP_MESSAGE);
+		row->submitted_at = task->submitted_at;
+		row->started_at = task->started_at;
+		row->finished_at = task->finished_at;
+		row->command_len = command_head(task, row->command);
+		n++;
+	}
+	sup_unlock();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+	{
+		TaskRow    *row = &rows[i];
+		Datum		values[TASK_COLS];
+		bool		nulls[TASK_COLS] = {0};
+		bool		visible = sup_may_see(row->role);
+
+		values[0] = Int64GetDatum(row->id);
+		values[1] = CStringGetTextDatum(row->pool);
+		values[2] = ObjectIdGetDatum(row->database);
+		values[3] = ObjectIdGetDatum(row->role);
+		nulls[4] = row->owner_pid == 0;
+		values[4] = Int32GetDatum(row->owner_pid);
+		nulls[5] = row->slot < 0;
+		values[5] = Int32GetDatum(row->slot);
+		values[6] = CStringGetTextDatum(sup_task_state_names[row->state]);
+		values[7] = text_or_null(row->sqlstate ? unpack_sql_state(row->sqlstate) : NULL, &nulls[7]);
+		values[8] = text_or_null(visible ? row->message : NULL, &nulls[8]);
+		values[9] = TimestampTzGetDatum(row->submitted_at);
+		values[10] = time_or_null(row->started_at, &nulls[10]);
+		values[11] = time_or_null(row->finished_at, &nulls[11]);
+		if (visible)
+			values[12] = clipped_text(row->command, row->command_len, &nulls[12]);
+		else
+			values[12] = CStringGetTextDatum("<insufficient privilege>");
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+#define EVENT_COLS 8
+
+PG_FUNCTION_INFO_V1(supervisor_get_events);
+Datum
+supervisor_get_events(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SupEvent   *events;
+	int64		last;
+
+	require_preload();
+	events = palloc(sizeof(Sup->events));
+	sup_lock();
+	memcpy(events, Sup->events, sizeof(Sup->events));
+	last = Sup->last_event_id;
+	sup_unlock();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int64 id = Max(last - SUP_EVENTS, 0); id < last; id++)
+	{
+		SupEvent   *e = &events[id % SUP_EVENTS];
+		Datum		values[EVENT_COLS];
+		bool		nulls[EVENT_COLS] = {0};
+
+		values[0] = Int64GetDatum(e->id);
+		values[1] = TimestampTzGetDatum(e->at);
+		nulls[2] = nulls[3] = e->slot < 0;
+		values[2] = Int32GetDatum(e->slot);
+		values[3] = Int64GetDatum(e->generation);
+		values[4] = text_or_null(e->name, &nulls[4]);
+		nulls[5] = e->pid == 0;
+		values[5] = Int32GetDatum(e->pid);
+		values[6] = CStringGetTextDatum(e->event);
+		values[7] = text_or_null(!OidIsValid(e->role) || sup_may_see(e->role) ? e->detail : NULL,
+								 &nulls[7]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * init.c
+ *	  What happens when the server loads the library.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+
+#include "compat.h"
+#include "fence.h"
+#include "guc.h"
+#include "launch.h"
+#include "state.h"
+
+SUP_MODULE_MAGIC;
+
+static shmem_request_hook_type next_shmem_request_hook = NULL;
+static shmem_startup_hook_type next_shmem_startup_hook = NULL;
+
+static void
+request_shared_memory(void)
+{
+	if (next_shmem_request_hook)
+		next_shmem_request_hook();
+	sup_state_request();
+}
+
+static void
+start_shared_memory(void)
+{
+	if (next_shmem_startup_hook)
+		next_shmem_startup_hook();
+	sup_state_init();
+}
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	/*
+	 * Without preloading there is no supervisor, and every function says so.
+	 * pg_upgrade's servers need none, and must not run anybody's work.
+	 */
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+		return;
+
+	sup_define_settings();
+	next_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shared_memory;
+	next_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_shared_memory;
+	sup_install_fence();
+	sup_register_supervisor();
+}

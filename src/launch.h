@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * launch.h
+ *	  Processes: the only callers of core's background worker registry.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_LAUNCH_H
+#define SUP_LAUNCH_H
+
+#include "state.h"
+
+/* In _PG_init: the supervisor itself. */
+extern void sup_register_supervisor(void);
+
+/*
+ * Register the process of a slot; false if the server has no background
+ * worker slot for it.  Only the supervisor calls this, and the next ones.
+ */
+extern bool sup_launch(const SupSlot *slot, SupHandle *handle);
+
+extern BgwHandleStatus sup_launch_status(const SupSlot *slot);
+
+/* Ask the postmaster to terminate the process, or forget it if not started. */
+extern void sup_launch_terminate(SupSlot *slot);
+
+#endif							/* SUP_LAUNCH_H */

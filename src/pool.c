@@ -1,0 +1,402 @@
+/*-------------------------------------------------------------------------
+ *
+ * pool.c
+ *	  A pool worker: waits for tasks and runs them.
+ *
+ * It starts unbound.  Its first task binds it to that task's database and
+ * role, as a session that core authenticates; it serves these until it is
+ * recycled.  Nothing of a task is left over when the next one begins.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "jit/jit.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "replication/slot.h"
+#include "storage/ipc.h"
+#include "storage/sinval.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/ps_status.h"
+#include "utils/timeout.h"
+
+#include "compat.h"
+#include "exec.h"
+#include "rights.h"
+#include "settings.h"
+#include "task.h"
+#include "wait.h"
+#include "worker.h"
+
+static TimeoutId task_timeout;
+static volatile sig_atomic_t task_timed_out = false;
+
+static void
+task_timeout_handler(void)
+{
+	task_timed_out = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+/* Core says "user request" of every cancel that is not its own timeout. */
+static void
+task_error_callback(void *arg)
+{
+	if (task_timed_out && geterrcode() == ERRCODE_QUERY_CANCELED)
+		errmsg("canceling statement due to task timeout");
+}
+
+/* What comes up in every loop of a worker that has no task. */
+static void
+process_interrupts(void)
+{
+	/* A cancel was for a task that is over. */
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+}
+
+static SupTask *
+given_task(SupSlot *slot)
+{
+	uint32		t = pg_atomic_read_u32(&slot->task);
+
+	if (t == 0)
+		return NULL;
+	pg_read_barrier();
+	return &Sup->tasks[t - 1];
+}
+
+/* The unbound worker waits for its first task. */
+static SupTask *
+wait_unbound(SupSlot *slot)
+{
+	SupTask    *task;
+
+	while ((task = given_task(slot)) == NULL)
+	{
+		process_interrupts();
+		if (slot->leaving)
+			proc_exit(0);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
+						 sup_wait_event(SUP_WAIT_UNBOUND));
+		ResetLatch(MyLatch);
+	}
+	return task;
+}
+
+/*
+ * Connect to the database of the first task, as its role.  False: not now, the
+ * task went back to the queue and the worker is unbound as before.
+ */
+static bool
+bind_to(SupSlot *slot, SupTask *task)
+{
+	bool		fenced;
+	char		name[NAMEDATALEN * 2];
+	Oid			database;
+	Oid			role;
+
+	sup_lock();
+	fenced = sup_database_fenced(slot->database);
+	if (!fenced && task->cancel == SUP_NOT_CANCELED)
+	{
+		slot->begun = true;
+		slot->settings_epoch = pg_atomic_read_u64(&Sup->settings_epoch);
+	}
+	else
+		fenced = true;
+	database = slot->database;
+	role = slot->role;
+	sup_unlock();
+
+	if (fenced)
+	{
+		sup_task_hand_back(slot, task);
+		sup_lock();
+		sup_slot_unbind(slot);
+		slot->database = slot->role = InvalidOid;
+		sup_slot_unbound(slot);
+		sup_unlock();
+		return false;
+	}
+
+	/* Core would take 0 for the bootstrap superuser. */
+	if (!OidIsValid(database) || !OidIsValid(role))
+		elog(FATAL, "pool worker has no database or role to bind to");
+
+	HOLD_CANCEL_INTERRUPTS();
+	BackgroundWorkerInitializeConnectionByOid(database, role, 0);
+	process_session_preload_libraries();
+	sup_fire_login_triggers();
+	snprintf(name, sizeof(name), "supervisor: pool %s, slot %d",
+			 sup_slot_name(slot), sup_slot_index(slot));
+	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_CLIENT);
+	StartTransactionCommand();
+	sup_rights_bound();
+	CommitTransactionCommand();
+	task_timeout = RegisterTimeout(USER_TIMEOUT, task_timeout_handler);
+	RESUME_CANCEL_INTERRUPTS();
+	return true;
+}
+
+/*
+ * Run a task and end it; returns the next one, as sup_task_finish().  A task
+ * for which this session is out of date goes back to the queue.
+ */
+static SupTask *
+run_task(SupSlot *slot, SupTask *task)
+{
+	const SupInput *input = (const SupInput *) sup_task_input(task);
+	const char *command = (const char *) (input + 1);
+	volatile SupTaskState state = SUP_TASK_SUCCEEDED;
+	volatile bool stale = false;
+	volatile int sqlstate = 0;
+	char		tag[COMPLETION_TAG_BUFSIZE] = "";
+	char		message[SUP_MESSAGE] = "";
+	bool		cancel_sent;
+	SupTask    *next;
+	ErrorContextCallback callback;
+
+	slot->cpu = sup_current_cpu();
+
+	if (slot->settings_epoch != pg_atomic_read_u64(&Sup->settings_epoch))
+	{
+		sup_task_hand_back(slot, task);
+		proc_exit(0);
+	}
+
+	slot->begun = true;
+	sup_out_begin(task);
+	task_timed_out = false;
+
+	SetCurrentStatementStartTimestamp();
+	debug_query_string = command;
+	pgstat_report_activity(STATE_RUNNING, command);
+
+	PG_TRY();
+	{
+		callback.callback = task_error_callback;
+		callback.arg = NULL;
+		callback.previous = error_context_stack;
+		error_context_stack = &callback;
+
+		/*
+		 * From here on a cancel is for this task; one that came before is
+		 * seen by its mark, which is set before the signal is sent.
+		 */
+		QueryCancelPending = false;
+		pg_memory_barrier();
+		if (task->cancel != SUP_NOT_CANCELED)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling statement due to user request")));
+
+		StartTransactionCommand();
+		if (sup_rights_hold())
+		{
+			if (input->nsettings > 0)
+			{
+				sup_settings_apply(sup_input_settings(input), input->nsettings);
+				CommitTransactionCommand();
+				StartTransactionCommand();
+			}
+			if (task->timeout > 0)
+				enable_timeout_after(task_timeout, task->timeout);
+			sup_exec(task, input, tag);
+			if (task->timeout > 0)
+				disable_timeout(task_timeout, false);
+		}
+		else
+		{
+			CommitTransactionCommand();
+			stale = true;
+		}
+		error_context_stack = callback.previous;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		HOLD_INTERRUPTS();
+		disable_all_timeouts(false);
+		QueryCancelPending = false;
+		MemoryContextSwitchTo(MessageContext);
+		edata = CopyErrorData();
+		sqlstate = edata->sqlerrcode;
+		strlcpy(message, edata->message ? edata->message : "", sizeof(message));
+		sup_send_error();
+		debug_query_string = NULL;
+		AbortOutOfAnyTransaction();
+		PortalErrorCleanup();
+		if (MyReplicationSlot != NULL)
+			ReplicationSlotRelease();
+		jit_reset_after_error();
+		FlushErrorState();
+		state = sqlstate == ERRCODE_QUERY_CANCELED ? SUP_TASK_CANCELED : SUP_TASK_FAILED;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+
+	debug_query_string = NULL;
+	if (stale)
+	{
+		sup_task_hand_back(slot, task);
+		proc_exit(0);
+	}
+
+	/*
+	 * Leave nothing for the next task, nor for its caller to run into: locks
+	 * are gone when the task is seen to end.  If that fails, this session is
+	 * no good any more, but the task has ended as it has.
+	 */
+	HOLD_CANCEL_INTERRUPTS();
+	PG_TRY();
+	{
+		sup_discard_all(slot->role, true);
+		if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
+			sup_session_end();
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		sup_lock();
+		slot->leave = SUP_LEAVE_RECYCLE;
+		sup_unlock();
+	}
+	PG_END_TRY();
+	RESUME_CANCEL_INTERRUPTS();
+
+	next = sup_task_finish(slot, task, state, tag, sqlstate, message, &cancel_sent);
+
+	/*
+	 * Nobody sends a cancel for that task any more, but one may be on its
+	 * way: the kernel delivers it before this returns.
+	 */
+	if (cancel_sent)
+	{
+		sigset_t	set;
+
+		sigemptyset(&set);
+		sigaddset(&set, SIGINT);
+		sigprocmask(SIG_BLOCK, &set, NULL);
+		sigprocmask(SIG_UNBLOCK, &set, NULL);
+		QueryCancelPending = false;
+	}
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(MessageContext);
+	return next;
+}
+
+static bool
+has_something_to_do(void *arg)
+{
+	SupSlot    *slot = arg;
+
+	return pg_atomic_read_u32(&slot->task) != 0 || slot->leaving;
+}
+
+/* The bound worker waits for its next task; 'partner' is the last submitter's CPU. */
+static SupTask *
+wait_idle(SupSlot *slot, SupSpin *spin, int partner)
+{
+	TimestampTz idle_since;
+	SupTask    *task;
+	long		stats_timeout;
+
+	/* Spinning goes first: what follows would be late for a hot loop. */
+	if (!sup_spin_until(spin, partner, has_something_to_do, slot))
+	{
+		pgstat_report_activity(STATE_IDLE, NULL);
+		stats_timeout = pgstat_report_stat(false);
+		idle_since = GetCurrentTimestamp();
+
+		while (!has_something_to_do(slot))
+		{
+			TimestampTz now;
+			TimestampTz until = DT_NOEND;
+			long		timeout = -1;
+
+			process_interrupts();
+
+			now = GetCurrentTimestamp();
+			if (sup_idle_timeout > 0)
+				until = TimestampTzPlusMilliseconds(idle_since, sup_idle_timeout);
+			if (sup_worker_lifetime > 0)
+				until = Min(until, TimestampTzPlusMilliseconds(slot->attached_at, sup_worker_lifetime));
+			if (now >= until)
+			{
+				sup_lock();
+				if (slot->listed)
+					sup_ask_leave(slot, SUP_LEAVE_RECYCLE);
+				sup_unlock();
+				break;
+			}
+			if (until != DT_NOEND)
+				timeout = TimestampDifferenceMilliseconds(now, until);
+			if (stats_timeout > 0)
+				timeout = timeout < 0 ? stats_timeout : Min(timeout, stats_timeout);
+
+			if (WaitLatch(MyLatch,
+						  WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
+						  timeout, sup_wait_event(SUP_WAIT_IDLE)) & WL_TIMEOUT)
+			{
+				if (stats_timeout > 0)
+					(void) pgstat_report_stat(true);
+				stats_timeout = 0;
+			}
+			ResetLatch(MyLatch);
+		}
+	}
+	task = given_task(slot);
+	if (task == NULL)
+		proc_exit(0);
+	return task;
+}
+
+void
+sup_pool_main(SupSlot *slot)
+{
+	SupSpin		spin = {0};
+	SupTask    *task;
+
+	sup_worker_ready(slot);
+
+	do
+		task = wait_unbound(slot);
+	while (!bind_to(slot, task));
+
+	for (;;)
+	{
+		int			owner = task->owner;
+
+		task = run_task(slot, task);
+		if (task == NULL)
+		{
+			TimestampTz idle_since = GetCurrentTimestamp();
+
+			task = wait_idle(slot, &spin, owner >= 0 ? Sup->sessions[owner].cpu : -1);
+			sup_spin_note(&spin, task->submitted_at - idle_since);
+		}
+		process_interrupts();
+	}
+}

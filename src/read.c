@@ -1,0 +1,297 @@
+/*-------------------------------------------------------------------------
+ *
+ * read.c
+ *	  A session reads what its task sends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "libpq/pqformat.h"
+#include "libpq/pqmq.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "read.h"
+#include "wait.h"
+
+/*
+ * Turn a message of the protocol into an error that can be raised here.  It
+ * comes in the encoding that the task's session had for its client.
+ */
+static ErrorData *
+parse_message(SupReader *reader, const char *data, Size len)
+{
+	ErrorData  *edata = palloc0(sizeof(ErrorData));
+	StringInfoData buf;
+	int32		encoding;
+
+	memcpy(&encoding, data, sizeof(encoding));
+	initStringInfo(&buf);
+	appendBinaryStringInfo(&buf, data + sizeof(encoding), len - sizeof(encoding));
+	pq_parse_errornotice(&buf, edata);
+	if (encoding != GetDatabaseEncoding())
+	{
+		char	  **fields[] = {&edata->message, &edata->detail, &edata->hint, &edata->context,
+			&edata->schema_name, &edata->table_name, &edata->column_name,
+		&edata->datatype_name, &edata->constraint_name, &edata->internalquery};
+
+		for (int i = 0; i < lengthof(fields); i++)
+			if (*fields[i] != NULL)
+				*fields[i] = pg_any_to_server(*fields[i], strlen(*fields[i]), encoding);
+	}
+
+	/* The position is one in the task's command, not in ours. */
+	if (edata->cursorpos > 0 && edata->internalquery == NULL && reader->command != NULL)
+	{
+		edata->internalquery = pstrdup(reader->command);
+		edata->internalpos = edata->cursorpos;
+	}
+	edata->cursorpos = 0;
+	return edata;
+}
+
+static void
+check_columns(SupReader *reader, const char *data, Size len)
+{
+	int			natts = len / (sizeof(Oid) + sizeof(int32));
+
+	if (reader->store == NULL)
+		return;
+	if (natts != reader->columns->natts)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column definition list does not match the result"),
+				 errdetail("The result has %d columns, the list has %d.",
+						   natts, reader->columns->natts)));
+	for (int i = 0; i < natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(reader->columns, i);
+		Oid			type;
+		int32		typmod;
+
+		memcpy(&type, data, sizeof(type));
+		memcpy(&typmod, data + sizeof(type), sizeof(typmod));
+		data += sizeof(type) + sizeof(typmod);
+		if (type != att->atttypid || (att->atttypmod >= 0 && typmod != att->atttypmod))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column definition list does not match the result"),
+					 errdetail("Column %d of the result has type %s, in the list it has type %s.",
+							   i + 1, format_type_with_typemod(type, typmod),
+							   format_type_with_typemod(att->atttypid, att->atttypmod)),
+					 errhint("Change the list, or cast the column in the command.")));
+	}
+	reader->slot = MakeSingleTupleTableSlot(reader->columns, &TTSOpsMinimalTuple);
+}
+
+static void
+handle_message(SupReader *reader, char type, char *data, Size len)
+{
+	switch (type)
+	{
+		case SUP_MSG_COLUMNS:
+			check_columns(reader, data, len);
+			break;
+		case SUP_MSG_ROW:
+			if (reader->slot != NULL)
+			{
+				ExecStoreMinimalTuple((MinimalTuple) data, reader->slot, false);
+				tuplestore_puttupleslot(reader->store, reader->slot);
+			}
+			break;
+		case SUP_MSG_NOTICE:
+			ThrowErrorData(parse_message(reader, data, len));
+			break;
+		case SUP_MSG_ERROR:
+			reader->error = palloc(len);
+			memcpy(reader->error, data, len);
+			reader->error_len = len;
+			break;
+		default:
+			elog(ERROR, "unexpected message type %d from a task", type);
+	}
+}
+
+static void
+handle_data(SupReader *reader, char *data, Size len)
+{
+	Size		at = 0;
+
+	while (at < len)
+	{
+		SupMessage *message = (SupMessage *) (data + at);
+
+		if (reader->part != NULL)
+		{
+			/* the message goes on */
+			Size		n = Min(reader->part_total - reader->part_len, len - at);
+
+			memcpy(reader->part + reader->part_len, data + at, n);
+			reader->part_len += n;
+			at = MAXALIGN(at + n);
+			if (reader->part_len == reader->part_total)
+			{
+				char	   *part = reader->part;
+
+				reader->part = NULL;
+				handle_message(reader, reader->part_type, part, reader->part_total);
+				pfree(part);
+			}
+			continue;
+		}
+
+		at += sizeof(SupMessage);
+		if (message->len > len - at)
+		{
+			reader->part_type = message->type;
+			reader->part_total = message->len;
+			reader->part_len = 0;
+			reader->part = MemoryContextAllocHuge(CurrentMemoryContext, message->len);
+			continue;
+		}
+		handle_message(reader, message->type, data + at, message->len);
+		at += MAXALIGN(message->len);
+	}
+}
+
+bool
+sup_task_has_news(void *arg)
+{
+	return ((SupTaskRef *) arg)->task->hint;
+}
+
+/* Read and free the chunks that were taken from the task; all, also on an error. */
+static void
+read_chunks(SupReader *reader)
+{
+	reader->touched = true;
+	PG_TRY();
+	{
+		while (DsaPointerIsValid(reader->pending))
+		{
+			SupChunk   *chunk = dsa_get_address(sup_area(), reader->pending);
+			dsa_pointer next = chunk->next;
+
+			handle_data(reader, chunk->data, chunk->len);
+			dsa_free(sup_area(), reader->pending);
+			reader->pending = next;
+			CHECK_FOR_INTERRUPTS();
+		}
+	}
+	PG_FINALLY();
+	{
+		sup_free_chunks(reader->pending);
+	}
+	PG_END_TRY();
+}
+
+bool
+sup_reader_take(SupReader *reader, SupTaskRef *ref)
+{
+	SupTask    *task = ref->task;
+	SupGarbage	garbage = {0};
+	Latch	   *latch = NULL;
+	uint32		out_len = 0;
+	bool		ended;
+	union
+	{
+		char		data[SUP_INLINE];
+		int64		align;
+	}			out;
+
+	task->hint = false;
+	pg_memory_barrier();
+
+	sup_lock();
+	Assert(task->id == ref->id);
+	reader->pending = task->first;
+	task->first = task->last = InvalidDsaPointer;
+	task->unread = 0;
+	reader->state = sup_task_state(task);
+	ended = reader->state > SUP_TASK_RUNNING;
+	if (ended)
+	{
+		out_len = task->out_len;
+		memcpy(out.data, task->out, out_len);
+		memcpy(reader->tag, task->tag, sizeof(reader->tag));
+		reader->sqlstate = task->sqlstate;
+		if (reader->state != SUP_TASK_SUCCEEDED)
+		{
+			memcpy(reader->message, task->message, SUP_MESSAGE);
+			memcpy(reader->detail, task->detail, SUP_MESSAGE);
+		}
+		sup_task_release(task, &garbage);
+	}
+	else if (DsaPointerIsValid(reader->pending) && reader->state == SUP_TASK_RUNNING &&
+			 Sup->slots[task->slot].proc != NULL)
+		latch = &Sup->slots[task->slot].proc->procLatch;	/* there is room again */
+	sup_unlock();
+
+	if (latch)
+		SetLatch(latch);
+	sup_garbage_free(&garbage);
+
+	if (DsaPointerIsValid(reader->pending))
+		read_chunks(reader);
+	if (ended)
+	{
+		reader->touched = true;
+		handle_data(reader, out.data, out_len);
+		if (reader->slot != NULL)
+			ExecDropSingleTupleTableSlot(reader->slot);
+		reader->slot = NULL;
+	}
+	return ended;
+}
+
+void
+sup_reader_raise(SupReader *reader)
+{
+	Assert(reader->state == SUP_TASK_FAILED || reader->state == SUP_TASK_CANCELED);
+	if (reader->error != NULL)
+	{
+		ErrorData  *edata = parse_message(reader, reader->error, reader->error_len);
+
+		edata->elevel = ERROR;
+		ThrowErrorData(edata);
+	}
+	ereport(ERROR,
+			(errcode(reader->sqlstate),
+			 errmsg_internal("%s", reader->message),
+			 reader->detail[0] ? errdetail_internal("%s", reader->detail) : 0));
+	pg_unreachable();
+}
+
+char *
+sup_reader_error(SupReader *reader)
+{
+	if (reader->error != NULL)
+		return parse_message(reader, reader->error, reader->error_len)->message;
+	return pstrdup(reader->message);
+}
+
+bool
+sup_read_task(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
+{
+	static SupSpin spin = {0};
+
+	for (;;)
+	{
+		int			slot = ref->task->slot;
+		TimestampTz submitted_at = ref->task->submitted_at;
+
+		if (!sup_spin_until(&spin, slot >= 0 ? Sup->slots[slot].cpu : -1,
+							sup_task_has_news, ref) &&
+			!sup_sleep_until(sup_task_has_news, ref, deadline))
+			return false;
+		if (ref->task->finished_at != 0)
+			sup_spin_note(&spin, ref->task->finished_at - submitted_at);
+		if (sup_reader_take(reader, ref))
+			return true;
+	}
+}

@@ -1,0 +1,159 @@
+/*-------------------------------------------------------------------------
+ *
+ * rights.c
+ *	  Would a fresh session be let in, with the same rights?
+ *
+ * Core reads LOGIN, CONNECT, superuser and the like once, when a session
+ * starts.  A pool worker lives longer than the rights it started with may,
+ * so it asks again before each task.  The answers are kept until a relevant
+ * catalog changes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "rights.h"
+
+typedef struct Rights
+{
+	bool		exists;
+	bool		login;
+	bool		super;
+	bool		bypassrls;
+	bool		replication;
+	bool		allowed;		/* the database allows connections */
+	bool		connect;		/* and the role may connect */
+} Rights;
+
+/* Role whose rights were checked and found good since the last change. */
+static Oid	good_role = InvalidOid;
+
+static Rights bound;
+
+static void
+catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	good_role = InvalidOid;
+}
+
+static void
+watch_catalogs(void)
+{
+	static bool watching = false;
+
+	if (watching)
+		return;
+	CacheRegisterSyscacheCallback(AUTHOID, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, catalog_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, catalog_changed, (Datum) 0);
+	watching = true;
+}
+
+static Rights
+rights_of(Oid role)
+{
+	Rights		r = {0};
+	HeapTuple	tuple;
+
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_authid form = (Form_pg_authid) GETSTRUCT(tuple);
+
+		r.exists = true;
+		r.login = form->rolcanlogin;
+		r.super = form->rolsuper;
+		r.bypassrls = form->rolbypassrls;
+		r.replication = form->rolreplication;
+		ReleaseSysCache(tuple);
+	}
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	if (HeapTupleIsValid(tuple))
+	{
+		r.allowed = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+		r.connect = r.exists &&
+			object_aclcheck(DatabaseRelationId, MyDatabaseId, role, ACL_CONNECT) == ACLCHECK_OK;
+		ReleaseSysCache(tuple);
+	}
+	return r;
+}
+
+void
+sup_check_may_connect(void)
+{
+	Oid			role = GetUserId();
+	Rights		r;
+
+	if (role == good_role)
+		return;
+	watch_catalogs();
+	r = rights_of(role);
+	if (!r.login)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("role \"%s\" is not permitted to log in", GetUserNameFromId(role, true)),
+				 errdetail("A task runs in a session of the current role.")));
+	if (!r.allowed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("database \"%s\" is not currently accepting connections",
+						get_database_name(MyDatabaseId))));
+	if (!r.connect)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("permission denied for database \"%s\"", get_database_name(MyDatabaseId)),
+				 errdetail("Role \"%s\" does not have CONNECT privilege, and a task runs in a session of the current role.",
+						   GetUserNameFromId(role, true))));
+	good_role = role;
+}
+
+void
+sup_rights_bound(void)
+{
+	watch_catalogs();
+	bound = rights_of(GetUserId());
+	good_role = GetUserId();
+}
+
+bool
+sup_rights_hold(void)
+{
+	Oid			role = GetSessionUserId();
+	Rights		r;
+
+	if (role == good_role)
+		return true;
+	r = rights_of(role);
+	if (!r.exists || !r.login || !r.allowed || !r.connect ||
+		r.super != bound.super || r.bypassrls != bound.bypassrls ||
+		r.replication != bound.replication)
+		return false;
+	good_role = role;
+	return true;
+}
+
+bool
+sup_may_signal(Oid role)
+{
+	if (!OidIsValid(role) || superuser_arg(role))
+		return superuser();
+	return has_privs_of_role(GetUserId(), role) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND);
+}
+
+bool
+sup_may_see(Oid role)
+{
+	return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
+		(OidIsValid(role) && has_privs_of_role(GetUserId(), role));
+}

@@ -1,0 +1,34 @@
+/*-------------------------------------------------------------------------
+ *
+ * rights.h
+ *	  Would a fresh session be let in, with the same rights?
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_RIGHTS_H
+#define SUP_RIGHTS_H
+
+#include "postgres_ext.h"
+
+/*
+ * Raise an error unless the current role may log in to this database: 28000
+ * without LOGIN or CONNECT, 55000 if the database allows no connections.
+ */
+extern void sup_check_may_connect(void);
+
+/* This worker has just been bound: remember the rights that it got. */
+extern void sup_rights_bound(void);
+
+/*
+ * Would a fresh session of this worker's role be let in, with those rights?
+ * In a transaction.
+ */
+extern bool sup_rights_hold(void);
+
+/* May the current role signal the backends of that role?  As pg_cancel_backend. */
+extern bool sup_may_signal(Oid role);
+
+/* May the current role see what belongs to that role?  As pg_stat_activity. */
+extern bool sup_may_see(Oid role);
+
+#endif							/* SUP_RIGHTS_H */

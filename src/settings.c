@@ -1,0 +1,94 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  What a session has SET, on its way to a worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "settings.h"
+
+typedef struct Collecting
+{
+	StringInfo	buf;
+	int			n;
+} Collecting;
+
+/*
+ * Not handed on: what belongs to the transaction or says who one is (core
+ * exempts those from RESET ALL), the encoding of the client, which a worker
+ * has not, and the worker's own name.
+ */
+static bool
+stays_at_home(const struct config_generic *conf)
+{
+	return (conf->flags & GUC_NO_RESET_ALL) != 0 ||
+		strcmp(conf->name, "client_encoding") == 0 ||
+		strcmp(conf->name, "application_name") == 0;
+}
+
+static void
+collect_one(struct config_generic *conf, void *arg)
+{
+	Collecting *c = arg;
+
+	if (stays_at_home(conf))
+		return;
+	appendBinaryStringInfo(c->buf, conf->name, strlen(conf->name) + 1);
+	if (conf->vartype == PGC_REAL)
+		appendStringInfo(c->buf, "%.17g", sup_setting_real(conf));
+	else
+	{
+		const char *value = GetConfigOption(conf->name, true, false);
+
+		appendStringInfoString(c->buf, value ? value : "");
+	}
+	appendStringInfoChar(c->buf, '\0');
+	c->n++;
+}
+
+int
+sup_settings_collect(StringInfo buf)
+{
+	Collecting	c = {buf, 0};
+
+	sup_foreach_set_setting(collect_one, &c);
+	return c.n;
+}
+
+void
+sup_settings_apply(const char *data, int n)
+{
+	GucContext	context = superuser() ? PGC_SUSET : PGC_USERSET;
+
+	while (n-- > 0)
+	{
+		const char *name = data;
+		const char *value = name + strlen(name) + 1;
+
+		(void) set_config_option(name, value, context, PGC_S_SESSION,
+								 GUC_ACTION_SET, true, DEBUG1, false);
+		data = value + strlen(value) + 1;
+	}
+}
+
+static void
+note_one(struct config_generic *conf, void *arg)
+{
+	if (!(conf->flags & GUC_NO_RESET_ALL))
+		*(bool *) arg = true;
+}
+
+bool
+sup_settings_changed(void)
+{
+	bool		changed = false;
+
+	sup_foreach_set_setting(note_one, &changed);
+	return changed;
+}

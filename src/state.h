@@ -1,0 +1,471 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.h
+ *	  The shared memory of supervisor: slots, pools, bindings, tasks.
+ *
+ * Locking: one LWLock, Sup->lock, protects everything here except as noted
+ * at a field.  It is held for looking, copying and linking only: never over
+ * SQL, palloc, ereport(ERROR) or a wait.  The sections below say who writes
+ * a field; "the supervisor" is that process alone, "the child" is the process
+ * whose generation the slot has, "anyone" is whoever holds the lock.
+ *
+ * All lists hold pointers or indexes into the main shared memory segment,
+ * which every process maps at the same address.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_STATE_H
+#define SUP_STATE_H
+
+#include "lib/ilist.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "tcop/cmdtag.h"
+#include "utils/dsa.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "guc.h"
+
+/* How many events the ring remembers. */
+#define SUP_EVENTS		1000
+
+/* Command and result of a task up to this size live in its entry. */
+#define SUP_INLINE		1024
+
+/* Databases that may be fenced off at once. */
+#define SUP_FENCES		16
+
+/* Room for a message that is kept, with its terminating zero. */
+#define SUP_MESSAGE		256
+
+/* States of a slot; sup_state_names[] has the words. */
+typedef enum SupState
+{
+	SUP_EMPTY,
+	SUP_WAITING,
+	SUP_STARTING,
+	SUP_RUNNING,
+	SUP_STOPPING,
+	SUP_STUCK,
+	SUP_BACKOFF,
+	SUP_STOPPED,
+	SUP_FAILED
+} SupState;
+
+typedef enum SupReason
+{
+	SUP_NO_REASON,
+	SUP_NO_BACKGROUND_WORKER_SLOT,
+	SUP_NO_SLOT,
+	SUP_RECOVERY,
+	SUP_NO_DATABASE,
+	SUP_DATABASE_NOT_ALLOWED,
+	SUP_NO_ROLE,
+	SUP_NO_LOGIN,
+	SUP_NO_LIBRARY,
+	SUP_NO_FUNCTION,
+	SUP_FENCED,
+	SUP_DISABLED,
+	SUP_REQUESTED,
+	SUP_EXITED,
+	SUP_MAX_RESTARTS,
+	SUP_NO_HEARTBEAT,
+	SUP_START_TIMEOUT,
+	SUP_STOP_TIMEOUT
+} SupReason;
+
+typedef enum SupKind
+{
+	SUP_KIND_POOL
+} SupKind;
+
+/* Why a pool worker is asked to leave; it does so once it has no task. */
+typedef enum SupLeave
+{
+	SUP_STAY,
+	SUP_LEAVE_RECYCLE,			/* room is needed for another binding, or it is old */
+	SUP_LEAVE_SURPLUS,			/* the pool shrinks */
+	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */
+	SUP_LEAVE_FENCE				/* DDL on its database */
+} SupLeave;
+
+typedef enum SupTaskState
+{
+	SUP_TASK_FREE,
+	SUP_TASK_QUEUED,
+	SUP_TASK_RUNNING,			/* given to a worker */
+	SUP_TASK_SUCCEEDED,
+	SUP_TASK_FAILED,
+	SUP_TASK_CANCELED
+} SupTaskState;
+
+/* What the submitter does with a task. */
+typedef enum SupTaskKind
+{
+	SUP_TASK_RUN,				/* waits, wants the rows */
+	SUP_TASK_EXECUTE,			/* waits, wants the tag */
+	SUP_TASK_BATCH,				/* one of execute_all */
+	SUP_TASK_LAUNCH				/* goes on; may read it later */
+} SupTaskKind;
+
+/* Why a task was canceled. */
+typedef enum SupCancel
+{
+	SUP_NOT_CANCELED,
+	SUP_CANCEL_REQUEST,			/* supervisor.cancel, or the submitter's own cancel */
+	SUP_CANCEL_ABANDONED		/* its session does not wait any longer */
+} SupCancel;
+
+/*
+ * All tasks of one role in one database, in one pool, and the workers bound
+ * to it.  Exists as long as it has a task or a worker.  Anyone writes it.
+ */
+typedef struct SupBinding
+{
+	int			next;			/* in its hash chain, or in the free list */
+	int			pool;
+	Oid			database;
+	Oid			role;
+	int			nworkers;		/* slots that are bound, or being bound */
+	int			ntasks;			/* tasks that exist, in any state */
+	int			nqueued;
+	dlist_head	queue;			/* SupTask.node, in order */
+	dlist_head	idle;			/* SupSlot.binding_node, most recent first */
+	bool		in_queued;
+	bool		in_unserved;
+	dlist_node	queued_node;	/* in SupPool.queued, if it has queued tasks */
+	dlist_node	unserved_node;	/* in SupPool.unserved, if it has no worker either */
+	TimestampTz unserved_since;
+} SupBinding;
+
+typedef struct SupPool
+{
+	/* Written by the supervisor. */
+	char		name[NAMEDATALEN];	/* "": this entry is free */
+	int			size;			/* as the settings say; 0 if removed */
+	bool		removed;		/* not in the settings any more */
+	int			no_slot;		/* workers wanted for which there is no slot */
+	TimestampTz no_worker_since;	/* 0: there is one */
+	bool		down;			/* ... and since start_timeout: refuse tasks */
+	SupReason	down_reason;
+	char		down_detail[SUP_MESSAGE];
+
+	/* Written by anyone. */
+	int			nqueued;
+	int			nunserved;		/* length of 'unserved' */
+	dlist_head	queued;			/* bindings with queued tasks */
+	dlist_head	unserved;		/* ... and no worker, oldest first */
+	dlist_head	unbound;		/* SupSlot.pool_node: ready, unbound */
+	dlist_head	idle;			/* SupSlot.pool_node: bound and idle, most recent first */
+	int64		tasks_succeeded;
+	int64		tasks_failed;
+	int64		tasks_canceled;
+} SupPool;
+
+/*
+ * One supervised worker.
+ *
+ * (slot, generation) identifies a process.  Whoever has let go of the lock
+ * compares 'generation' before it believes that the slot still describes the
+ * process it looked at.
+ */
+typedef struct SupSlot
+{
+	/* Written by the supervisor. */
+	SupState	state;
+	SupReason	reason;
+	char		detail[SUP_MESSAGE];
+	SupKind		kind;
+	int			pool;
+	int			instance;
+	uint64		generation;		/* never reset; incremented for each process */
+	bool		has_handle;
+	SupHandle	handle;
+	bool		notifies;		/* the postmaster tells this supervisor of its end */
+	bool		surplus;		/* the pool has shrunk: goes once it has no task */
+	bool		roll;			/* to be replaced by a rolling restart */
+	TimestampTz started_at;
+	TimestampTz state_since;
+	TimestampTz deadline;		/* of starting and stopping; 0: none */
+	TimestampTz restart_at;		/* of backoff and waiting */
+	int			look_again;		/* ms, while an adopted child is being reaped */
+	int			attempts;		/* starts refused in a row */
+	int64		restarts;
+	SupHistory	history;
+
+	/* Written by the child. */
+	bool		attached;
+	bool		ready;
+	bool		exited;
+	int			pid;
+	PGPROC	   *proc;
+	TimestampTz attached_at;
+	TimestampTz ready_at;
+	TimestampTz exited_at;
+	int			exit_code;
+	bool		exit_in_task;	/* it ended in a task or its bind: the task's doing */
+	uint64		settings_epoch; /* Sup->settings_epoch when it was bound */
+	/* Written by the child, without the lock: a hint for spinning. */
+	volatile int cpu;
+
+	/* What its predecessor, or it, left; written by supervisor and child. */
+	TimestampTz last_exit_at;
+	int			last_exit_code; /* -1: never attached */
+	int			last_sqlstate;
+	char		last_error[SUP_MESSAGE];
+	Oid			last_role;		/* role whose error that is */
+
+	/* Written by anyone. */
+	bool		terminate;		/* asks the supervisor to terminate this generation */
+	volatile SupLeave leave;
+	bool		leaving;		/* on no list any more, on its way out */
+	/* task that it has been given, plus 1; the child reads it without the lock */
+	pg_atomic_uint32 task;
+	bool		begun;			/* the child has begun with that task */
+	int			binding;		/* -1: unbound */
+	Oid			database;
+	Oid			role;
+	bool		listed;			/* pool_node is on a list */
+	dlist_node	pool_node;
+	dlist_node	binding_node;
+	int64		tasks_succeeded;
+	int64		tasks_failed;
+	int64		tasks_canceled;
+} SupSlot;
+
+/* Something of its result that a task hands to its reader. */
+typedef struct SupChunk
+{
+	dsa_pointer next;
+	uint32		len;
+	uint32		unused;			/* data is MAXALIGNed */
+	char		data[FLEXIBLE_ARRAY_MEMBER];
+} SupChunk;
+
+/*
+ * One task.  Belongs to its submitter until it is linked in by
+ * sup_task_submit(), to its worker while it runs, and from the end to whoever
+ * reads it.  The worker writes 'tag' and 'out' without the lock and publishes
+ * them by setting 'state' under it.
+ */
+typedef struct SupTask
+{
+	pg_atomic_uint32 state;		/* SupTaskState; may be read without the lock */
+	SupTaskKind kind;
+	uint64		id;
+	int			binding;
+	int			owner;			/* session, -1 if nobody will read it */
+	int			slot;			/* that runs or ran it; -1 */
+	bool		reading;		/* its session takes its result as it comes */
+	bool		awaited;		/* its session sleeps until it ends */
+	bool		handed_back;	/* a worker gave it back once */
+	bool		concurrently;	/* waits for old snapshots: see wait.c */
+	SupCancel	cancel;
+	int			timeout;		/* ms that it may run; 0: no limit */
+	TimestampTz submitted_at;
+	TimestampTz started_at;
+	TimestampTz finished_at;
+	dlist_node	node;			/* in its binding's queue; once finished, in Sup->finished */
+	bool		in_finished;
+	dlist_node	owner_node;		/* in its session's list */
+	bool		in_news;
+	dlist_node	news_node;		/* in its session's list of tasks with something to read */
+
+	/* The command: see SupInput.  All of it if it fits, or else its beginning. */
+	uint32		in_len;
+	dsa_pointer in;
+	char		head[SUP_INLINE];
+
+	/* The result. */
+	dsa_pointer first;			/* chunks to be read */
+	dsa_pointer last;
+	Size		unread;			/* bytes in them */
+	uint32		out_len;		/* the rest, which fits in here */
+	char		out[SUP_INLINE];
+	char		tag[COMPLETION_TAG_BUFSIZE];
+	int			sqlstate;
+	char		message[SUP_MESSAGE];
+	char		detail[SUP_MESSAGE];	/* of an error that is not in the stream */
+
+	/*
+	 * Set after 'state' was, without the lock, so that a spinning reader does
+	 * not run into the writer's lock.  A hint: it may be set for no reason.
+	 */
+	volatile bool hint;
+} SupTask;
+
+/* What a session, by its PGPROC's number, has in the pool. */
+typedef struct SupSession
+{
+	dlist_head	tasks;			/* SupTask.owner_node */
+	dlist_head	news;			/* SupTask.news_node, of a batch */
+	/* tasks of the running execute_all that have not ended; its process reads it without the lock */
+	volatile int outstanding;
+	int			wake_at;		/* wake it when 'outstanding' falls to this */
+	volatile bool hint;			/* there is news before that; as SupTask.hint */
+	/* Written by its process without the lock. */
+	volatile int pid;			/* sleeps for its tasks, and is this process; or 0 */
+	volatile int cpu;			/* a hint for spinning */
+} SupSession;
+
+typedef struct SupEvent
+{
+	int64		id;				/* 0: none yet */
+	TimestampTz at;
+	int			slot;			/* -1: none */
+	uint64		generation;
+	int			pid;
+	Oid			role;
+	char		name[NAMEDATALEN];
+	char		event[24];
+	char		detail[SUP_MESSAGE];
+} SupEvent;
+
+/* DDL on a database is under way: nobody binds to it. */
+typedef struct SupFence
+{
+	int			holder;			/* pid, 0: free */
+	Oid			database;
+} SupFence;
+
+typedef struct SupShared
+{
+	LWLock	   *lock;
+	int			tranche;		/* of the DSA's locks */
+	int			ncpus;			/* that the server may use */
+	ConditionVariable changed;	/* broadcast when a slot changed: for waiting sessions */
+
+	/* The supervisor. */
+	int			supervisor_pid; /* 0: none */
+	PGPROC	   *supervisor;
+	bool		pools_set;		/* it has read the settings once */
+	TimestampTz next_wakeup;	/* when it will look by itself */
+
+	pg_atomic_uint64 settings_epoch;	/* incremented when ALTER ROLE/DATABASE SET commits */
+	pg_atomic_uint32 nspinning; /* processes that spin now */
+	volatile int nbusy;			/* workers that have a task; read without the lock as a hint */
+
+	uint64		last_task_id;
+	int64		last_event_id;
+	int			free_task;		/* SupTask index list through 'slot' */
+	int			free_binding;
+	int			nbuckets;
+	dlist_head	finished;		/* launched tasks that ended, oldest first */
+
+	SupFence	fences[SUP_FENCES];
+	SupPool		pools[SUP_MAX_POOLS];
+	SupEvent	events[SUP_EVENTS];
+
+	/* These point into the same piece of memory. */
+	SupSlot    *slots;
+	SupTask    *tasks;
+	uint64	   *task_ids;		/* copy of each task's id, dense, 0 if free */
+	SupBinding *bindings;
+	int		   *buckets;		/* heads of hash chains of bindings, by role */
+	SupSession *sessions;
+	int			nsessions;
+	void	   *dsa;			/* place of the area for what does not fit in a task */
+} SupShared;
+
+extern SupShared *Sup;			/* NULL: not preloaded */
+extern bool sup_registered;		/* core accepted the supervisor's registration */
+
+extern const char *const sup_state_names[];
+extern const char *const sup_reason_names[];
+extern const char *const sup_task_state_names[];
+
+/* What processes of supervisor wait for. */
+typedef enum SupWaitEvent
+{
+	SUP_WAIT_MAIN,				/* the supervisor, for something to do */
+	SUP_WAIT_UNBOUND,			/* a pool worker, for its first task */
+	SUP_WAIT_IDLE,				/* a pool worker, for its next task */
+	SUP_WAIT_RESULT_READ,		/* a task, for its reader to make room */
+	SUP_WAIT_TASK,				/* a session, for its task */
+	SUP_WAIT_WORKER,			/* a session, for a worker to start or stop */
+	SUP_WAIT_FENCE				/* DDL, for workers to leave its database */
+} SupWaitEvent;
+
+#define SUP_NUM_WAIT_EVENTS (SUP_WAIT_FENCE + 1)
+
+extern uint32 sup_wait_event(SupWaitEvent event);
+
+/* Start-up of the server. */
+extern void sup_state_request(void);
+extern void sup_state_init(void);
+
+/* The area for commands and results, attached at first use. */
+extern dsa_area *sup_area(void);
+
+static inline void
+sup_lock(void)
+{
+	LWLockAcquire(Sup->lock, LW_EXCLUSIVE);
+}
+
+static inline void
+sup_unlock(void)
+{
+	LWLockRelease(Sup->lock);
+}
+
+#define SUP_ASSERT_LOCKED() Assert(LWLockHeldByMe(Sup->lock))
+
+static inline int
+sup_slot_index(const SupSlot *slot)
+{
+	return (int) (slot - Sup->slots);
+}
+
+static inline int
+sup_task_index(const SupTask *task)
+{
+	return (int) (task - Sup->tasks);
+}
+
+static inline SupTaskState
+sup_task_state(SupTask *task)
+{
+	return (SupTaskState) pg_atomic_read_u32(&task->state);
+}
+
+/* Number of this process's session. */
+static inline int
+sup_my_session(void)
+{
+	return (int) (MyProc - ProcGlobal->allProcs);
+}
+
+/* All that follow: the caller holds the lock. */
+extern void sup_wake_supervisor(void);
+extern void sup_wake_supervisor_by(TimestampTz when);
+extern void sup_add_event(const SupSlot *slot, const char *event, const char *detail);
+extern const char *sup_slot_name(const SupSlot *slot);
+
+extern SupPool *sup_pool_by_name(const char *name);
+extern bool sup_pool_in_use(int pool);
+
+extern SupBinding *sup_binding_get(int pool, Oid database, Oid role);
+extern SupBinding *sup_binding_find(int pool, Oid database, Oid role);
+extern int	sup_role_tasks(Oid role);
+extern void sup_binding_drop(SupBinding *binding);
+
+extern void sup_queue_push(SupTask *task, TimestampTz now);
+extern void sup_queue_push_front(SupTask *task, TimestampTz now);
+extern void sup_queue_remove(SupTask *task);
+
+extern bool sup_database_fenced(Oid database);
+
+extern void sup_give(SupSlot *slot, SupTask *task, TimestampTz now);
+extern void sup_dispatch(int pool, TimestampTz now);
+extern void sup_ask_leave(SupSlot *slot, SupLeave why);
+extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
+extern void sup_slot_unbound(SupSlot *slot);
+extern void sup_slot_unlink(SupSlot *slot);
+extern void sup_slot_unbind(SupSlot *slot);
+
+#endif							/* SUP_STATE_H */

@@ -1,0 +1,1106 @@
+/*-------------------------------------------------------------------------
+ *
+ * task.c
+ *	  Tasks: submitted, queued, run, read, canceled, forgotten.
+ *
+ * How a session waits for them is in wait.c, what a worker does with a
+ * command in exec.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/htup_details.h"
+#include "access/parallel.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "rights.h"
+#include "settings.h"
+#include "task.h"
+#include "wait.h"
+
+/* Bytes of a chunk of a large result, which with its header fill 8 pages. */
+#define CHUNK_SIZE		(32 * 1024)
+#define CHUNK_DATA		(CHUNK_SIZE - offsetof(SupChunk, data))
+
+static bool exit_callback_registered = false;
+
+/*
+ * Memory
+ */
+
+void
+sup_free_chunks(dsa_pointer first)
+{
+	while (DsaPointerIsValid(first))
+	{
+		SupChunk   *chunk = dsa_get_address(sup_area(), first);
+		dsa_pointer next = chunk->next;
+
+		dsa_free(sup_area(), first);
+		first = next;
+	}
+}
+
+void
+sup_garbage_free(SupGarbage *garbage)
+{
+	if (DsaPointerIsValid(garbage->in))
+		dsa_free(sup_area(), garbage->in);
+	sup_free_chunks(garbage->chunks);
+	garbage->in = garbage->chunks = InvalidDsaPointer;
+}
+
+/*
+ * Give a task's entry back.  The caller holds the lock, and frees the garbage
+ * when it no longer does.
+ */
+void
+sup_task_release(SupTask *task, SupGarbage *garbage)
+{
+	SupBinding *b = &Sup->bindings[task->binding];
+	int			i = sup_task_index(task);
+
+	SUP_ASSERT_LOCKED();
+	garbage->in = task->in;
+	garbage->chunks = task->first;
+	if (task->owner >= 0)
+		dlist_delete(&task->owner_node);
+	if (task->in_news)
+		dlist_delete(&task->news_node);
+	if (task->in_finished)
+		dlist_delete(&task->node);
+	pg_atomic_write_u32(&task->state, SUP_TASK_FREE);
+	task->id = 0;
+	Sup->task_ids[i] = 0;
+	task->slot = Sup->free_task;
+	Sup->free_task = i;
+	b->ntasks--;
+	sup_binding_drop(b);
+}
+
+/* The caller holds the lock. */
+SupTask *
+sup_task_lookup(uint64 id)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < sup_max_tasks; i++)
+		if (Sup->task_ids[i] == id)
+			return &Sup->tasks[i];
+	return NULL;
+}
+
+/*
+ * Submitting
+ */
+
+static void
+session_exit(int code, Datum arg)
+{
+	sup_session_end();
+}
+
+void
+sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
+			  int nparams, char **params, int nsettings, StringInfo settings)
+{
+	SupInput	input;
+
+	input.command_len = strlen(command);
+	input.ncolumns = columns ? columns->natts : -1;
+	input.nparams = nparams;
+	input.nsettings = nsettings;
+	appendBinaryStringInfo(buf, (char *) &input, sizeof(input));
+	appendBinaryStringInfo(buf, command, input.command_len + 1);
+	for (int i = 0; i < input.ncolumns; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(columns, i);
+
+		appendBinaryStringInfo(buf, (char *) &att->atttypid, sizeof(Oid));
+		appendBinaryStringInfo(buf, (char *) &att->atttypmod, sizeof(int32));
+	}
+	for (int i = 0; i < nparams; i++)
+	{
+		int32		len = params[i] ? strlen(params[i]) : -1;
+
+		appendBinaryStringInfo(buf, (char *) &len, sizeof(len));
+		if (params[i])
+			appendBinaryStringInfo(buf, params[i], len + 1);
+	}
+	if (nsettings > 0)
+		appendBinaryStringInfo(buf, settings->data, settings->len);
+}
+
+void
+sup_task_check_submitter(SupTaskKind kind)
+{
+	if (sup_in_task() && kind != SUP_TASK_LAUNCH)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a task cannot wait for a task"),
+				 errhint("Use supervisor.launch() and supervisor.forget().")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot submit a task during a parallel operation")));
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot submit a task within security-restricted operation")));
+	sup_check_may_connect();
+}
+
+/* Why a pool takes no task now; the caller holds no lock. */
+static void
+refuse_pool(const char *name, bool removed, bool down, const char *detail)
+{
+	if (removed)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pool \"%s\" does not exist", name),
+				 errhint("Pools are named by \"supervisor.pools\".")));
+	if (!down)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pool \"%s\" has size 0", name),
+				 errhint("Increase \"%s\" and reload the configuration.",
+						 strcmp(name, SUP_DEFAULT_POOL) == 0 ?
+						 "supervisor.pool_size" : "supervisor.pools")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no worker of pool \"%s\" could be started", name),
+			 errdetail_internal("%s", detail)));
+}
+
+int
+sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfoData *inputs,
+				SupTaskRef *refs, bool concurrently, bool must)
+{
+	Oid			role = GetUserId();
+	bool		capped = !superuser_arg(role);
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	dsa_pointer *dsa_in = NULL;
+	SupPool    *pool;
+	SupBinding *b;
+	TimestampTz now;
+	int			done = 0;
+	int			room;
+	bool		no_memory = false;
+
+	session->cpu = sup_current_cpu();
+	sup_await_supervisor();
+
+	if (!exit_callback_registered)
+	{
+		before_shmem_exit(session_exit, (Datum) 0);
+		exit_callback_registered = true;
+	}
+
+	/* What does not fit in an entry goes to the area. */
+	for (int i = 0; i < n; i++)
+	{
+		if (inputs[i].len <= SUP_INLINE)
+			continue;
+		if (dsa_in == NULL)
+			dsa_in = palloc0(sizeof(dsa_pointer) * n);
+		dsa_in[i] = dsa_allocate_extended(sup_area(), inputs[i].len,
+										  DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+		if (!DsaPointerIsValid(dsa_in[i]))
+		{
+			no_memory = true;
+			n = i;				/* those before it have room */
+			break;
+		}
+		memcpy(dsa_get_address(sup_area(), dsa_in[i]), inputs[i].data, inputs[i].len);
+	}
+
+	now = GetCurrentTimestamp();
+	sup_lock();
+
+	pool = sup_pool_by_name(pool_name);
+	if (pool == NULL || pool->removed || pool->size == 0 || pool->down)
+	{
+		bool		removed = pool == NULL || pool->removed;
+		bool		down = !removed && pool->down && pool->size > 0;
+		char		detail[SUP_MESSAGE];
+
+		strlcpy(detail, down ? pool->down_detail : "", sizeof(detail));
+		sup_unlock();
+		for (int i = 0; dsa_in != NULL && i < n; i++)
+			if (DsaPointerIsValid(dsa_in[i]))
+				dsa_free(sup_area(), dsa_in[i]);
+		refuse_pool(pool_name, removed, down, detail);
+	}
+
+	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role) : n;
+	b = n > 0 ? sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
+	for (; done < Min(n, room) && Sup->free_task >= 0; done++)
+	{
+		int			i = Sup->free_task;
+		SupTask    *task = &Sup->tasks[i];
+
+		Sup->free_task = task->slot;
+		task->kind = kind;
+		task->id = Sup->task_ids[i] = ++Sup->last_task_id;
+		task->binding = b - Sup->bindings;
+		task->owner = sup_my_session();
+		task->slot = -1;
+		task->reading = task->awaited = kind != SUP_TASK_LAUNCH;
+		task->handed_back = false;
+		task->concurrently = concurrently;
+		task->cancel = SUP_NOT_CANCELED;
+		task->timeout = sup_task_timeout;
+		task->submitted_at = now;
+		task->started_at = task->finished_at = 0;
+		task->in_finished = task->in_news = false;
+		task->in = dsa_in ? dsa_in[done] : InvalidDsaPointer;
+		task->in_len = inputs[done].len;
+		memcpy(task->head, inputs[done].data, Min(inputs[done].len, SUP_INLINE));
+		task->first = task->last = InvalidDsaPointer;
+		task->unread = 0;
+		task->out_len = 0;
+		task->tag[0] = task->message[0] = task->detail[0] = '\0';
+		task->sqlstate = 0;
+		task->hint = false;
+		dlist_push_tail(&session->tasks, &task->owner_node);
+		b->ntasks++;
+		if (kind == SUP_TASK_BATCH)
+			session->outstanding++;
+		refs[done].task = task;
+		refs[done].id = task->id;
+
+		if (!dlist_is_empty(&b->idle))
+			sup_give(dlist_head_element(SupSlot, binding_node, &b->idle), task, now);
+		else
+		{
+			sup_queue_push(task, now);
+			sup_dispatch(b->pool, now);
+		}
+	}
+	if (b != NULL)
+		sup_binding_drop(b);
+	sup_unlock();
+
+	for (int i = done; dsa_in != NULL && i < n; i++)
+		if (DsaPointerIsValid(dsa_in[i]))
+			dsa_free(sup_area(), dsa_in[i]);
+	if (dsa_in != NULL)
+		pfree(dsa_in);
+
+	if (done == 0 && must)
+	{
+		if (no_memory)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of shared memory for tasks"),
+					 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
+		if (room <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("too many tasks for role \"%s\"", GetUserNameFromId(role, false)),
+					 errdetail("A role that is no superuser holds at most %d tasks, half of \"%s\".",
+							   sup_max_tasks / 2, "supervisor.max_tasks"),
+					 errhint("Read results with supervisor.result(), give them up with supervisor.forget(), or increase \"%s\".",
+							 "supervisor.max_tasks")));
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many tasks"),
+				 errhint("You might need to increase \"%s\".", "supervisor.max_tasks")));
+	}
+	return done;
+}
+
+/*
+ * The end of a task, seen by its owner
+ */
+
+/*
+ * The task's state has just become final: count it, and tell its session.
+ * Returns the latch to set once the lock is released, or NULL.  If nobody
+ * will read it, its entry is released.  The caller holds the lock.
+ */
+static Latch *
+ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
+{
+	SupPool    *pool = &Sup->pools[Sup->bindings[task->binding].pool];
+	SupTaskState state = sup_task_state(task);
+	SupSession *session;
+
+	SUP_ASSERT_LOCKED();
+	task->finished_at = now;
+	if (state == SUP_TASK_SUCCEEDED)
+		pool->tasks_succeeded++;
+	else if (state == SUP_TASK_FAILED)
+		pool->tasks_failed++;
+	else
+		pool->tasks_canceled++;
+
+	if (task->owner < 0)
+	{
+		sup_task_release(task, garbage);
+		return NULL;
+	}
+
+	if (task->kind == SUP_TASK_LAUNCH && !task->reading)
+	{
+		dlist_push_tail(&Sup->finished, &task->node);
+		task->in_finished = true;
+		if (sup_result_retention > 0)
+			sup_wake_supervisor_by(TimestampTzPlusMilliseconds(now, sup_result_retention));
+	}
+
+	session = &Sup->sessions[task->owner];
+	if (task->kind == SUP_TASK_BATCH)
+	{
+		if (!task->in_news)
+			dlist_push_tail(&session->news, &task->news_node);
+		task->in_news = true;
+		if (--session->outstanding != session->wake_at)
+			return NULL;
+	}
+	return &ProcGlobal->allProcs[task->owner].procLatch;
+}
+
+/*
+ * End a task that no worker has begun, in that state; the caller holds the
+ * lock, the task is on no queue any more.
+ */
+static void
+end_unbegun(SupTask *task, SupTaskState state, int sqlstate, const char *message,
+			const char *detail, SupGarbage *garbage)
+{
+	Latch	   *latch;
+
+	task->sqlstate = sqlstate;
+	strlcpy(task->message, message, sizeof(task->message));
+	strlcpy(task->detail, detail ? detail : "", sizeof(task->detail));
+	pg_atomic_write_u32(&task->state, state);
+	task->hint = true;
+	latch = ended(task, GetCurrentTimestamp(), garbage);
+	if (latch)
+		SetLatch(latch);
+}
+
+/* End a queued task that has an owner; the caller holds the lock. */
+void
+sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate,
+					 const char *message, const char *detail)
+{
+	SupGarbage	garbage = {0};
+
+	sup_queue_remove(task);
+	end_unbegun(task, state, sqlstate, message, detail, &garbage);
+	sup_garbage_free(&garbage);
+}
+
+/*
+ * Send the cancel to the worker that has the task.  The pid can't be another
+ * process's: the worker clears it under the lock before it goes.
+ */
+static void
+signal_worker(SupTask *task, SupCancel why)
+{
+	SupSlot    *slot = &Sup->slots[task->slot];
+
+	SUP_ASSERT_LOCKED();
+	Assert(pg_atomic_read_u32(&slot->task) == sup_task_index(task) + 1);
+	if (task->cancel == SUP_NOT_CANCELED)
+	{
+		task->cancel = why;
+		pg_memory_barrier();
+		if (slot->pid != 0)
+			kill(slot->pid, SIGINT);
+	}
+	/* it may be waiting for a reader to make room */
+	if (slot->proc != NULL)
+		SetLatch(&slot->proc->procLatch);
+}
+
+static void
+leave_session(SupTask *task)
+{
+	dlist_delete(&task->owner_node);
+	if (task->in_news)
+		dlist_delete(&task->news_node);
+	task->in_news = false;
+	if (task->kind == SUP_TASK_BATCH && sup_task_state(task) <= SUP_TASK_RUNNING)
+		Sup->sessions[task->owner].outstanding--;
+	task->owner = -1;
+}
+
+/* The caller holds the lock. */
+static void
+abandon(SupTask *task, SupGarbage *garbage)
+{
+	leave_session(task);
+	switch (sup_task_state(task))
+	{
+		case SUP_TASK_QUEUED:
+			sup_queue_remove(task);
+			end_unbegun(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED, "", NULL, garbage);
+			break;
+		case SUP_TASK_RUNNING:
+			task->reading = false;
+			signal_worker(task, SUP_CANCEL_ABANDONED);
+			break;
+		default:
+			sup_task_release(task, garbage);
+	}
+}
+
+void
+sup_task_abandon(SupTaskRef *ref)
+{
+	SupGarbage	garbage = {0};
+
+	sup_lock();
+	if (ref->task->id == ref->id)
+		abandon(ref->task, &garbage);
+	sup_unlock();
+	sup_garbage_free(&garbage);
+}
+
+void
+sup_batch_abandon(void)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	bool		more;
+
+	do
+	{
+		SupGarbage	garbage = {0};
+		dlist_iter	iter;
+
+		more = false;
+		sup_lock();
+		dlist_foreach(iter, &session->tasks)
+		{
+			SupTask    *task = dlist_container(SupTask, owner_node, iter.cur);
+
+			if (task->kind == SUP_TASK_BATCH)
+			{
+				abandon(task, &garbage);
+				more = true;
+				break;
+			}
+		}
+		sup_unlock();
+		sup_garbage_free(&garbage);
+	} while (more);
+}
+
+void
+sup_task_start_reading(SupTaskRef *ref)
+{
+	SupTask    *task = ref->task;
+
+	sup_lock();
+	task->reading = task->awaited = true;
+	task->hint = true;			/* look at once */
+	if (task->in_finished)
+		dlist_delete(&task->node);
+	task->in_finished = false;
+	sup_unlock();
+}
+
+void
+sup_task_stop_reading(SupTaskRef *ref)
+{
+	SupTask    *task = ref->task;
+
+	sup_lock();
+	task->reading = task->awaited = false;
+	if (sup_task_state(task) > SUP_TASK_RUNNING)
+	{
+		dlist_push_tail(&Sup->finished, &task->node);
+		task->in_finished = true;
+	}
+	sup_unlock();
+}
+
+void
+sup_session_end(void)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	bool		more = true;
+
+	while (more)
+	{
+		SupGarbage	garbage = {0};
+
+		sup_lock();
+		if (!dlist_is_empty(&session->tasks))
+			abandon(dlist_head_element(SupTask, owner_node, &session->tasks), &garbage);
+		more = !dlist_is_empty(&session->tasks);
+		session->pid = 0;
+		sup_unlock();
+		sup_garbage_free(&garbage);
+	}
+}
+
+void
+sup_task_check_id(int64 id)
+{
+	uint64		last;
+
+	sup_lock();
+	last = Sup->last_task_id;
+	sup_unlock();
+	if (id <= 0 || (uint64) id > last)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("task %lld does not exist", (long long) id)));
+}
+
+void
+sup_task_of_session(int64 id, SupTaskRef *ref)
+{
+	Oid			role = InvalidOid;
+	bool		mine = false;
+	bool		found;
+
+	sup_task_check_id(id);
+	sup_lock();
+	ref->id = id;
+	ref->task = sup_task_lookup(id);
+	found = ref->task != NULL;
+	if (found)
+	{
+		mine = ref->task->owner == sup_my_session() && ref->task->kind == SUP_TASK_LAUNCH;
+		role = Sup->bindings[ref->task->binding].role;
+	}
+	sup_unlock();
+
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("task %lld is gone", (long long) id),
+				 errdetail("It was read or forgotten, it expired, or its session has ended.")));
+	if (!mine)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("task %lld does not belong to this session", (long long) id),
+				 errhint("Only the session that launched a task can wait for it and read it.")));
+	if (role != GetUserId())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for task %lld", (long long) id),
+				 errdetail("It was launched as role \"%s\".", GetUserNameFromId(role, true))));
+}
+
+bool
+sup_task_forget(SupTaskRef *ref)
+{
+	SupGarbage	garbage = {0};
+	bool		unfinished = false;
+
+	sup_lock();
+	if (ref->task->id == ref->id)
+	{
+		SupTask    *task = ref->task;
+
+		leave_session(task);
+		unfinished = sup_task_state(task) <= SUP_TASK_RUNNING;
+		if (!unfinished)
+			sup_task_release(task, &garbage);
+		else
+		{
+			garbage.chunks = task->first;
+			task->first = task->last = InvalidDsaPointer;
+			task->unread = 0;
+		}
+	}
+	sup_unlock();
+	sup_garbage_free(&garbage);
+	return unfinished;
+}
+
+bool
+sup_task_role(int64 id, Oid *role)
+{
+	SupTask    *task;
+	bool		found = false;
+
+	sup_lock();
+	task = sup_task_lookup(id);
+	if (task != NULL && sup_task_state(task) <= SUP_TASK_RUNNING)
+	{
+		*role = Sup->bindings[task->binding].role;
+		found = true;
+	}
+	sup_unlock();
+	return found;
+}
+
+bool
+sup_task_cancel(int64 id)
+{
+	SupGarbage	garbage = {0};
+	SupTask    *task;
+	bool		canceled = false;
+
+	sup_lock();
+	task = sup_task_lookup(id);
+	if (task != NULL && sup_task_state(task) == SUP_TASK_QUEUED)
+	{
+		task->cancel = SUP_CANCEL_REQUEST;
+		sup_queue_remove(task);
+		end_unbegun(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
+					"canceling statement due to user request", NULL, &garbage);
+		canceled = true;
+	}
+	else if (task != NULL && sup_task_state(task) == SUP_TASK_RUNNING)
+	{
+		signal_worker(task, SUP_CANCEL_REQUEST);
+		canceled = true;
+	}
+	sup_unlock();
+	sup_garbage_free(&garbage);
+	return canceled;
+}
+
+TimestampTz
+sup_task_expire(TimestampTz now)
+{
+	for (;;)
+	{
+		SupGarbage	garbage = {0};
+		TimestampTz due = DT_NOEND;
+
+		sup_lock();
+		if (sup_result_retention > 0 && !dlist_is_empty(&Sup->finished))
+		{
+			SupTask    *task = dlist_head_element(SupTask, node, &Sup->finished);
+
+			due = TimestampTzPlusMilliseconds(task->finished_at, sup_result_retention);
+			if (due <= now)
+				sup_task_release(task, &garbage);
+		}
+		sup_unlock();
+		sup_garbage_free(&garbage);
+		if (due > now)
+			return due;
+	}
+}
+
+/*
+ * The worker
+ */
+
+static SupTask *out_task = NULL;
+static char *out_buffer = NULL; /* CHUNK_DATA bytes */
+static uint32 out_len;			/* used of it */
+static bool out_reads;			/* has a reader, as far as we know */
+
+const char *
+sup_task_input(SupTask *task)
+{
+	return DsaPointerIsValid(task->in) ? dsa_get_address(sup_area(), task->in) : task->head;
+}
+
+const char *
+sup_input_settings(const SupInput *input)
+{
+	const char *p = sup_input_params(input);
+
+	for (int i = 0; i < input->nparams; i++)
+	{
+		int32		len;
+
+		memcpy(&len, p, sizeof(len));
+		p += sizeof(len) + (len >= 0 ? len + 1 : 0);
+	}
+	return p;
+}
+
+void
+sup_out_begin(SupTask *task)
+{
+	if (out_buffer == NULL)
+		out_buffer = MemoryContextAlloc(TopMemoryContext, CHUNK_DATA);
+	out_task = task;
+	out_len = 0;
+	out_reads = task->owner >= 0;
+}
+
+bool
+sup_out_has_reader(void)
+{
+	return out_task != NULL && out_task->owner >= 0;
+}
+
+/*
+ * Wait until the task's reader has made room for 'size' bytes.  False: with
+ * 'force' there is none, or nobody will read.
+ */
+static bool
+wait_for_room(Size size, bool force)
+{
+	SupTask    *task = out_task;
+	Size		limit = (Size) sup_result_memory * 1024;
+
+	for (;;)
+	{
+		bool		reading;
+		Size		unread;
+
+		sup_lock();
+		out_reads = task->owner >= 0;
+		reading = task->reading;
+		unread = task->unread;
+		sup_unlock();
+
+		if (!out_reads)
+			return false;
+		if (unread == 0 && reading)
+			return true;
+		if (unread + size <= limit)
+			return true;
+		if (force)
+			return unread + size <= 2 * limit;
+		if (!reading)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("result of launched task exceeds \"%s\"", "supervisor.result_memory"),
+					 errdetail("Nobody reads it yet, and a task may hold at most %d kB unread.",
+							   sup_result_memory),
+					 errhint("Call supervisor.result() sooner, or use supervisor.run().")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
+						 sup_wait_event(SUP_WAIT_RESULT_READ));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Hand a piece of the stream to the reader; false: dropped. */
+static bool
+send_chunk(const char *data, uint32 len, bool force)
+{
+	SupTask    *task = out_task;
+	Size		size = offsetof(SupChunk, data) + len;
+	dsa_pointer pointer;
+	SupChunk   *chunk;
+	Latch	   *latch = NULL;
+
+	if (!wait_for_room(size, force))
+		return false;
+
+	for (;;)
+	{
+		bool		read_all;
+
+		pointer = dsa_allocate_extended(sup_area(), size, DSA_ALLOC_NO_OOM);
+		if (DsaPointerIsValid(pointer))
+			break;
+		if (force)
+			return false;
+
+		/* The reader may give back some of ours; nobody else's is waited for. */
+		sup_lock();
+		read_all = task->unread == 0 || !task->reading;
+		sup_unlock();
+		if (read_all)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of shared memory for results of tasks"),
+					 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
+						 sup_wait_event(SUP_WAIT_RESULT_READ));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+
+	chunk = dsa_get_address(sup_area(), pointer);
+	chunk->next = InvalidDsaPointer;
+	chunk->len = len;
+	memcpy(chunk->data, data, len);
+
+	sup_lock();
+	if (task->owner < 0)
+	{
+		sup_unlock();
+		out_reads = false;
+		dsa_free(sup_area(), pointer);
+		return false;
+	}
+	if (DsaPointerIsValid(task->last))
+		((SupChunk *) dsa_get_address(sup_area(), task->last))->next = pointer;
+	else
+		task->first = pointer;
+	task->last = pointer;
+	task->unread += size;
+	if (task->reading)
+	{
+		if (task->kind == SUP_TASK_BATCH && !task->in_news)
+		{
+			dlist_push_tail(&Sup->sessions[task->owner].news, &task->news_node);
+			task->in_news = true;
+		}
+		if (task->kind == SUP_TASK_BATCH)
+			Sup->sessions[task->owner].hint = true;
+		latch = &ProcGlobal->allProcs[task->owner].procLatch;
+	}
+	sup_unlock();
+	task->hint = true;
+	if (latch)
+		SetLatch(latch);
+	return true;
+}
+
+/*
+ * Send what the buffer holds.  False, and the buffer stays as it is: with
+ * 'force', there was no room.
+ */
+static bool
+flush(bool force)
+{
+	if (out_reads && out_len > 0 && !send_chunk(out_buffer, out_len, force) && out_reads)
+		return false;
+	out_len = 0;
+	return true;
+}
+
+/*
+ * Let the reader see now what there is.  If nobody reads yet, what has no
+ * room waits in the buffer.
+ */
+void
+sup_out_push(void)
+{
+	(void) flush(!out_task->reading);
+}
+
+/*
+ * The rows are complete: make sure, while that may still fail, that the
+ * reader will get them.
+ */
+void
+sup_out_settle(void)
+{
+	if (out_len > SUP_INLINE)
+		(void) flush(false);
+}
+
+void
+sup_out_drop(void)
+{
+	out_len = 0;
+}
+
+bool
+sup_in_task(void)
+{
+	return out_task != NULL;
+}
+
+/* Room for a message of that length in the buffer; NULL: there is none. */
+static char *
+reserve(char type, Size len, bool force)
+{
+	Size		total = sizeof(SupMessage) + MAXALIGN(len);
+	SupMessage *message;
+
+	if (total > CHUNK_DATA)
+		return NULL;
+	if (out_len + total > CHUNK_DATA && !flush(force))
+		return NULL;
+	message = (SupMessage *) (out_buffer + out_len);
+	message->len = (uint32) len;
+	message->type = type;
+	out_len += total;
+	return (char *) (message + 1);
+}
+
+bool
+sup_out_message(char type, const void *data, Size len, bool force)
+{
+	char	   *place;
+	SupMessage	header = {0};
+
+	if (!out_reads)
+		return false;
+	place = reserve(type, len, force);
+	if (place != NULL)
+	{
+		memcpy(place, data, len);
+		return true;
+	}
+
+	/* Too large for one chunk: it fills several. */
+	if (!flush(force))
+		return false;
+	header.len = (uint32) len;
+	header.type = type;
+	memcpy(out_buffer, &header, sizeof(header));
+	out_len = sizeof(header);
+	while (len > 0)
+	{
+		Size		part = Min(len, CHUNK_DATA - out_len);
+
+		memcpy(out_buffer + out_len, data, part);
+		data = (const char *) data + part;
+		len -= part;
+		out_len = MAXALIGN(out_len + part);
+		if (len > 0 && !flush(force))
+		{
+			/* the reader sees that the end is missing */
+			out_len = 0;
+			return false;
+		}
+	}
+	return true;
+}
+
+void
+sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
+{
+	Size		len = offsetof(MinimalTupleData, t_bits);
+	Size		data_len;
+	bool		hasnull = false;
+	char	   *place;
+	int			hoff;
+
+	if (!out_reads)
+		return;
+
+	for (int i = 0; i < desc->natts && !hasnull; i++)
+		hasnull = isnull[i];
+	if (hasnull)
+		len += BITMAPLEN(desc->natts);
+	hoff = len = MAXALIGN(len);
+	data_len = heap_compute_data_size(desc, values, isnull);
+	len += data_len;
+
+	if (len < CHUNK_DATA - sizeof(SupMessage) &&
+		(place = reserve(SUP_MSG_ROW, len, false)) != NULL)
+	{
+		/* form it in place: as heap_form_minimal_tuple() would */
+		MinimalTuple tuple = (MinimalTuple) place;
+
+		memset(tuple, 0, len);
+		tuple->t_len = len;
+		HeapTupleHeaderSetNatts(tuple, desc->natts);
+		tuple->t_hoff = hoff + MINIMAL_TUPLE_OFFSET;
+		heap_fill_tuple(desc, values, isnull, (char *) tuple + hoff, data_len,
+						&tuple->t_infomask, hasnull ? tuple->t_bits : NULL);
+	}
+	else
+	{
+		MinimalTuple tuple = heap_form_minimal_tuple(desc, values, isnull);
+
+		(void) sup_out_message(SUP_MSG_ROW, tuple, tuple->t_len, false);
+		pfree(tuple);
+	}
+}
+
+SupTask *
+sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
+				const char *tag, int sqlstate, const char *message, bool *cancel_sent)
+{
+	SupGarbage	garbage = {0};
+	SupTask    *next;
+	Latch	   *latch;
+	TimestampTz now = GetCurrentTimestamp();
+
+	/*
+	 * The rest of the stream goes into the entry if it fits.  If not, and
+	 * there is no memory either, then only notices are lost: see
+	 * sup_out_settle() and the caller's handling of errors.
+	 */
+	if (out_reads && out_len > SUP_INLINE && !flush(true))
+		out_len = 0;
+	if (out_reads)
+	{
+		memcpy(task->out, out_buffer, out_len);
+		task->out_len = out_len;
+	}
+	out_task = NULL;
+
+	strlcpy(task->tag, tag, sizeof(task->tag));
+	task->sqlstate = sqlstate;
+	strlcpy(task->message, message, sizeof(task->message));
+
+	sup_lock();
+	pg_atomic_write_u32(&slot->task, 0);
+	slot->begun = false;
+	Sup->nbusy--;
+	if (state == SUP_TASK_SUCCEEDED)
+		slot->tasks_succeeded++;
+	else if (state == SUP_TASK_FAILED)
+		slot->tasks_failed++;
+	else
+		slot->tasks_canceled++;
+	pg_atomic_write_u32(&task->state, state);
+	*cancel_sent = task->cancel != SUP_NOT_CANCELED;
+	latch = ended(task, now, &garbage);
+	next = sup_next_task(slot, now);
+	sup_unlock();
+
+	task->hint = true;
+	if (latch)
+		SetLatch(latch);
+	sup_garbage_free(&garbage);
+	return next;
+}
+
+void
+sup_task_hand_back(SupSlot *slot, SupTask *task)
+{
+	SupGarbage	garbage = {0};
+
+	sup_lock();
+	pg_atomic_write_u32(&slot->task, 0);
+	slot->begun = false;
+	Sup->nbusy--;
+	task->slot = -1;
+	task->started_at = 0;
+	if (task->cancel != SUP_NOT_CANCELED)
+		end_unbegun(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
+					"canceling statement due to user request", NULL, &garbage);
+	else
+		sup_queue_push_front(task, GetCurrentTimestamp());
+	sup_unlock();
+	sup_garbage_free(&garbage);
+}
+
+void
+sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
+{
+	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
+	SupGarbage	garbage = {0};
+	char		text[6 + SUP_MESSAGE];
+
+	SUP_ASSERT_LOCKED();
+	out_task = NULL;
+	pg_atomic_write_u32(&slot->task, 0);
+	Sup->nbusy--;
+	if (!slot->begun && task->cancel == SUP_NOT_CANCELED)
+	{
+		task->slot = -1;
+		task->started_at = 0;
+		sup_queue_push_front(task, GetCurrentTimestamp());
+		return;
+	}
+	slot->begun = false;
+	if (message[0] != '\0')
+		snprintf(text, sizeof(text), "%s: %s", unpack_sql_state(sqlstate), message);
+	else
+		text[0] = '\0';
+	slot->tasks_failed++;
+	end_unbegun(task, SUP_TASK_FAILED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+				"worker exited while it ran the task", text, &garbage);
+	sup_garbage_free(&garbage);
+}

@@ -1,0 +1,174 @@
+/*-------------------------------------------------------------------------
+ *
+ * task.h
+ *	  Tasks: submitted, queued, run, read, canceled, forgotten.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_TASK_H
+#define SUP_TASK_H
+
+#include "access/tupdesc.h"
+#include "lib/stringinfo.h"
+
+#include "state.h"
+
+/*
+ * A command on its way to a worker.  There follow, not aligned: the command
+ * with its zero; per column wanted, its type (Oid) and typmod (int32); per
+ * parameter, its length (int32, -1 for NULL) and its bytes with a zero; per
+ * setting, name and value with their zeros.
+ */
+typedef struct SupInput
+{
+	int32		command_len;	/* without the zero */
+	int32		ncolumns;		/* -1: any */
+	int32		nparams;		/* -1: no parameters were given */
+	int32		nsettings;
+} SupInput;
+
+/*
+ * What a worker sends.  Messages are MAXALIGNed in the stream; one that is
+ * larger than a chunk goes on in the next ones.
+ */
+typedef struct SupMessage
+{
+	uint32		len;			/* of what follows */
+	char		type;
+	char		unused[3];
+} SupMessage;
+
+#define SUP_MSG_COLUMNS 'T'		/* per column: Oid, int32 typmod */
+#define SUP_MSG_ROW		'D'		/* MinimalTuple */
+#define SUP_MSG_NOTICE	'N'		/* int32 encoding, then as in the protocol */
+#define SUP_MSG_ERROR	'E'		/* likewise */
+
+/* A task as its submitter knows it. */
+typedef struct SupTaskRef
+{
+	SupTask    *task;
+	uint64		id;
+} SupTaskRef;
+
+/* Dynamic memory of a task, to be freed when the lock is released. */
+typedef struct SupGarbage
+{
+	dsa_pointer in;
+	dsa_pointer chunks;
+} SupGarbage;
+
+extern void sup_garbage_free(SupGarbage *garbage);
+extern void sup_free_chunks(dsa_pointer first);
+
+/* ---- the submitting session ---- */
+
+/*
+ * Append a command as a worker wants it.  'columns' and 'params' may be
+ * NULL; settings are those of sup_settings_collect().
+ */
+extern void sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
+						  int nparams, char **params, int nsettings, StringInfo settings);
+
+/* Raises an error if this session, as it is now, may not submit. */
+extern void sup_task_check_submitter(SupTaskKind kind);
+
+/*
+ * Submit up to n packed commands; returns how many had room.  None had: with
+ * 'must' an error says which room is missing.  Errors: no such pool (42704),
+ * a pool of size 0 (55000), no supervisor (55000), no worker (53000), no room
+ * (53400, 53200).
+ */
+extern int	sup_task_submit(const char *pool, SupTaskKind kind, int n, const StringInfoData *inputs,
+							SupTaskRef *refs, bool concurrently, bool must);
+
+/* This session does not wait any longer: cancel the task, and drop its result. */
+extern void sup_task_abandon(SupTaskRef *ref);
+
+/* The same for all tasks of the running execute_all(). */
+extern void sup_batch_abandon(void);
+
+/* This session takes the result of a launched task as it comes; or not any more. */
+extern void sup_task_start_reading(SupTaskRef *ref);
+extern void sup_task_stop_reading(SupTaskRef *ref);
+
+/* This session ends: abandon all that it has not forgotten. */
+extern void sup_session_end(void);
+
+/* Find a task of this session by its id, or raise the error. */
+extern void sup_task_of_session(int64 id, SupTaskRef *ref);
+
+/* Raise 42704 if that id was never given out.  The caller holds no lock. */
+extern void sup_task_check_id(int64 id);
+
+extern bool sup_task_forget(SupTaskRef *ref);
+
+/* Role of an unfinished task; false: there is none with that id. */
+extern bool sup_task_role(int64 id, Oid *role);
+extern bool sup_task_cancel(int64 id);
+
+/* The caller holds the lock. */
+extern SupTask *sup_task_lookup(uint64 id);
+extern void sup_task_release(SupTask *task, SupGarbage *garbage);
+extern void sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate,
+								 const char *message, const char *detail);
+
+/* ---- the worker ---- */
+
+/* The command of the task that this slot was given; valid until its end. */
+extern const char *sup_task_input(SupTask *task);
+
+/* Where the parts of an input begin. */
+static inline const char *
+sup_input_columns(const SupInput *input)
+{
+	return (const char *) (input + 1) + input->command_len + 1;
+}
+
+static inline const char *
+sup_input_params(const SupInput *input)
+{
+	return sup_input_columns(input) + Max(input->ncolumns, 0) * (sizeof(Oid) + sizeof(int32));
+}
+
+extern const char *sup_input_settings(const SupInput *input);
+
+/* Begin its result. */
+extern void sup_out_begin(SupTask *task);
+
+/*
+ * Append to the result.  May wait for the reader to make room, and raise
+ * 54000 or 53200; with 'force' it does neither and says whether it had room.
+ */
+extern bool sup_out_message(char type, const void *data, Size len, bool force);
+extern void sup_out_row(TupleDesc desc, Datum *values, bool *isnull);
+
+extern void sup_out_push(void);
+extern void sup_out_settle(void);
+
+/* Forget what has not been sent yet: its statement has failed. */
+extern void sup_out_drop(void);
+
+/* Is this process a worker that runs a task now? */
+extern bool sup_in_task(void);
+
+/* Does a session read this, or may do so? */
+extern bool sup_out_has_reader(void);
+
+/*
+ * The task has ended in 'state'; publish that and take the next task, under
+ * one lock.  NULL: the worker is idle or, with slot->leaving set, shall go.
+ */
+extern SupTask *sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
+								const char *tag, int sqlstate, const char *message,
+								bool *cancel_sent);
+
+/* Give the task back to the head of the queue, for a fresh process. */
+extern void sup_task_hand_back(SupSlot *slot, SupTask *task);
+
+/* The worker is gone.  The caller holds the lock. */
+extern void sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message);
+
+/* The supervisor: forget results that nobody read; when to look again. */
+extern TimestampTz sup_task_expire(TimestampTz now);
+
+#endif							/* SUP_TASK_H */

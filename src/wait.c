@@ -1,0 +1,288 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.c
+ *	  How a session waits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/lock.h"
+#include "storage/procarray.h"
+#include "storage/s_lock.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/timestamp.h"
+
+#include "wait.h"
+
+/* How many short waits in a row are remembered. */
+#define MAX_CREDIT	4
+
+/* A new server's supervisor needs some milliseconds, a restarted one a second. */
+#define SUPERVISOR_PATIENCE_MS	10000
+
+/*
+ * Spinning
+ *
+ * A hand-off between two sleeping processes costs two wake-ups of the
+ * operating system, more than a short task.  So whoever waits looks again for
+ * a while before it sleeps: only if its last waits were so short that this
+ * would have paid, only while processors are free for those that spin and for
+ * those that work, and never on the processor that the other side needs.
+ */
+
+void
+sup_spin_note(SupSpin *spin, int64 microseconds)
+{
+	if (microseconds > sup_spin_time)
+		spin->credit = 0;
+	else if (spin->credit < MAX_CREDIT)
+		spin->credit++;
+}
+
+bool
+sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg)
+{
+	instr_time	start;
+	instr_time	now;
+	bool		is_done = false;
+
+	if (done(arg))
+		return true;
+	if (sup_spin_time == 0 || spin->credit == 0 || Sup->ncpus < 2 ||
+		Sup->nbusy + (int) pg_atomic_read_u32(&Sup->nspinning) >= Sup->ncpus ||
+		(partner >= 0 && partner == sup_current_cpu()))
+		return false;
+
+	/* An old wake-up must not end this; what came with it is looked at later. */
+	ResetLatch(MyLatch);
+	pg_atomic_fetch_add_u32(&Sup->nspinning, 1);
+	INSTR_TIME_SET_CURRENT(start);
+	do
+	{
+		for (int i = 0; i < 32 && !is_done; i++)
+		{
+			SPIN_DELAY();
+			is_done = done(arg);
+		}
+		INSTR_TIME_SET_CURRENT(now);
+		INSTR_TIME_SUBTRACT(now, start);
+	} while (!is_done && !InterruptPending && !MyLatch->is_set &&
+			 INSTR_TIME_GET_MICROSEC(now) < (uint64) sup_spin_time);
+	pg_atomic_fetch_sub_u32(&Sup->nspinning, 1);
+	return is_done;
+}
+
+/*
+ * Deadlock
+ *
+ * A task may wait for a lock that the session which waits for the task holds.
+ * The server's own detector does not know of that wait, so the session looks
+ * itself, as often as deadlock_timeout says.
+ */
+
+typedef struct Search
+{
+	int			npids;
+	int			maxpids;
+	int		   *pids;			/* seen; those from 'next' on are to be looked at */
+	uint64	   *tasks;			/* task of mine that led there */
+} Search;
+
+static void
+search_add(Search *s, int pid, uint64 task)
+{
+	for (int i = 0; i < s->npids; i++)
+		if (s->pids[i] == pid)
+			return;
+	if (s->npids == s->maxpids)
+	{
+		s->maxpids *= 2;
+		s->pids = repalloc(s->pids, sizeof(int) * s->maxpids);
+		s->tasks = repalloc(s->tasks, sizeof(uint64) * s->maxpids);
+	}
+	s->pids[s->npids] = pid;
+	s->tasks[s->npids++] = task;
+}
+
+/* Add the processes of the tasks that session number 'n' waits for. */
+static void
+search_add_tasks(Search *s, int n, uint64 task)
+{
+	int			max = sup_max_workers;
+	int		   *pids = palloc(sizeof(int) * max);
+	uint64	   *ids = palloc(sizeof(uint64) * max);
+	int			count = 0;
+
+	sup_lock();
+	for (int i = 0; i < max; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+		uint32		t = pg_atomic_read_u32(&slot->task);
+
+		if (t != 0 && slot->pid != 0 && Sup->tasks[t - 1].owner == n && Sup->tasks[t - 1].awaited)
+		{
+			ids[count] = Sup->tasks[t - 1].id;
+			pids[count++] = slot->pid;
+		}
+	}
+	sup_unlock();
+	for (int i = 0; i < count; i++)
+		search_add(s, pids[i], task != 0 ? task : ids[i]);
+	pfree(pids);
+	pfree(ids);
+}
+
+/*
+ * Follow who waits for whom, from my tasks.  Returns the process that waits
+ * for a lock of mine, or 0.
+ */
+static int
+find_cycle(uint64 *task)
+{
+	Search		s;
+	int			found = 0;
+
+	s.npids = 0;
+	s.maxpids = 16;
+	s.pids = palloc(sizeof(int) * s.maxpids);
+	s.tasks = palloc(sizeof(uint64) * s.maxpids);
+	search_add_tasks(&s, sup_my_session(), 0);
+
+	for (int next = 0; next < s.npids && found == 0; next++)
+	{
+		int			pid = s.pids[next];
+		PGPROC	   *proc = BackendPidGetProc(pid);
+		int			session;
+
+		CHECK_FOR_INTERRUPTS();
+		if (proc == NULL)
+			continue;
+
+		/* Asking who blocks it is dear, so see first whether anybody does. */
+		if (proc->waitLock != NULL)
+		{
+			ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids,
+																		  Int32GetDatum(pid)));
+			int			n = ArrayGetNItems(ARR_NDIM(blockers), ARR_DIMS(blockers));
+			int		   *blocker = (int *) ARR_DATA_PTR(blockers);
+
+			for (int i = 0; i < n; i++)
+			{
+				if (blocker[i] == MyProcPid)
+				{
+					*task = s.tasks[next];
+					found = pid;
+				}
+				else if (blocker[i] != 0)	/* 0 is a prepared transaction */
+					search_add(&s, blocker[i], s.tasks[next]);
+			}
+		}
+
+		session = proc - ProcGlobal->allProcs;
+		if (session < Sup->nsessions && Sup->sessions[session].pid == pid)
+			search_add_tasks(&s, session, s.tasks[next]);
+	}
+	pfree(s.pids);
+	pfree(s.tasks);
+	return found;
+}
+
+static void
+check_deadlock(void)
+{
+	uint64		task;
+	uint64		again;
+	int			pid = find_cycle(&task);
+
+	/* It was not looked at in one instant: be sure. */
+	if (pid == 0 || find_cycle(&again) == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+			 errmsg("deadlock detected"),
+			 errdetail("Process %d waits for task %llu; process %d, on which that depends, waits for a lock that process %d holds.",
+					   MyProcPid, (unsigned long long) task, pid, MyProcPid),
+			 errhint("End the transaction that holds the lock before you wait for the task.")));
+}
+
+/*
+ * Sleeping
+ */
+
+bool
+sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	TimestampTz look;
+	bool		is_done;
+
+	if (done(arg))
+		return true;
+
+	look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DeadlockTimeout);
+	session->pid = MyProcPid;
+	PG_TRY();
+	{
+		while (!(is_done = done(arg)))
+		{
+			TimestampTz now = GetCurrentTimestamp();
+			TimestampTz until = look;
+
+			CHECK_FOR_INTERRUPTS();
+			if (deadline != 0 && now >= deadline)
+				break;
+			if (now >= look)
+			{
+				check_deadlock();
+				look = TimestampTzPlusMilliseconds(now, DeadlockTimeout);
+				until = look;
+			}
+			if (deadline != 0 && deadline < until)
+				until = deadline;
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 TimestampDifferenceMilliseconds(now, until),
+							 sup_wait_event(SUP_WAIT_TASK));
+			ResetLatch(MyLatch);
+		}
+	}
+	PG_FINALLY();
+	{
+		session->pid = 0;
+	}
+	PG_END_TRY();
+	return is_done;
+}
+
+void
+sup_await_supervisor(void)
+{
+	TimestampTz start;
+
+	if (Sup->pools_set)
+		return;
+
+	if (!sup_registered)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the supervisor is not running"),
+				 errdetail("The server had no background worker slot left for it when it started."),
+				 errhint("Increase \"%s\" and restart the server.", "max_worker_processes")));
+
+	/* It is about to start. */
+	start = GetCurrentTimestamp();
+	ConditionVariablePrepareToSleep(&Sup->changed);
+	while (!Sup->pools_set &&
+		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), SUPERVISOR_PATIENCE_MS))
+		(void) ConditionVariableTimedSleep(&Sup->changed, 1000, sup_wait_event(SUP_WAIT_WORKER));
+	ConditionVariableCancelSleep();
+	if (!Sup->pools_set)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the supervisor is not running"),
+				 errhint("The server log says why it could not start.")));
+}

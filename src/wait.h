@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * wait.h
+ *	  How a session waits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_WAIT_H
+#define SUP_WAIT_H
+
+#include "state.h"
+
+/* What a process knows of how long it is worth to spin. */
+typedef struct SupSpin
+{
+	int			credit;
+} SupSpin;
+
+/* It waited, or would have had to spin, that long. */
+extern void sup_spin_note(SupSpin *spin, int64 microseconds);
+
+/*
+ * Spin until done() or until that is no use any more; true if done.  'partner'
+ * is the CPU of the process that is waited for, -1 if not known.
+ */
+extern bool sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg);
+
+/*
+ * Sleep until done(), which looks at this session's tasks without the lock;
+ * false if 'deadline' (0: none) came first.  Raises 40P01 if what it waits
+ * for waits for this session.
+ */
+extern bool sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline);
+
+/* Raise 55000 if there is no supervisor; wait for it if it is about to come. */
+extern void sup_await_supervisor(void);
+
+#endif							/* SUP_WAIT_H */

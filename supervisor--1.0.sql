@@ -1,0 +1,296 @@
+/* supervisor--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION supervisor" to load this file. \quit
+
+CREATE SCHEMA supervisor;
+COMMENT ON SCHEMA supervisor IS
+'tasks in a warm pool of workers, and the workers that the supervisor keeps';
+GRANT USAGE ON SCHEMA supervisor TO PUBLIC;
+
+--
+-- Tasks
+--
+
+CREATE FUNCTION supervisor.run(
+    command text,
+    params text[] DEFAULT NULL,
+    pool text DEFAULT 'default',
+    timeout interval DEFAULT NULL)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'supervisor_run'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.run(text, text[], text, interval) IS
+'runs a command in a pool worker, in a transaction of its own, waits, and returns the rows of its last statement that returns any; needs a column definition list whose types are exactly those of the result. params are text values for $1, $2, …; timeout bounds the whole call, queue included (57014). Errors of the command are raised here with all their fields, notices arrive as notices';
+
+CREATE FUNCTION supervisor.execute(
+    command text,
+    params text[] DEFAULT NULL,
+    pool text DEFAULT 'default',
+    timeout interval DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'supervisor_execute'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.execute(text, text[], text, interval) IS
+'runs a command in a pool worker, in a transaction of its own, waits, drops its rows and returns the last command''s tag, as in INSERT 0 42. Arguments and errors as for supervisor.run';
+
+CREATE PROCEDURE supervisor.perform(
+    command text,
+    params text[] DEFAULT NULL,
+    pool text DEFAULT 'default',
+    timeout interval DEFAULT NULL)
+AS 'MODULE_PATHNAME', 'supervisor_perform'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE supervisor.perform(text, text[], text, interval) IS
+'commits the caller''s transaction, then runs a command as supervisor.execute does: no snapshot is held meanwhile, so CREATE INDEX CONCURRENTLY can finish and VACUUM can clean. Inside a transaction block: 2D000';
+
+CREATE FUNCTION supervisor.execute_all(
+    commands text[],
+    pool text DEFAULT 'default',
+    timeout interval DEFAULT NULL)
+RETURNS TABLE (ordinality bigint, tag text, sqlstate text, message text)
+AS 'MODULE_PATHNAME', 'supervisor_execute_all'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.execute_all(text[], text, interval) IS
+'runs all commands side by side on the pool, each in a transaction of its own, and returns a row for each, in their order: its tag, or the SQLSTATE and message of its error. One that fails stops no other';
+
+CREATE FUNCTION supervisor.launch(
+    command text,
+    params text[] DEFAULT NULL,
+    pool text DEFAULT 'default')
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'supervisor_launch'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.launch(text, text[], text) IS
+'starts a command in a pool worker and returns its task''s id at once, for supervisor.wait, result, cancel and forget. The task is not undone by ROLLBACK, and is canceled when this session ends unless it is forgotten';
+
+CREATE FUNCTION supervisor.wait(task bigint, timeout interval DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'supervisor_wait'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.wait(bigint, interval) IS
+'waits for a task that this session launched and returns its final state: succeeded, failed or canceled; NULL if the time ran out first. Its result stays to be read. A task that never was: 42704; one that was read already, or is another session''s: 55000';
+
+CREATE FUNCTION supervisor.result(task bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'supervisor_result'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.result(bigint) IS
+'waits for a task that this session launched and returns its rows, once; the task is gone then. Needs a column definition list. Its error is raised here. A task that never was: 42704; one that was read already, or is another session''s: 55000';
+
+CREATE FUNCTION supervisor.cancel(task bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_cancel'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.cancel(bigint) IS
+'takes a task off the queue, or cancels its statement, from any session that may signal a backend of the task''s role (42501 otherwise); true if it was queued or running. A task that never was: 42704';
+
+CREATE FUNCTION supervisor.forget(task bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_forget'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.forget(bigint) IS
+'says that nobody will read the result of a task that this session launched: its rows are dropped, and it runs on after the session ends; true if it is still queued or running. A task that never was: 42704; one that was read already, or is another session''s: 55000';
+
+--
+-- Control
+--
+
+CREATE FUNCTION supervisor.restart_worker(
+    slot integer,
+    timeout interval DEFAULT '10 s',
+    generation bigint DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_restart_worker'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.restart_worker(integer, interval, bigint) IS
+'replaces the process in a slot once its task has ended, and waits until its successor is ready. True when done; false with a WARNING after timeout, the request stands; false, and nothing done, if a generation is given that is over. Needs the right to signal a backend of the worker''s role (an unbound worker: superuser). Slot out of range: 22023; empty: 55000';
+
+CREATE FUNCTION supervisor.terminate_worker(
+    slot integer,
+    timeout interval DEFAULT '10 s',
+    generation bigint DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_terminate_worker'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.terminate_worker(integer, interval, bigint) IS
+'terminates the process in a slot (its task fails with 55000) and waits until it is gone; a pool worker is replaced. Returns, rights and errors as for supervisor.restart_worker';
+
+CREATE FUNCTION supervisor.restart_pool(
+    pool text DEFAULT 'default',
+    timeout interval DEFAULT '10 s')
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_restart_pool'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.restart_pool(text, interval) IS
+'replaces all workers of a pool, one after another, each once its task has ended. True when all are new and ready; false with a WARNING after timeout, the request stands. No such pool: 42704';
+
+--
+-- Views.  The functions below them hide what pg_stat_activity would hide.
+--
+
+CREATE FUNCTION supervisor.get_workers(
+    OUT slot integer, OUT generation bigint, OUT name text, OUT instance integer,
+    OUT kind text, OUT pool text, OUT pid integer, OUT datid oid, OUT userid oid,
+    OUT state text, OUT activity text, OUT reason text, OUT detail text,
+    OUT started_at timestamptz, OUT state_since timestamptz,
+    OUT restarts bigint, OUT consecutive_failures integer, OUT restart_at timestamptz,
+    OUT last_exit_at timestamptz, OUT last_exit_code integer, OUT last_sqlstate text, OUT last_error text,
+    OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
+    OUT task bigint, OUT command text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'supervisor_get_workers'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32;
+COMMENT ON FUNCTION supervisor.get_workers() IS 'rows of the view supervisor.worker_status, with OIDs';
+
+CREATE FUNCTION supervisor.get_pools(
+    OUT pool text, OUT size integer, OUT running integer, OUT unbound integer, OUT idle integer, OUT busy integer,
+    OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'supervisor_get_pools'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4;
+COMMENT ON FUNCTION supervisor.get_pools() IS 'rows of the view supervisor.pool_status';
+
+CREATE FUNCTION supervisor.get_tasks(
+    OUT task bigint, OUT pool text, OUT datid oid, OUT userid oid, OUT owner_pid integer, OUT slot integer,
+    OUT state text, OUT sqlstate text, OUT message text,
+    OUT submitted_at timestamptz, OUT started_at timestamptz, OUT finished_at timestamptz, OUT command text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'supervisor_get_tasks'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 100;
+COMMENT ON FUNCTION supervisor.get_tasks() IS 'rows of the view supervisor.task_status, with OIDs';
+
+CREATE FUNCTION supervisor.get_events(
+    OUT id bigint, OUT at timestamptz, OUT slot integer, OUT generation bigint,
+    OUT name text, OUT pid integer, OUT event text, OUT detail text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'supervisor_get_events'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1000;
+COMMENT ON FUNCTION supervisor.get_events() IS 'rows of the view supervisor.event';
+
+CREATE VIEW supervisor.worker_status AS
+SELECT w.slot, w.generation, w.name, w.instance, w.kind, w.pool, w.pid, d.datname, a.rolname AS usename,
+       w.state, w.activity, w.reason, w.detail, w.started_at, w.state_since,
+       w.restarts, w.consecutive_failures, w.restart_at,
+       w.last_exit_at, w.last_exit_code, w.last_sqlstate, w.last_error,
+       w.tasks_succeeded, w.tasks_failed, w.tasks_canceled, w.task, w.command
+FROM supervisor.get_workers() w
+     LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.datid
+     LEFT JOIN pg_catalog.pg_authid a ON a.oid OPERATOR(pg_catalog.=) w.userid;
+
+COMMENT ON VIEW supervisor.worker_status IS 'one row per worker, with a slot or not';
+COMMENT ON COLUMN supervisor.worker_status.slot IS 'index of the worker''s slot; NULL if there was none free';
+COMMENT ON COLUMN supervisor.worker_status.generation IS 'counts the processes of the slot; (slot, generation) identifies one';
+COMMENT ON COLUMN supervisor.worker_status.name IS 'name of the worker; of a pool worker, its pool''s';
+COMMENT ON COLUMN supervisor.worker_status.instance IS 'number of this instance among those of the same name, from 1';
+COMMENT ON COLUMN supervisor.worker_status.kind IS 'pool, command, library or loader';
+COMMENT ON COLUMN supervisor.worker_status.pool IS 'pool of a pool worker';
+COMMENT ON COLUMN supervisor.worker_status.pid IS 'process ID; NULL if no process runs';
+COMMENT ON COLUMN supervisor.worker_status.datname IS 'database that the worker is bound to; NULL if unbound';
+COMMENT ON COLUMN supervisor.worker_status.usename IS 'role that the worker is bound to; NULL if unbound';
+COMMENT ON COLUMN supervisor.worker_status.state IS 'waiting, starting, running, stopping, stuck, backoff, stopped or failed';
+COMMENT ON COLUMN supervisor.worker_status.activity IS 'of a running pool worker: unbound, idle or busy';
+COMMENT ON COLUMN supervisor.worker_status.reason IS 'why the worker is in this state, one of a fixed set of words';
+COMMENT ON COLUMN supervisor.worker_status.detail IS 'the reason in words; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.worker_status.started_at IS 'when this process was registered with the postmaster';
+COMMENT ON COLUMN supervisor.worker_status.state_since IS 'when the state last changed';
+COMMENT ON COLUMN supervisor.worker_status.restarts IS 'processes of this slot that were followed by another';
+COMMENT ON COLUMN supervisor.worker_status.consecutive_failures IS 'failed processes in a row; a run that lasted resets it';
+COMMENT ON COLUMN supervisor.worker_status.restart_at IS 'when a worker in backoff or waiting is tried next';
+COMMENT ON COLUMN supervisor.worker_status.last_exit_at IS 'when the slot''s last process ended';
+COMMENT ON COLUMN supervisor.worker_status.last_exit_code IS 'its exit code; NULL if it never attached';
+COMMENT ON COLUMN supervisor.worker_status.last_sqlstate IS 'SQLSTATE of the error that ended it';
+COMMENT ON COLUMN supervisor.worker_status.last_error IS 'message of the error that ended it; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.worker_status.tasks_succeeded IS 'tasks of this slot that succeeded';
+COMMENT ON COLUMN supervisor.worker_status.tasks_failed IS 'tasks of this slot that failed';
+COMMENT ON COLUMN supervisor.worker_status.tasks_canceled IS 'tasks of this slot that were canceled while they ran';
+COMMENT ON COLUMN supervisor.worker_status.task IS 'task that runs now';
+COMMENT ON COLUMN supervisor.worker_status.command IS 'beginning of its command; hidden as pg_stat_activity hides a query';
+
+CREATE VIEW supervisor.pool_status AS
+SELECT pool, size, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled
+FROM supervisor.get_pools();
+
+COMMENT ON VIEW supervisor.pool_status IS 'one row per pool';
+COMMENT ON COLUMN supervisor.pool_status.pool IS 'name of the pool';
+COMMENT ON COLUMN supervisor.pool_status.size IS 'workers that the settings ask for';
+COMMENT ON COLUMN supervisor.pool_status.running IS 'workers that are ready: unbound + idle + busy';
+COMMENT ON COLUMN supervisor.pool_status.unbound IS 'workers that are attached to no database yet';
+COMMENT ON COLUMN supervisor.pool_status.idle IS 'workers that are bound to a database and role, and have no task';
+COMMENT ON COLUMN supervisor.pool_status.busy IS 'workers that run a task';
+COMMENT ON COLUMN supervisor.pool_status.queued_tasks IS 'tasks that wait for a worker';
+COMMENT ON COLUMN supervisor.pool_status.tasks_succeeded IS 'tasks that succeeded since the server started';
+COMMENT ON COLUMN supervisor.pool_status.tasks_failed IS 'tasks that failed since the server started';
+COMMENT ON COLUMN supervisor.pool_status.tasks_canceled IS 'tasks that were canceled since the server started';
+
+CREATE VIEW supervisor.task_status AS
+SELECT t.task, t.pool, d.datname, a.rolname AS usename, t.owner_pid, t.slot, t.state, t.sqlstate, t.message,
+       t.submitted_at, t.started_at, t.finished_at, t.command
+FROM supervisor.get_tasks() t
+     LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) t.datid
+     LEFT JOIN pg_catalog.pg_authid a ON a.oid OPERATOR(pg_catalog.=) t.userid;
+
+COMMENT ON VIEW supervisor.task_status IS 'tasks that are queued, running, or launched and not yet read';
+COMMENT ON COLUMN supervisor.task_status.task IS 'id of the task';
+COMMENT ON COLUMN supervisor.task_status.pool IS 'pool that it was given to';
+COMMENT ON COLUMN supervisor.task_status.datname IS 'database that it runs in';
+COMMENT ON COLUMN supervisor.task_status.usename IS 'role that it runs as';
+COMMENT ON COLUMN supervisor.task_status.owner_pid IS 'process ID of the session that it belongs to; NULL if it was forgotten';
+COMMENT ON COLUMN supervisor.task_status.slot IS 'slot of the worker that runs it, or ran it';
+COMMENT ON COLUMN supervisor.task_status.state IS 'queued, running, succeeded, failed or canceled';
+COMMENT ON COLUMN supervisor.task_status.sqlstate IS 'SQLSTATE of its error';
+COMMENT ON COLUMN supervisor.task_status.message IS 'message of its error; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.task_status.submitted_at IS 'when it was submitted';
+COMMENT ON COLUMN supervisor.task_status.started_at IS 'when a worker began it';
+COMMENT ON COLUMN supervisor.task_status.finished_at IS 'when it ended';
+COMMENT ON COLUMN supervisor.task_status.command IS 'beginning of its command; hidden as pg_stat_activity hides a query';
+
+CREATE VIEW supervisor.event AS
+SELECT id, at, slot, generation, name, pid, event, detail
+FROM supervisor.get_events();
+
+COMMENT ON VIEW supervisor.event IS 'the last 1000 events in the lives of workers, since the server started';
+COMMENT ON COLUMN supervisor.event.id IS 'serial number of the event';
+COMMENT ON COLUMN supervisor.event.at IS 'when it happened';
+COMMENT ON COLUMN supervisor.event.slot IS 'slot of the worker; NULL for what concerns no single one';
+COMMENT ON COLUMN supervisor.event.generation IS 'generation of the worker';
+COMMENT ON COLUMN supervisor.event.name IS 'name of the worker';
+COMMENT ON COLUMN supervisor.event.pid IS 'process ID of the worker';
+COMMENT ON COLUMN supervisor.event.event IS 'what happened: the state that the worker entered, or another word';
+COMMENT ON COLUMN supervisor.event.detail IS 'why, in words; hidden as pg_stat_activity hides a query';
+
+GRANT SELECT ON supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event TO PUBLIC;
+
+REVOKE ALL ON FUNCTION
+    supervisor.run(text, text[], text, interval),
+    supervisor.execute(text, text[], text, interval),
+    supervisor.execute_all(text[], text, interval),
+    supervisor.launch(text, text[], text),
+    supervisor.wait(bigint, interval),
+    supervisor.result(bigint),
+    supervisor.cancel(bigint),
+    supervisor.forget(bigint),
+    supervisor.restart_worker(integer, interval, bigint),
+    supervisor.terminate_worker(integer, interval, bigint),
+    supervisor.restart_pool(text, interval)
+FROM PUBLIC;
+REVOKE ALL ON PROCEDURE supervisor.perform(text, text[], text, interval) FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+    supervisor.cancel(bigint),
+    supervisor.restart_worker(integer, interval, bigint),
+    supervisor.terminate_worker(integer, interval, bigint),
+    supervisor.restart_pool(text, interval)
+TO pg_signal_backend;

@@ -1,0 +1,95 @@
+# The extension can be created and dropped, also where the library is not
+# preloaded; but then every call says what to do.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use SupervisorTest;
+
+my $node = SupervisorTest::new_node('main');
+
+note 'preloaded';
+
+is( $node->safe_psql('postgres', q{
+		SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'supervisor'}),
+	'1', 'one supervisor runs');
+
+is( $node->safe_psql('postgres', q{
+		SELECT oid::regprocedure::text FROM pg_proc
+		WHERE pronamespace = 'supervisor'::regnamespace
+			AND obj_description(oid, 'pg_proc') IS NULL
+		UNION ALL
+		SELECT oid::regclass::text FROM pg_class
+		WHERE relnamespace = 'supervisor'::regnamespace AND relkind IN ('r', 'v')
+			AND obj_description(oid, 'pg_class') IS NULL}),
+	'', 'every function, table and view has a comment');
+
+is( $node->safe_psql('postgres', q{
+		SELECT attrelid::regclass || '.' || attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+		WHERE relnamespace = 'supervisor'::regnamespace AND relkind IN ('r', 'v') AND attnum > 0
+			AND col_description(attrelid, attnum) IS NULL}),
+	'', 'every column of a table or view has a comment');
+
+is( $node->safe_psql('postgres', q{
+		DROP EXTENSION supervisor;
+		SELECT count(*) FROM pg_namespace WHERE nspname = 'supervisor'}),
+	'0', 'DROP EXTENSION leaves no schema');
+
+is( $node->safe_psql('postgres', q{
+		CREATE EXTENSION supervisor;
+		SELECT supervisor.execute('SELECT 1')}),
+	'SELECT 1', 'the extension works when it is created again');
+
+is( $node->safe_psql('postgres', q{
+		BEGIN; DROP EXTENSION supervisor; ROLLBACK;
+		SELECT supervisor.execute('SELECT 1')}),
+	'SELECT 1', 'the extension works when dropping it was rolled back');
+
+$node->stop;
+
+note 'not preloaded';
+
+$node = SupervisorTest::new_node('bare', shared_preload_libraries => '');
+
+my %calls = (
+	run => q{SELECT * FROM supervisor.run('SELECT 1') AS (a int)},
+	execute => q{SELECT supervisor.execute('SELECT 1')},
+	perform => q{CALL supervisor.perform('SELECT 1')},
+	execute_all => q{SELECT * FROM supervisor.execute_all(ARRAY['SELECT 1'])},
+	launch => q{SELECT supervisor.launch('SELECT 1')},
+	wait => q{SELECT supervisor.wait(1)},
+	result => q{SELECT * FROM supervisor.result(1) AS (a int)},
+	cancel => q{SELECT supervisor.cancel(1)},
+	forget => q{SELECT supervisor.forget(1)},
+	restart_worker => q{SELECT supervisor.restart_worker(0)},
+	terminate_worker => q{SELECT supervisor.terminate_worker(0)},
+	restart_pool => q{SELECT supervisor.restart_pool()},
+	get_workers => q{SELECT * FROM supervisor.worker_status},
+	get_pools => q{SELECT * FROM supervisor.pool_status},
+	get_tasks => q{SELECT * FROM supervisor.task_status},
+	get_events => q{SELECT * FROM supervisor.event});
+
+is( $node->safe_psql('postgres', q{
+		SELECT DISTINCT proname COLLATE "C" FROM pg_proc
+		WHERE pronamespace = 'supervisor'::regnamespace ORDER BY 1}),
+	join("\n", sort keys %calls),
+	'no function is left out here');
+
+foreach my $function (sort keys %calls)
+{
+	my ($sqlstate, $stderr) = SupervisorTest::error_of($node, $calls{$function});
+
+	is($sqlstate, '55000', "$function is refused where the library is not preloaded");
+	like($stderr, qr/^HINT: .*shared_preload_libraries/m,
+		"$function names shared_preload_libraries in a hint");
+}
+
+$node->safe_psql('postgres', 'DROP EXTENSION supervisor');
+pass('DROP EXTENSION works where the library is not preloaded');
+
+$node->stop;
+done_testing();

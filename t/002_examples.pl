@@ -1,0 +1,150 @@
+# Every example in README.md and docs/*.md does what it says.  For each file a
+# new node, and on it, in order:
+#
+#   ```sql                  runs in psql, in a session of its own, without error
+#   ```sql error=SQLSTATE   must raise that error
+#   ```conf                 is added to postgresql.conf, and the server restarted;
+#                           every line must be a setting, and accepted
+#   ```text output          after an sql block: what psql prints for it
+#
+# In the database there are the extension (unless the file creates it itself) and
+#
+#   accounts(id int primary key, owner text, balance numeric)          100 rows
+#   orders(id int primary key, account int, total numeric, note text)  1000 rows
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Utils;
+use SupervisorTest;
+
+my $root = "$FindBin::RealBin/..";
+
+# Returns the fenced blocks of a Markdown file: info string, text, line number.
+sub blocks
+{
+	my ($file) = @_;
+	my @blocks;
+	my $block;
+
+	open my $fh, '<', $file or die "could not open $file: $!";
+	while (my $line = <$fh>)
+	{
+		if (!$block && $line =~ /^(\s*)```(.*?)\s*$/)
+		{
+			$block = { indent => $1, info => $2, text => '', line => $. };
+		}
+		elsif ($block && $line =~ /^\s*```\s*$/)
+		{
+			push @blocks, $block;
+			$block = undef;
+		}
+		elsif ($block)
+		{
+			$line =~ s/^$block->{indent}//;
+			$block->{text} .= $line;
+		}
+	}
+	die "$file: the block of line $block->{line} has no end" if $block;
+	return @blocks;
+}
+
+# Returns what psql prints, without the spaces and lines at ends that no one sees.
+sub visible
+{
+	my ($text) = @_;
+
+	$text =~ s/[ \t]+$//mg;
+	$text =~ s/\n+\z//;
+	return $text;
+}
+
+# Runs an sql block as a reader would, in psql; returns its exit status, stdout and stderr.
+sub run_psql
+{
+	my ($node, $sql) = @_;
+	my ($stdout, $stderr);
+
+	IPC::Run::run [
+		'psql', '-Xq',
+		'-d', $node->connstr('postgres'),
+		'-v', 'ON_ERROR_STOP=1',
+		'-v', 'VERBOSITY=verbose',
+		'-f', '-'
+	  ],
+	  '<', \$sql, '>', \$stdout, '2>', \$stderr,
+	  IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	return ($? >> 8, $stdout, $stderr);
+}
+
+# Adds a conf block to postgresql.conf and restarts; returns what is wrong with it, or ''.
+sub apply_conf
+{
+	my ($node, $text) = @_;
+
+	$node->append_conf('postgresql.conf', $text);
+	$node->stop;
+	return 'the server does not start' if !$node->start(fail_ok => 1);
+
+	# A misspelt name with a prefix is taken for an extension's that is not loaded.
+	my @names = $text =~ /^\s*([A-Za-z_.]+)[\s=]/mg;
+	return join ', ', grep {
+		$node->safe_psql('postgres',
+			"SELECT 1 FROM pg_settings WHERE name = '$_' AND source = 'configuration file'") ne '1'
+	} @names;
+}
+
+my $examples = 0;
+
+foreach my $file ("$root/README.md", sort glob "$root/docs/*.md")
+{
+	my @blocks = grep { $_->{info} =~ /^(sql|conf|text output)\b/ } blocks($file);
+	next if !@blocks;
+
+	my $name = substr $file, length "$root/";
+	note $name;
+
+	my $node = SupervisorTest::new_node($name =~ s/\W/_/gr, max_worker_processes => 32);
+	$node->safe_psql('postgres', q{
+		CREATE TABLE accounts (id int PRIMARY KEY, owner text, balance numeric);
+		INSERT INTO accounts SELECT i, 'owner ' || i, 100 FROM generate_series(1, 100) i;
+		CREATE TABLE orders (id int PRIMARY KEY, account int, total numeric, note text);
+		INSERT INTO orders SELECT i, i % 100 + 1, i, 'order ' || i FROM generate_series(1, 1000) i;
+	});
+	$node->safe_psql('postgres', 'DROP EXTENSION supervisor')
+	  if grep { $_->{info} =~ /^sql/ && $_->{text} =~ /^CREATE EXTENSION supervisor\b/m } @blocks;
+
+	my $stdout;
+	foreach my $block (@blocks)
+	{
+		my $where = "$name, line $block->{line}";
+
+		if ($block->{info} =~ /^sql\b\s*(?:error=(\w+))?/)
+		{
+			my $expected = $1 // 'none';
+			(my $status, $stdout, my $stderr) = run_psql($node, $block->{text});
+			my $error = SupervisorTest::sqlstate($stderr)
+			  // ($status == 0 ? 'none' : "psql exited with $status");
+
+			is($error, $expected, "$where: error") or diag $stderr;
+			$examples++;
+		}
+		elsif ($block->{info} eq 'conf')
+		{
+			is(apply_conf($node, $block->{text}), '', "$where: settings are accepted");
+			$stdout = undef;
+		}
+		else
+		{
+			is(visible($stdout // 'no sql block precedes'), visible($block->{text}), "$where: output");
+		}
+	}
+	$node->stop;
+}
+
+cmp_ok($examples, '>', 0, 'there are examples');
+done_testing();

@@ -1,0 +1,184 @@
+# What the tests share, on top of PostgreSQL::Test::Cluster, for servers 15 to 19.
+
+package SupervisorTest;
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# Starts a node with the extension preloaded, and created in "postgres".
+# %settings go to postgresql.conf and may replace shared_preload_libraries.
+sub new_node
+{
+	my ($name, %settings) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	%settings = (shared_preload_libraries => 'supervisor', %settings);
+	$node->init;
+	$node->append_conf('postgresql.conf', conf(%settings));
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION supervisor');
+	return $node;
+}
+
+# Returns settings as lines of postgresql.conf.
+sub conf
+{
+	my (%settings) = @_;
+	my $lines = '';
+
+	foreach my $setting (sort keys %settings)
+	{
+		(my $value = $settings{$setting}) =~ s/'/''/g;
+		$lines .= "$setting = '$value'\n";
+	}
+	return $lines;
+}
+
+# Changes settings with ALTER SYSTEM and reloads; a session sees them once it has looked.
+sub set
+{
+	my ($node, %settings) = @_;
+
+	foreach my $setting (sort keys %settings)
+	{
+		(my $value = $settings{$setting}) =~ s/'/''/g;
+		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = '$value'");
+	}
+	$node->reload;
+}
+
+# Runs $sql and returns the SQLSTATE of its error (undef if there was none) and
+# all of stderr.  %opts: dbname, user.
+sub error_of
+{
+	my ($node, $sql, %opts) = @_;
+	my $stderr;
+
+	$node->psql(
+		$opts{dbname} // 'postgres',
+		$sql,
+		stderr => \$stderr,
+		extra_params => psql_params(%opts));
+	return (sqlstate($stderr), $stderr);
+}
+
+# Returns the SQLSTATE of the first error in psql's verbose messages.
+sub sqlstate
+{
+	my ($stderr) = @_;
+
+	return $stderr =~ /\b(?:ERROR|FATAL|PANIC):\s+([0-9A-Z]{5}):/ ? $1 : undef;
+}
+
+sub psql_params
+{
+	my (%opts) = @_;
+
+	return [
+		'-v', 'VERBOSITY=verbose',
+		defined $opts{user} ? ('-U', $opts{user}) : ()
+	];
+}
+
+# Waits until the pool has the size $n and as many workers are ready.
+sub wait_ready
+{
+	my ($node, $pool, $n) = @_;
+
+	$node->poll_query_until('postgres',
+		"SELECT size = $n AND running = $n FROM supervisor.pool_status WHERE pool = '$pool'"
+	) or die "pool $pool did not become ready";
+}
+
+# Compares workers with a slot, busy workers and tasks with those of the first
+# call for this node, which returns ''; waits for them to be the same, and
+# returns '' or what differs.
+sub leaks
+{
+	my ($node) = @_;
+	my $query = q{
+		SELECT format('%s slots, %s busy, %s tasks',
+			(SELECT count(*) FROM supervisor.worker_status WHERE slot IS NOT NULL),
+			(SELECT count(*) FROM supervisor.worker_status WHERE activity = 'busy'),
+			(SELECT count(*) FROM supervisor.task_status))};
+
+	if (!defined $node->{supervisor_usage})
+	{
+		$node->{supervisor_usage} = $node->safe_psql('postgres', $query);
+		return '';
+	}
+	return ''
+	  if $node->poll_query_until('postgres', $query, $node->{supervisor_usage});
+	return $node->safe_psql('postgres', $query) . ", before: $node->{supervisor_usage}";
+}
+
+# Opens a session that stays open until quit().  %opts: dbname, user.
+sub session
+{
+	my ($node, %opts) = @_;
+
+	my $session = $node->background_psql(
+		$opts{dbname} // 'postgres',
+		on_error_stop => 0,
+		extra_params => psql_params(%opts));
+	return bless $session, 'SupervisorTest::Session';
+}
+
+package SupervisorTest::Session;
+
+our @ISA = ('PostgreSQL::Test::BackgroundPsql');
+
+# As in the base class, but what earlier queries left in stderr is not this one's.
+sub query
+{
+	my ($self, $sql) = @_;
+
+	$self->{stderr} = '';
+	return $self->SUPER::query($sql);
+}
+
+# Runs $sql and returns as SupervisorTest::error_of() does; the session may end by it.
+sub error_of
+{
+	my ($self, $sql) = @_;
+
+	# pump() dies when psql has exited; its last words are there already
+	eval { $self->query($sql); };
+	my $died = $@;
+	my $sqlstate = SupervisorTest::sqlstate($self->{stderr});
+
+	die $died if $died && !defined $sqlstate;
+	return ($sqlstate, $self->{stderr});
+}
+
+# Sends $sql, and returns while it may still run.
+sub begin
+{
+	my ($self, $sql) = @_;
+
+	$self->{stderr} = '';
+	$self->query_until(qr/^begun$/m, "\\echo begun\n$sql\n;\n");
+}
+
+# Waits for what begin() has sent, and returns its stdout and stderr.
+sub finish
+{
+	my ($self) = @_;
+	my $stdout = $self->SUPER::query('');
+
+	return ($stdout, $self->{stderr});
+}
+
+# Returns the process ID of the session's backend.
+sub pid
+{
+	my ($self) = @_;
+
+	return $self->query_safe('SELECT pg_backend_pid()');
+}
+
+1;
