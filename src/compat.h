@@ -102,12 +102,19 @@ sup_fire_login_triggers(void)
 #endif
 }
 
-/* MERGE ... RETURNING came with 17. */
+/* Has a raw INSERT, UPDATE, DELETE or MERGE a RETURNING? */
+#if PG_VERSION_NUM >= 180000
+#define SUP_HAS_RETURNING(type, stmt) (((type *) (stmt))->returningClause != NULL)
+#else
+#define SUP_HAS_RETURNING(type, stmt) (((type *) (stmt))->returningList != NIL)
+#endif
+
+/* MERGE has it since 17. */
 static inline bool
 sup_merge_returns_rows(Node *stmt)
 {
 #if PG_VERSION_NUM >= 170000
-	return IsA(stmt, MergeStmt) && ((MergeStmt *) stmt)->returningList != NIL;
+	return IsA(stmt, MergeStmt) && SUP_HAS_RETURNING(MergeStmt, stmt);
 #else
 	return false;
 #endif

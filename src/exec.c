@@ -329,11 +329,11 @@ may_return_rows(Node *stmt)
 				return select->intoClause == NULL;
 			}
 		case T_InsertStmt:
-			return ((InsertStmt *) stmt)->returningList != NIL;
+			return SUP_HAS_RETURNING(InsertStmt, stmt);
 		case T_UpdateStmt:
-			return ((UpdateStmt *) stmt)->returningList != NIL;
+			return SUP_HAS_RETURNING(UpdateStmt, stmt);
 		case T_DeleteStmt:
-			return ((DeleteStmt *) stmt)->returningList != NIL;
+			return SUP_HAS_RETURNING(DeleteStmt, stmt);
 		case T_FetchStmt:
 			return !((FetchStmt *) stmt)->ismove;
 		case T_ExplainStmt:
