@@ -25,6 +25,9 @@ endif
 # so it would only cost build time, and a need for clang.
 override with_llvm = no
 
+# PGXS would empty it if it came from the environment.
+export override PROVE_FLAGS := $(PROVE_FLAGS)
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 

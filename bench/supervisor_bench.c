@@ -39,7 +39,7 @@ PG_MODULE_MAGIC;
 
 #define MAX_BARE_WORKERS	1000
 #define MAX_COMMAND			1024
-#define MARKS				2
+#define MAX_MARKS			1000
 
 /* Whose turn it is on the channel. */
 #define TURN_SESSION		0
@@ -66,7 +66,8 @@ typedef struct BenchShared
 	volatile TimestampTz exited_at; /* of the last one that exited */
 
 	/* Moments that tasks have noted, in whichever process they ran. */
-	volatile TimestampTz marks[MARKS];
+	pg_atomic_uint32 nmarks;
+	volatile TimestampTz marks[MAX_MARKS];
 } BenchShared;
 
 static BenchShared *Bench = NULL;
@@ -86,7 +87,7 @@ PG_FUNCTION_INFO_V1(bench_loop);
 PG_FUNCTION_INFO_V1(bench_bring_up);
 PG_FUNCTION_INFO_V1(bench_replace);
 PG_FUNCTION_INFO_V1(bench_mark);
-PG_FUNCTION_INFO_V1(bench_between_marks);
+PG_FUNCTION_INFO_V1(bench_marks);
 
 static void
 request_memory(void)
@@ -112,6 +113,7 @@ init_memory(void)
 		pg_atomic_init_u32(&Bench->turn, TURN_SESSION);
 		pg_atomic_init_u32(&Bench->nready, 0);
 		pg_atomic_init_u32(&Bench->leave, 0);
+		pg_atomic_init_u32(&Bench->nmarks, 0);
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -518,25 +520,38 @@ bench_replace(PG_FUNCTION_ARGS)
 	return statistics(fcinfo, samples, n);
 }
 
-/* mark(i): note this moment. */
+/* mark(): note this moment. */
 Datum
 bench_mark(PG_FUNCTION_ARGS)
 {
-	int			i = PG_GETARG_INT32(0);
+	uint32		i;
 
 	check_preloaded();
-	if (i < 0 || i >= MARKS)
+	i = pg_atomic_fetch_add_u32(&Bench->nmarks, 1);
+	if (i >= MAX_MARKS)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the mark must be between 0 and %d", MARKS - 1)));
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("there can be no more than %d marks", MAX_MARKS)));
 	Bench->marks[i] = GetCurrentTimestamp();
 	PG_RETURN_VOID();
 }
 
-/* between_marks(): microseconds from mark 0 to mark 1. */
+/* marks(): microseconds from one mark to the next; forgets the marks. */
 Datum
-bench_between_marks(PG_FUNCTION_ARGS)
+bench_marks(PG_FUNCTION_ARGS)
 {
+	uint32		n;
+	double	   *samples;
+
 	check_preloaded();
-	PG_RETURN_FLOAT8((double) (Bench->marks[1] - Bench->marks[0]));
+	n = pg_atomic_exchange_u32(&Bench->nmarks, 0);
+	if (n < 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there are fewer than two marks")));
+	n = Min(n, MAX_MARKS);
+	samples = allocate_samples(n - 1);
+	for (uint32 i = 0; i < n - 1; i++)
+		samples[i] = Bench->marks[i + 1] - Bench->marks[i];
+	return statistics(fcinfo, samples, n - 1);
 }

@@ -26,8 +26,8 @@ CREATE FUNCTION bench.replace(n integer,
     OUT median float8, OUT mean float8, OUT p99 float8)
 AS 'supervisor_bench', 'bench_replace' LANGUAGE C STRICT;
 
-CREATE FUNCTION bench.mark(i integer) RETURNS void
+CREATE FUNCTION bench.mark() RETURNS void
 AS 'supervisor_bench', 'bench_mark' LANGUAGE C STRICT;
 
-CREATE FUNCTION bench.between_marks() RETURNS float8
-AS 'supervisor_bench', 'bench_between_marks' LANGUAGE C STRICT;
+CREATE FUNCTION bench.marks(OUT median float8, OUT mean float8, OUT p99 float8)
+AS 'supervisor_bench', 'bench_marks' LANGUAGE C STRICT;

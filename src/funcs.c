@@ -573,7 +573,7 @@ static void
 run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcome *outcomes)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
-	SupSpin		spin = {1};
+	SupSpin		spin = {1, &session->spinning};
 	SupReader  *readers = palloc(sizeof(SupReader) * sup_max_tasks);
 	int		   *ordinals = palloc(sizeof(int) * sup_max_tasks);
 	StringInfoData inputs[BATCH_STEP];

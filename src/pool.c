@@ -376,7 +376,7 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 void
 sup_pool_main(SupSlot *slot)
 {
-	SupSpin		spin = {0};
+	SupSpin		spin = {0, &slot->spinning};
 	SupTask    *task;
 
 	sup_worker_ready(slot);

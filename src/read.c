@@ -195,7 +195,6 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 {
 	SupTask    *task = ref->task;
 	SupGarbage	garbage = {0};
-	Latch	   *latch = NULL;
 	uint32		out_len = 0;
 	bool		ended;
 	union
@@ -229,11 +228,9 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	}
 	else if (DsaPointerIsValid(reader->pending) && reader->state == SUP_TASK_RUNNING &&
 			 Sup->slots[task->slot].proc != NULL)
-		latch = &Sup->slots[task->slot].proc->procLatch;	/* there is room again */
+		sup_wake(Sup->slots[task->slot].proc);	/* there is room again */
 	sup_unlock();
 
-	if (latch)
-		SetLatch(latch);
 	sup_garbage_free(&garbage);
 
 	if (DsaPointerIsValid(reader->pending))
@@ -280,6 +277,7 @@ sup_read_task(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
 {
 	static SupSpin spin = {0};
 
+	spin.counted = &Sup->sessions[sup_my_session()].spinning;
 	for (;;)
 	{
 		int			slot = ref->task->slot;

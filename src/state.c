@@ -175,6 +175,7 @@ sup_state_init(void)
 		for (int i = 0; i < sup_max_workers; i++)
 		{
 			pg_atomic_init_u32(&Sup->slots[i].task, 0);
+			pg_atomic_init_u32(&Sup->slots[i].spinning, 0);
 			Sup->slots[i].binding = -1;
 			Sup->slots[i].last_exit_code = -1;
 		}
@@ -198,6 +199,7 @@ sup_state_init(void)
 		memset(Sup->sessions, 0, sizeof(SupSession) * Sup->nsessions);
 		for (int i = 0; i < Sup->nsessions; i++)
 		{
+			pg_atomic_init_u32(&Sup->sessions[i].spinning, 0);
 			dlist_init(&Sup->sessions[i].tasks);
 			dlist_init(&Sup->sessions[i].news);
 		}
@@ -231,6 +233,47 @@ sup_area(void)
 }
 
 /*
+ * The lock
+ */
+
+#define MAX_WAKES 64
+
+static PGPROC *wakes[MAX_WAKES];
+static int	nwakes = 0;
+
+void
+sup_wake(PGPROC *proc)
+{
+	SUP_ASSERT_LOCKED();
+	if (nwakes < MAX_WAKES)
+		wakes[nwakes++] = proc;
+	else
+		SetLatch(&proc->procLatch);
+}
+
+static volatile bool *hint_to_set = NULL;
+
+void
+sup_hint(volatile bool *hint)
+{
+	SUP_ASSERT_LOCKED();
+	if (hint_to_set != NULL)
+		*hint_to_set = true;
+	hint_to_set = hint;
+}
+
+void
+sup_unlock(void)
+{
+	LWLockRelease(Sup->lock);
+	if (hint_to_set != NULL)
+		*hint_to_set = true;
+	hint_to_set = NULL;
+	while (nwakes > 0)
+		SetLatch(&wakes[--nwakes]->procLatch);
+}
+
+/*
  * The supervisor
  */
 
@@ -240,7 +283,7 @@ sup_wake_supervisor(void)
 {
 	SUP_ASSERT_LOCKED();
 	if (Sup->supervisor != NULL)
-		SetLatch(&Sup->supervisor->procLatch);
+		sup_wake(Sup->supervisor);
 }
 
 /* Make sure that the supervisor looks at the table by that time. */
@@ -550,10 +593,11 @@ sup_give(SupSlot *slot, SupTask *task, TimestampTz now)
 	pg_atomic_write_u32(&task->state, SUP_TASK_RUNNING);
 	slot->begun = false;
 	Sup->nbusy++;
+	sup_stop_counting(&slot->spinning);
 	pg_write_barrier();
 	pg_atomic_write_u32(&slot->task, sup_task_index(task) + 1);
 	if (slot->proc != MyProc)
-		SetLatch(&slot->proc->procLatch);
+		sup_wake(slot->proc);
 }
 
 static SupTask *
@@ -609,7 +653,7 @@ sup_ask_leave(SupSlot *slot, SupLeave why)
 		slot->leaving = true;
 	}
 	if (slot->proc != NULL)
-		SetLatch(&slot->proc->procLatch);
+		sup_wake(slot->proc);
 }
 
 /*

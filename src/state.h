@@ -209,8 +209,9 @@ typedef struct SupSlot
 	int			exit_code;
 	bool		exit_in_task;	/* it ended in a task or its bind: the task's doing */
 	uint64		settings_epoch; /* Sup->settings_epoch when it was bound */
-	/* Written by the child, without the lock: a hint for spinning. */
+	/* Written by the child, without the lock: hints for spinning. */
 	volatile int cpu;
+	pg_atomic_uint32 spinning;	/* counted in nspinning; whoever clears it uncounts */
 
 	/* What its predecessor, or it, left; written by supervisor and child. */
 	TimestampTz last_exit_at;
@@ -310,6 +311,7 @@ typedef struct SupSession
 	/* Written by its process without the lock. */
 	volatile int pid;			/* sleeps for its tasks, and is this process; or 0 */
 	volatile int cpu;			/* a hint for spinning */
+	pg_atomic_uint32 spinning;	/* as SupSlot.spinning */
 } SupSession;
 
 typedef struct SupEvent
@@ -407,11 +409,19 @@ sup_lock(void)
 	LWLockAcquire(Sup->lock, LW_EXCLUSIVE);
 }
 
-static inline void
-sup_unlock(void)
-{
-	LWLockRelease(Sup->lock);
-}
+/*
+ * Wake a process once the lock is released: woken earlier it might take this
+ * processor, only to wait for the lock.  By then the PGPROC may be another
+ * process's, which takes a latch that is set for no reason.
+ */
+extern void sup_wake(PGPROC *proc);
+
+/*
+ * Set a hint once the lock is released, and before anybody is woken: whoever
+ * spins on it is about to take the lock.
+ */
+extern void sup_hint(volatile bool *hint);
+extern void sup_unlock(void);
 
 #define SUP_ASSERT_LOCKED() Assert(LWLockHeldByMe(Sup->lock))
 
@@ -438,6 +448,14 @@ static inline int
 sup_my_session(void)
 {
 	return (int) (MyProc - ProcGlobal->allProcs);
+}
+
+/* A process that spins is counted once, also while it is being given a task. */
+static inline void
+sup_stop_counting(pg_atomic_uint32 *spinning)
+{
+	if (pg_atomic_read_u32(spinning) != 0 && pg_atomic_exchange_u32(spinning, 0) != 0)
+		pg_atomic_fetch_sub_u32(&Sup->nspinning, 1);
 }
 
 /* All that follow: the caller holds the lock. */

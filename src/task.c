@@ -328,11 +328,10 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
  */
 
 /*
- * The task's state has just become final: count it, and tell its session.
- * Returns the latch to set once the lock is released, or NULL.  If nobody
- * will read it, its entry is released.  The caller holds the lock.
+ * The task's state has just become final: count it, and tell its session.  If
+ * nobody will read it, its entry is released.  The caller holds the lock.
  */
-static Latch *
+static void
 ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
 {
 	SupPool    *pool = &Sup->pools[Sup->bindings[task->binding].pool];
@@ -351,7 +350,7 @@ ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
 	if (task->owner < 0)
 	{
 		sup_task_release(task, garbage);
-		return NULL;
+		return;
 	}
 
 	if (task->kind == SUP_TASK_LAUNCH && !task->reading)
@@ -369,9 +368,10 @@ ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
 			dlist_push_tail(&session->news, &task->news_node);
 		task->in_news = true;
 		if (--session->outstanding != session->wake_at)
-			return NULL;
+			return;
 	}
-	return &ProcGlobal->allProcs[task->owner].procLatch;
+	sup_hint(&task->hint);
+	sup_wake(&ProcGlobal->allProcs[task->owner]);
 }
 
 /*
@@ -382,16 +382,11 @@ static void
 end_unbegun(SupTask *task, SupTaskState state, int sqlstate, const char *message,
 			const char *detail, SupGarbage *garbage)
 {
-	Latch	   *latch;
-
 	task->sqlstate = sqlstate;
 	strlcpy(task->message, message, sizeof(task->message));
 	strlcpy(task->detail, detail ? detail : "", sizeof(task->detail));
 	pg_atomic_write_u32(&task->state, state);
-	task->hint = true;
-	latch = ended(task, GetCurrentTimestamp(), garbage);
-	if (latch)
-		SetLatch(latch);
+	ended(task, GetCurrentTimestamp(), garbage);
 }
 
 /* End a queued task that has an owner; the caller holds the lock. */
@@ -426,7 +421,7 @@ signal_worker(SupTask *task, SupCancel why)
 	}
 	/* it may be waiting for a reader to make room */
 	if (slot->proc != NULL)
-		SetLatch(&slot->proc->procLatch);
+		sup_wake(slot->proc);
 }
 
 static void
@@ -793,7 +788,6 @@ send_chunk(const char *data, uint32 len, bool force)
 	Size		size = offsetof(SupChunk, data) + len;
 	dsa_pointer pointer;
 	SupChunk   *chunk;
-	Latch	   *latch = NULL;
 
 	if (!wait_for_room(size, force))
 		return false;
@@ -851,12 +845,10 @@ send_chunk(const char *data, uint32 len, bool force)
 		}
 		if (task->kind == SUP_TASK_BATCH)
 			Sup->sessions[task->owner].hint = true;
-		latch = &ProcGlobal->allProcs[task->owner].procLatch;
+		sup_hint(&task->hint);
+		sup_wake(&ProcGlobal->allProcs[task->owner]);
 	}
 	sup_unlock();
-	task->hint = true;
-	if (latch)
-		SetLatch(latch);
 	return true;
 }
 
@@ -1012,7 +1004,6 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 {
 	SupGarbage	garbage = {0};
 	SupTask    *next;
-	Latch	   *latch;
 	TimestampTz now = GetCurrentTimestamp();
 
 	/*
@@ -1045,13 +1036,10 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 		slot->tasks_canceled++;
 	pg_atomic_write_u32(&task->state, state);
 	*cancel_sent = task->cancel != SUP_NOT_CANCELED;
-	latch = ended(task, now, &garbage);
+	ended(task, now, &garbage);
 	next = sup_next_task(slot, now);
 	sup_unlock();
 
-	task->hint = true;
-	if (latch)
-		SetLatch(latch);
 	sup_garbage_free(&garbage);
 	return next;
 }

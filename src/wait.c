@@ -61,6 +61,7 @@ sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg)
 	/* An old wake-up must not end this; what came with it is looked at later. */
 	ResetLatch(MyLatch);
 	pg_atomic_fetch_add_u32(&Sup->nspinning, 1);
+	pg_atomic_write_u32(spin->counted, 1);
 	INSTR_TIME_SET_CURRENT(start);
 	do
 	{
@@ -73,7 +74,7 @@ sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg)
 		INSTR_TIME_SUBTRACT(now, start);
 	} while (!is_done && !InterruptPending && !MyLatch->is_set &&
 			 INSTR_TIME_GET_MICROSEC(now) < (uint64) sup_spin_time);
-	pg_atomic_fetch_sub_u32(&Sup->nspinning, 1);
+	sup_stop_counting(spin->counted);
 	return is_done;
 }
 

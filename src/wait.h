@@ -14,6 +14,7 @@
 typedef struct SupSpin
 {
 	int			credit;
+	pg_atomic_uint32 *counted;	/* says that it is counted in nspinning */
 } SupSpin;
 
 /* It waited, or would have had to spin, that long. */
