@@ -28,6 +28,7 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
+#include "utils/memutils.h"
 #include "utils/wait_event.h"
 
 #ifdef PG_MODULE_MAGIC_EXT		/* 18 */
@@ -224,12 +225,34 @@ sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 			fn(conf, arg);
 	}
 #else
+	/* Those that a session can set, by the array that they were taken from. */
+	static struct config_generic **settable = NULL;
+	static struct config_generic **taken_from = NULL;
+	static int	taken = 0;
+	static int	n = 0;
 	struct config_generic **all = get_guc_variables();
-	int			n = GetNumConfigOptions();
 
+	if (all != taken_from || GetNumConfigOptions() != taken)
+	{
+		struct config_generic **list;
+
+		/* The array moves or grows when a library or a SET adds settings. */
+		taken = 0;
+		list = MemoryContextAlloc(TopMemoryContext,
+								  sizeof(*list) * GetNumConfigOptions());
+		if (settable)
+			pfree(settable);
+		settable = list;
+		n = 0;
+		for (int i = 0; i < GetNumConfigOptions(); i++)
+			if (all[i]->context == PGC_USERSET || all[i]->context == PGC_SUSET)
+				settable[n++] = all[i];
+		taken_from = all;
+		taken = GetNumConfigOptions();
+	}
 	for (int i = 0; i < n; i++)
-		if (all[i]->source == PGC_S_SESSION)
-			fn(all[i], arg);
+		if (settable[i]->source == PGC_S_SESSION)
+			fn(settable[i], arg);
 #endif
 }
 

@@ -526,9 +526,12 @@ batch_has_news(void *arg)
 	return session->outstanding <= session->wake_at || session->hint;
 }
 
-/* Read what tasks of the batch have sent; how many have ended. */
+/*
+ * Read what tasks of the batch have sent; how many have ended, and the CPU of
+ * a worker that ran one.
+ */
 static int
-collect(SupReader *readers, const int *ordinals, Outcome *outcomes)
+collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *cpu)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	SupTaskRef	refs[BATCH_STEP];
@@ -553,11 +556,14 @@ collect(SupReader *readers, const int *ordinals, Outcome *outcomes)
 	{
 		int			t = sup_task_index(refs[i].task);
 		SupReader  *reader = &readers[t];
+		int			slot = refs[i].task->slot;
 		Outcome    *outcome = &outcomes[ordinals[t]];
 
 		if (!sup_reader_take(reader, &refs[i]))
 			continue;
 		ended++;
+		if (slot >= 0)
+			*cpu = Sup->slots[slot].cpu;
 		if (reader->state == SUP_TASK_SUCCEEDED)
 			outcome->tag = pstrdup(reader->tag);
 		else
@@ -573,7 +579,9 @@ static void
 run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcome *outcomes)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
-	SupSpin		spin = {1, &session->spinning};
+	SupSpin		spin = {0, &session->spinning};
+	TimestampTz wait_start;
+	int			partner = -1;
 	SupReader  *readers = palloc(sizeof(SupReader) * sup_max_tasks);
 	int		   *ordinals = palloc(sizeof(int) * sup_max_tasks);
 	StringInfoData inputs[BATCH_STEP];
@@ -629,14 +637,16 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 			session->wake_at = inside - 1;
 		sup_unlock();
 
-		if (!sup_spin_until(&spin, -1, batch_has_news, session) &&
+		wait_start = GetCurrentTimestamp();
+		if (!sup_spin_until(&spin, partner, batch_has_news, session) &&
 			!sup_sleep_until(batch_has_news, session, deadline))
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("canceling tasks due to timeout")));
+		sup_spin_note(&spin, GetCurrentTimestamp() - wait_start);
 		for (;;)
 		{
-			int			k = collect(readers, ordinals, outcomes);
+			int			k = collect(readers, ordinals, outcomes, &partner);
 
 			ended += k;
 			if (k < BATCH_STEP)
