@@ -564,6 +564,8 @@ sup_exec(SupTask *task, const SupInput *input, char *tag)
 			if (implicit_block)
 				EndImplicitTransactionBlock();
 
+			finish_xact_command();
+
 			/* Nobody could go on with what it leaves open. */
 			if (IsTransactionBlock())
 				ereport(ERROR,
@@ -571,7 +573,6 @@ sup_exec(SupTask *task, const SupInput *input, char *tag)
 						 errmsg("command left a transaction block open"),
 						 errdetail("It was rolled back."),
 						 errhint("End the command with COMMIT.")));
-			finish_xact_command();
 		}
 		else if (IsA(parsetree->stmt, TransactionStmt))
 			finish_xact_command();

@@ -490,7 +490,7 @@ size_pool(int pool, TimestampTz now)
 
 /* Replace the next worker of a rolling restart, once its predecessor is back. */
 static void
-roll_pool(int pool)
+roll_pool(int pool, TimestampTz now)
 {
 	SupSlot    *next = NULL;
 
@@ -502,7 +502,11 @@ roll_pool(int pool)
 			slot->surplus)
 			continue;
 		if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
+		{
 			slot->roll = false; /* its process will be new */
+			if (slot->restart_at <= now)
+				return;			/* and comes in this turn */
+		}
 		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving || slot->exited ||
 				 (slot->state == SUP_STARTING && !slot->ready) || slot->state == SUP_STOPPING)
 			return;				/* one at a time */
@@ -617,7 +621,7 @@ turn(void)
 			continue;
 		sup_lock();
 		news = size_pool(i, now);
-		roll_pool(i);
+		roll_pool(i, now);
 		news |= judge_pool(i, now);
 		for (int j = 0; j < sup_max_workers; j++)
 			has_slots |= Sup->slots[j].state != SUP_EMPTY && Sup->slots[j].pool == i;

@@ -197,6 +197,8 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	SupGarbage	garbage = {0};
 	uint32		out_len = 0;
 	bool		ended;
+	char		message[SUP_MESSAGE];
+	char		detail[SUP_MESSAGE];
 	union
 	{
 		char		data[SUP_INLINE];
@@ -221,8 +223,8 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 		reader->sqlstate = task->sqlstate;
 		if (reader->state != SUP_TASK_SUCCEEDED)
 		{
-			memcpy(reader->message, task->message, SUP_MESSAGE);
-			memcpy(reader->detail, task->detail, SUP_MESSAGE);
+			memcpy(message, task->message, SUP_MESSAGE);
+			memcpy(detail, task->detail, SUP_MESSAGE);
 		}
 		sup_task_release(task, &garbage);
 	}
@@ -232,6 +234,11 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	sup_unlock();
 
 	sup_garbage_free(&garbage);
+	if (ended && reader->state != SUP_TASK_SUCCEEDED)
+	{
+		reader->message = pstrdup(message);
+		reader->detail = pstrdup(detail);
+	}
 
 	if (DsaPointerIsValid(reader->pending))
 		read_chunks(reader);

@@ -24,8 +24,8 @@ typedef struct SupReader
 	SupTaskState state;
 	int			sqlstate;
 	char		tag[COMPLETION_TAG_BUFSIZE];
-	char		message[SUP_MESSAGE];
-	char		detail[SUP_MESSAGE];
+	char	   *message;		/* palloc'd, unless it succeeded */
+	char	   *detail;
 
 	/* Private. */
 	bool		touched;		/* something was taken that can't be put back */

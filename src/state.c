@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "storage/ipc.h"
+#include "storage/s_lock.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 
@@ -237,6 +238,21 @@ sup_area(void)
  */
 
 #define MAX_WAKES 64
+
+/* The lock is held for less time than it takes to go to sleep. */
+#define LOCK_TRIES 100
+
+void
+sup_lock(void)
+{
+	for (int i = 0; i < LOCK_TRIES && Sup->ncpus > 1; i++)
+	{
+		if (LWLockConditionalAcquire(Sup->lock, LW_EXCLUSIVE))
+			return;
+		SPIN_DELAY();
+	}
+	LWLockAcquire(Sup->lock, LW_EXCLUSIVE);
+}
 
 static PGPROC *wakes[MAX_WAKES];
 static int	nwakes = 0;

@@ -403,11 +403,7 @@ extern void sup_state_init(void);
 /* The area for commands and results, attached at first use. */
 extern dsa_area *sup_area(void);
 
-static inline void
-sup_lock(void)
-{
-	LWLockAcquire(Sup->lock, LW_EXCLUSIVE);
-}
+extern void sup_lock(void);
 
 /*
  * Wake a process once the lock is released: woken earlier it might take this
