@@ -56,7 +56,6 @@ endif
 # These work without PostgreSQL.  scripts/prepare prints the pg_config to use.
 demo test bench:
 	@pg_config=$$(scripts/prepare '$(PG_CONFIG)') && \
-	$(MAKE) -s --no-print-directory PG_CONFIG="$$pg_config" all && \
 	scripts/install "$$pg_config" && \
 	PG_CONFIG="$$pg_config" $(if $(filter bench,$@),bench/run,scripts/$@)
 

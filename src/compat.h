@@ -41,6 +41,10 @@
 #define pg_noreturn			pg_attribute_noreturn()
 #endif
 
+#ifndef PG_SIG_IGN				/* 19 */
+#define PG_SIG_IGN			SIG_IGN
+#endif
+
 #if PG_VERSION_NUM < 160000
 #define object_aclcheck(classid, objectid, roleid, mode) \
 	pg_database_aclcheck(objectid, roleid, mode)

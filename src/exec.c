@@ -123,6 +123,9 @@ void
 sup_send_error(void)
 {
 	error_message.data = NULL;
+
+	/* A task may have SET another, into which the message can't be converted. */
+	SetClientEncoding(GetDatabaseEncoding());
 	EmitErrorReport();
 
 	/* Rows that nobody will see make room for it. */

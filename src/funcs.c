@@ -307,27 +307,34 @@ supervisor_run(PG_FUNCTION_ARGS)
 }
 
 /* What execute() and perform() share. */
-static void
-execute(FunctionCallInfo fcinfo, bool concurrently, SupReader *reader)
+typedef struct ExecuteArgs
 {
 	char	   *command;
-	char	  **params = NULL;
+	char	  **params;
 	int			nparams;
 	char	   *pool;
 	TimestampTz deadline;
+} ExecuteArgs;
+
+static void
+execute_args(FunctionCallInfo fcinfo, ExecuteArgs *args)
+{
+	args->command = command_arg(fcinfo, 0);
+	args->nparams = text_array(fcinfo, 1, &args->params);
+	args->pool = pool_arg(fcinfo, 2);
+	args->deadline = deadline_arg(fcinfo, 3);
+	sup_task_check_submitter(SUP_TASK_EXECUTE);
+}
+
+static void
+execute(const ExecuteArgs *args, SupReader *reader)
+{
 	SupTaskRef	ref;
 
-	command = command_arg(fcinfo, 0);
-	nparams = text_array(fcinfo, 1, &params);
-	pool = pool_arg(fcinfo, 2);
-	deadline = deadline_arg(fcinfo, 3);
-	sup_task_check_submitter(SUP_TASK_EXECUTE);
-	if (!concurrently && runs_concurrently(command))
-		refuse_concurrently();
-
-	reader->command = command;
-	submit_one(SUP_TASK_EXECUTE, command, nparams, params, pool, NULL, false, &ref);
-	read_or_cancel(reader, &ref, deadline);
+	reader->command = args->command;
+	submit_one(SUP_TASK_EXECUTE, args->command, args->nparams, args->params, args->pool,
+			   NULL, false, &ref);
+	read_or_cancel(reader, &ref, args->deadline);
 	if (reader->state != SUP_TASK_SUCCEEDED)
 		sup_reader_raise(reader);
 }
@@ -336,10 +343,14 @@ PG_FUNCTION_INFO_V1(supervisor_execute);
 Datum
 supervisor_execute(PG_FUNCTION_ARGS)
 {
+	ExecuteArgs args;
 	SupReader	reader = {0};
 
 	require_preload();
-	execute(fcinfo, false, &reader);
+	execute_args(fcinfo, &args);
+	if (runs_concurrently(args.command))
+		refuse_concurrently();
+	execute(&args, &reader);
 	PG_RETURN_TEXT_P(cstring_to_text(reader.tag));
 }
 
@@ -348,6 +359,7 @@ Datum
 supervisor_perform(PG_FUNCTION_ARGS)
 {
 	CallContext *context = (CallContext *) fcinfo->context;
+	ExecuteArgs args;
 	SupReader	reader = {0};
 
 	require_preload();
@@ -357,15 +369,15 @@ supervisor_perform(PG_FUNCTION_ARGS)
 				 errmsg("supervisor.perform() cannot end this transaction"),
 				 errhint("Call it outside of a transaction block.")));
 
-	/* Arguments and rights first: nothing is committed for a call that can't be. */
-	(void) command_arg(fcinfo, 0);
-	(void) pool_arg(fcinfo, 2);
-	(void) deadline_arg(fcinfo, 3);
-	sup_task_check_submitter(SUP_TASK_EXECUTE);
+	/*
+	 * Arguments and rights first: nothing is committed for a call that can't
+	 * be, and a toasted argument can't be read without a snapshot.
+	 */
+	execute_args(fcinfo, &args);
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
-	execute(fcinfo, true, &reader);
+	execute(&args, &reader);
 	SPI_finish();
 	return (Datum) 0;
 }

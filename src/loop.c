@@ -745,6 +745,9 @@ sup_supervisor_main(Datum main_arg)
 	take_office();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
+	/* There is no statement that could be canceled. */
+	pqsignal(SIGINT, PG_SIG_IGN);
+
 	cycle = AllocSetContextCreate(TopMemoryContext, "supervisor cycle", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cycle);
 	set_pools();

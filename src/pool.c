@@ -15,6 +15,7 @@
 
 #include "access/xact.h"
 #include "jit/jit.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -60,7 +61,8 @@ task_error_callback(void *arg)
 static void
 process_interrupts(void)
 {
-	/* A cancel was for a task that is over. */
+	/* A cancel was for a task that is over; one may come at any time. */
+	HOLD_CANCEL_INTERRUPTS();
 	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
@@ -70,6 +72,7 @@ process_interrupts(void)
 	}
 	if (catchupInterruptPending)
 		ProcessCatchupInterrupt();
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 static SupTask *
@@ -143,6 +146,9 @@ bind_to(SupSlot *slot, SupTask *task)
 
 	HOLD_CANCEL_INTERRUPTS();
 	BackgroundWorkerInitializeConnectionByOid(database, role, 0);
+
+	/* Whatever the role's clients use: our reader has the database's encoding. */
+	SetConfigOption("client_encoding", GetDatabaseEncodingName(), PGC_USERSET, PGC_S_CLIENT);
 	process_session_preload_libraries();
 	sup_fire_login_triggers();
 	snprintf(name, sizeof(name), "supervisor: pool %s, slot %d",

@@ -12,6 +12,7 @@
 #include "libpq/pqmq.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -165,12 +166,24 @@ sup_task_has_news(void *arg)
 	return ((SupTaskRef *) arg)->task->hint;
 }
 
-/* Read and free the chunks that were taken from the task; all, also on an error. */
+static void
+free_pending(int code, Datum arg)
+{
+	SupReader  *reader = (SupReader *) DatumGetPointer(arg);
+
+	sup_free_chunks(reader->pending);
+	reader->pending = InvalidDsaPointer;
+}
+
+/*
+ * Read and free the chunks that were taken from the task; all, also when an
+ * error, or the end of this process, comes in between.
+ */
 static void
 read_chunks(SupReader *reader)
 {
 	reader->touched = true;
-	PG_TRY();
+	PG_ENSURE_ERROR_CLEANUP(free_pending, PointerGetDatum(reader));
 	{
 		while (DsaPointerIsValid(reader->pending))
 		{
@@ -183,11 +196,7 @@ read_chunks(SupReader *reader)
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
-	PG_FINALLY();
-	{
-		sup_free_chunks(reader->pending);
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(free_pending, PointerGetDatum(reader));
 }
 
 bool

@@ -15,6 +15,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "wait.h"
@@ -224,6 +225,9 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 
 	if (done(arg))
 		return true;
+
+	/* Look-ups in catalogs must not hold back what we wait for. */
+	InvalidateCatalogSnapshotConditionally();
 
 	look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DeadlockTimeout);
 	session->pid = MyProcPid;
