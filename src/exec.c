@@ -610,7 +610,7 @@ sup_exec(SupTask *task, const SupInput *input, char *tag)
  */
 
 void
-sup_discard_all(Oid role, bool may_have_slots)
+sup_discard_all(Oid role)
 {
 	Oid			temp_namespace;
 	Oid			temp_toast_namespace;
@@ -650,10 +650,7 @@ sup_discard_all(Oid role, bool may_have_slots)
 		replorigin_session_origin_lsn = InvalidXLogRecPtr;
 		replorigin_session_origin_timestamp = 0;
 	}
-	if (may_have_slots)
-	{
-		if (MyReplicationSlot != NULL)
-			ReplicationSlotRelease();
-		sup_drop_temporary_slots();
-	}
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+	sup_drop_temporary_slots();
 }

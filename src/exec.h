@@ -28,6 +28,6 @@ extern void sup_redirect_messages(void);
 extern void sup_send_error(void);
 
 /* What remains of a session when its task is over is undone here. */
-extern void sup_discard_all(Oid role, bool may_have_slots);
+extern void sup_discard_all(Oid role);
 
 #endif							/* SUP_EXEC_H */

@@ -275,7 +275,7 @@ run_task(SupSlot *slot, SupTask *task)
 	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
-		sup_discard_all(slot->role, true);
+		sup_discard_all(slot->role);
 		if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
 			sup_session_end();
 	}
