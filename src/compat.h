@@ -11,6 +11,7 @@
 #ifndef SUP_COMPAT_H
 #define SUP_COMPAT_H
 
+#include <limits.h>
 #include <sched.h>
 
 #include "catalog/pg_database.h"
@@ -29,6 +30,7 @@
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #ifdef PG_MODULE_MAGIC_EXT		/* 18 */
@@ -269,6 +271,13 @@ sup_setting_real(struct config_generic *conf)
 #else
 	return *((struct config_real *) conf)->variable;
 #endif
+}
+
+/* Milliseconds until then, as many as a wait takes; 15 does not bound them. */
+static inline long
+sup_milliseconds_until(TimestampTz now, TimestampTz until)
+{
+	return Min(TimestampDifferenceMilliseconds(now, until), (long) INT_MAX);
 }
 
 /* CPU that this process runs on, -1 where that can't be known. */

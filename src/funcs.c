@@ -839,7 +839,7 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 
 		if (deadline != 0)
 		{
-			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+			timeout = sup_milliseconds_until(GetCurrentTimestamp(), deadline);
 			if (timeout <= 0)
 				break;
 		}
@@ -935,7 +935,7 @@ supervisor_restart_pool(PG_FUNCTION_ARGS)
 
 		if (deadline != 0)
 		{
-			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+			timeout = sup_milliseconds_until(GetCurrentTimestamp(), deadline);
 			if (timeout <= 0)
 				break;
 		}

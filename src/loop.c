@@ -781,7 +781,7 @@ sup_supervisor_main(Datum main_arg)
 		Sup->next_wakeup = until;
 		sup_unlock();
 		if (until != DT_NOEND)
-			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+			timeout = sup_milliseconds_until(GetCurrentTimestamp(), until);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
 						 timeout, sup_wait_event(SUP_WAIT_MAIN));

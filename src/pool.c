@@ -358,7 +358,7 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 				break;
 			}
 			if (until != DT_NOEND)
-				timeout = TimestampDifferenceMilliseconds(now, until);
+				timeout = sup_milliseconds_until(now, until);
 			if (stats_timeout > 0)
 				timeout = timeout < 0 ? stats_timeout : Min(timeout, stats_timeout);
 

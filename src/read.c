@@ -106,8 +106,17 @@ handle_message(SupReader *reader, char type, char *data, Size len)
 			}
 			break;
 		case SUP_MSG_NOTICE:
-			ThrowErrorData(parse_message(reader, data, len));
-			break;
+			{
+				MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+															  "supervisor notice",
+															  ALLOCSET_SMALL_SIZES);
+				MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+				ThrowErrorData(parse_message(reader, data, len));
+				MemoryContextSwitchTo(oldcontext);
+				MemoryContextDelete(context);
+				break;
+			}
 		case SUP_MSG_ERROR:
 			reader->error = palloc(len);
 			memcpy(reader->error, data, len);

@@ -62,6 +62,25 @@ sup_garbage_free(SupGarbage *garbage)
 		dsa_free(sup_area(), garbage->in);
 	sup_free_chunks(garbage->chunks);
 	garbage->in = garbage->chunks = InvalidDsaPointer;
+	if (garbage->failed != 0)
+		ereport(LOG,
+				(errmsg("task %llu failed, and nobody read its error",
+						(unsigned long long) garbage->failed),
+				 errdetail_internal("%s: %s", unpack_sql_state(garbage->sqlstate),
+									garbage->message)));
+}
+
+/* Release a task that has ended and will not be read.  The caller holds the lock. */
+static void
+release_unread(SupTask *task, SupGarbage *garbage)
+{
+	if (sup_task_state(task) == SUP_TASK_FAILED && task->kind == SUP_TASK_LAUNCH)
+	{
+		garbage->failed = task->id;
+		garbage->sqlstate = task->sqlstate;
+		memcpy(garbage->message, task->message, SUP_MESSAGE);
+	}
+	sup_task_release(task, garbage);
 }
 
 /*
@@ -452,7 +471,7 @@ abandon(SupTask *task, SupGarbage *garbage)
 			signal_worker(task, SUP_CANCEL_ABANDONED);
 			break;
 		default:
-			sup_task_release(task, garbage);
+			release_unread(task, garbage);
 	}
 }
 
@@ -610,7 +629,7 @@ sup_task_forget(SupTaskRef *ref)
 		leave_session(task);
 		unfinished = sup_task_state(task) <= SUP_TASK_RUNNING;
 		if (!unfinished)
-			sup_task_release(task, &garbage);
+			release_unread(task, &garbage);
 		else
 		{
 			garbage.chunks = task->first;
@@ -682,7 +701,7 @@ sup_task_expire(TimestampTz now)
 
 			due = TimestampTzPlusMilliseconds(task->finished_at, sup_result_retention);
 			if (due <= now)
-				sup_task_release(task, &garbage);
+				release_unread(task, &garbage);
 		}
 		sup_unlock();
 		sup_garbage_free(&garbage);

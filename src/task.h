@@ -50,11 +50,17 @@ typedef struct SupTaskRef
 	uint64		id;
 } SupTaskRef;
 
-/* Dynamic memory of a task, to be freed when the lock is released. */
+/*
+ * What is left of a task, to be disposed of when the lock is released: its
+ * dynamic memory, and an error that nobody has read and so nobody has logged.
+ */
 typedef struct SupGarbage
 {
 	dsa_pointer in;
 	dsa_pointer chunks;
+	uint64		failed;			/* id of the task, or 0 */
+	int			sqlstate;
+	char		message[SUP_MESSAGE];
 } SupGarbage;
 
 extern void sup_garbage_free(SupGarbage *garbage);

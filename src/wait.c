@@ -250,7 +250,7 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 			if (deadline != 0 && deadline < until)
 				until = deadline;
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 TimestampDifferenceMilliseconds(now, until),
+							 sup_milliseconds_until(now, until),
 							 sup_wait_event(SUP_WAIT_TASK));
 			ResetLatch(MyLatch);
 		}

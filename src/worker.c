@@ -44,8 +44,7 @@ note_log(ErrorData *edata)
 		last_sqlstate = edata->sqlerrcode;
 		strlcpy(last_error, edata->message, sizeof(last_error));
 	}
-	if (edata->output_to_client && edata->elevel < FATAL &&
-		edata->elevel != LOG && sup_out_has_reader())
+	if (edata->output_to_client && edata->elevel < FATAL && sup_out_has_reader())
 		edata->output_to_server = false;
 	if (edata->output_to_server && next_emit_log_hook)
 		next_emit_log_hook(edata);
