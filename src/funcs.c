@@ -953,20 +953,30 @@ supervisor_restart_pool(PG_FUNCTION_ARGS)
  * Views.  Everything is copied under the lock, and made into rows after it.
  */
 
+/*
+ * Text that may have been cut in the middle of a character, and may come from
+ * a database of another encoding.
+ */
+static Datum
+clipped_text(const char *string, int len, bool *isnull)
+{
+	text	   *result;
+
+	len = pg_encoding_mbcliplen(GetDatabaseEncoding(), string, len, len);
+	result = cstring_to_text_with_len(string, len);
+	if (!pg_verify_mbstr(GetDatabaseEncoding(), string, len, true))
+		for (int i = 0; i < len; i++)
+			if (IS_HIGHBIT_SET(string[i]))
+				VARDATA(result)[i] = '?';
+	*isnull = false;
+	return PointerGetDatum(result);
+}
+
 static Datum
 text_or_null(const char *string, bool *isnull)
 {
 	*isnull = string == NULL || string[0] == '\0';
-	return *isnull ? (Datum) 0 : CStringGetTextDatum(string);
-}
-
-/* Text that may have been cut in the middle of a character. */
-static Datum
-clipped_text(const char *string, int len, bool *isnull)
-{
-	len = pg_encoding_mbcliplen(GetDatabaseEncoding(), string, len, len);
-	*isnull = false;
-	return PointerGetDatum(cstring_to_text_with_len(string, len));
+	return *isnull ? (Datum) 0 : clipped_text(string, strlen(string), isnull);
 }
 
 static Datum

@@ -128,10 +128,16 @@ handle_message(SupReader *reader, char type, char *data, Size len)
 }
 
 static void
-handle_data(SupReader *reader, char *data, Size len)
+handle_data(SupReader *reader, char *data, Size len, bool continues)
 {
 	Size		at = 0;
 
+	if (reader->part != NULL && !continues)
+	{
+		/* its end could not be sent */
+		pfree(reader->part);
+		reader->part = NULL;
+	}
 	while (at < len)
 	{
 		SupMessage *message = (SupMessage *) (data + at);
@@ -199,7 +205,7 @@ read_chunks(SupReader *reader)
 			SupChunk   *chunk = dsa_get_address(sup_area(), reader->pending);
 			dsa_pointer next = chunk->next;
 
-			handle_data(reader, chunk->data, chunk->len);
+			handle_data(reader, chunk->data, chunk->len, chunk->continues);
 			dsa_free(sup_area(), reader->pending);
 			reader->pending = next;
 			CHECK_FOR_INTERRUPTS();
@@ -214,6 +220,7 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	SupTask    *task = ref->task;
 	SupGarbage	garbage = {0};
 	uint32		out_len = 0;
+	bool		out_continues = false;
 	bool		ended;
 	char		message[SUP_MESSAGE];
 	char		detail[SUP_MESSAGE];
@@ -236,6 +243,7 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	if (ended)
 	{
 		out_len = task->out_len;
+		out_continues = task->out_continues;
 		memcpy(out.data, task->out, out_len);
 		memcpy(reader->tag, task->tag, sizeof(reader->tag));
 		reader->sqlstate = task->sqlstate;
@@ -263,12 +271,21 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	if (ended)
 	{
 		reader->touched = true;
-		handle_data(reader, out.data, out_len);
+		handle_data(reader, out.data, out_len, out_continues);
 		if (reader->slot != NULL)
 			ExecDropSingleTupleTableSlot(reader->slot);
 		reader->slot = NULL;
 	}
 	return ended;
+}
+
+/* Without the part of a character at which it may have been cut. */
+static char *
+clipped(const char *string)
+{
+	int			len = strlen(string);
+
+	return pnstrdup(string, pg_mbcliplen(string, len, len));
 }
 
 void
@@ -284,8 +301,8 @@ sup_reader_raise(SupReader *reader)
 	}
 	ereport(ERROR,
 			(errcode(reader->sqlstate),
-			 errmsg_internal("%s", reader->message),
-			 reader->detail[0] ? errdetail_internal("%s", reader->detail) : 0));
+			 errmsg_internal("%s", clipped(reader->message)),
+			 reader->detail[0] ? errdetail_internal("%s", clipped(reader->detail)) : 0));
 	pg_unreachable();
 }
 
@@ -294,7 +311,7 @@ sup_reader_error(SupReader *reader)
 {
 	if (reader->error != NULL)
 		return parse_message(reader, reader->error, reader->error_len)->message;
-	return pstrdup(reader->message);
+	return clipped(reader->message);
 }
 
 bool

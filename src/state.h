@@ -243,7 +243,7 @@ typedef struct SupChunk
 {
 	dsa_pointer next;
 	uint32		len;
-	uint32		unused;			/* data is MAXALIGNed */
+	uint32		continues;		/* begins inside a message; data is MAXALIGNed */
 	char		data[FLEXIBLE_ARRAY_MEMBER];
 } SupChunk;
 
@@ -286,6 +286,7 @@ typedef struct SupTask
 	dsa_pointer last;
 	Size		unread;			/* bytes in them */
 	uint32		out_len;		/* the rest, which fits in here */
+	bool		out_continues;	/* as SupChunk.continues */
 	char		out[SUP_INLINE];
 	char		tag[COMPLETION_TAG_BUFSIZE];
 	int			sqlstate;

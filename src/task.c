@@ -717,6 +717,7 @@ sup_task_expire(TimestampTz now)
 static SupTask *out_task = NULL;
 static char *out_buffer = NULL; /* CHUNK_DATA bytes */
 static uint32 out_len;			/* used of it */
+static bool out_continues;		/* it begins inside a message */
 static bool out_reads;			/* has a reader, as far as we know */
 
 const char *
@@ -747,6 +748,7 @@ sup_out_begin(SupTask *task)
 		out_buffer = MemoryContextAlloc(TopMemoryContext, CHUNK_DATA);
 	out_task = task;
 	out_len = 0;
+	out_continues = false;
 	out_reads = task->owner >= 0;
 }
 
@@ -839,6 +841,7 @@ send_chunk(const char *data, uint32 len, bool force)
 	chunk = dsa_get_address(sup_area(), pointer);
 	chunk->next = InvalidDsaPointer;
 	chunk->len = len;
+	chunk->continues = out_continues;
 	memcpy(chunk->data, data, len);
 
 	sup_lock();
@@ -881,6 +884,7 @@ flush(bool force)
 	if (out_reads && out_len > 0 && !send_chunk(out_buffer, out_len, force) && out_reads)
 		return false;
 	out_len = 0;
+	out_continues = false;
 	return true;
 }
 
@@ -909,6 +913,7 @@ void
 sup_out_drop(void)
 {
 	out_len = 0;
+	out_continues = false;
 }
 
 bool
@@ -965,11 +970,15 @@ sup_out_message(char type, const void *data, Size len, bool force)
 		data = (const char *) data + part;
 		len -= part;
 		out_len = MAXALIGN(out_len + part);
-		if (len > 0 && !flush(force))
+		if (len > 0)
 		{
-			/* the reader sees that the end is missing */
-			out_len = 0;
-			return false;
+			if (!flush(force))
+			{
+				/* the reader sees that the end is missing */
+				sup_out_drop();
+				return false;
+			}
+			out_continues = true;
 		}
 	}
 	return true;
@@ -1031,11 +1040,12 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 	 * sup_out_settle() and the caller's handling of errors.
 	 */
 	if (out_reads && out_len > SUP_INLINE && !flush(true))
-		out_len = 0;
+		sup_out_drop();
 	if (out_reads)
 	{
 		memcpy(task->out, out_buffer, out_len);
 		task->out_len = out_len;
+		task->out_continues = out_continues;
 	}
 	out_task = NULL;
 

@@ -29,7 +29,8 @@ typedef struct SupInput
 
 /*
  * What a worker sends.  Messages are MAXALIGNed in the stream; one that is
- * larger than a chunk goes on in the next ones.
+ * larger than a chunk goes on in the next ones.  If it could not be sent to
+ * its end, the next chunk does not continue it.
  */
 typedef struct SupMessage
 {
