@@ -425,27 +425,28 @@ supervisor_wait(PG_FUNCTION_ARGS)
 	int64		id;
 	TimestampTz deadline;
 	SupTaskRef	ref;
-	bool		ended = false;
+	volatile bool ended = false;
+	volatile SupTaskState state = SUP_TASK_FREE;
 
 	require_preload();
 	id = task_arg(fcinfo, 0);
 	deadline = deadline_arg(fcinfo, 1);
 	sup_task_of_session(id, &ref);
-	check_waitable(&ref);
-
-	ref.task->awaited = true;
+	sup_task_start_waiting(&ref, false);
 	PG_TRY();
 	{
+		check_waitable(&ref);
 		ended = sup_sleep_until(task_has_ended, &ref, deadline);
+		state = sup_task_state(ref.task);
 	}
 	PG_FINALLY();
 	{
-		ref.task->awaited = false;
+		sup_task_stop_waiting(&ref);
 	}
 	PG_END_TRY();
 	if (!ended)
 		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(sup_task_state_names[sup_task_state(ref.task)]));
+	PG_RETURN_TEXT_P(cstring_to_text(sup_task_state_names[state]));
 }
 
 PG_FUNCTION_INFO_V1(supervisor_result);
@@ -455,21 +456,18 @@ supervisor_result(PG_FUNCTION_ARGS)
 	int64		id;
 	SupTaskRef	ref;
 	SupReader	reader = {0};
-	char	   *command;
 
 	require_preload();
 	id = task_arg(fcinfo, 0);
 	begin_rows(fcinfo, &reader);
 	sup_task_of_session(id, &ref);
-	check_waitable(&ref);
 
-	/* It stays ours and in its place while we hold a reference to it. */
-	command = pstrdup(sup_task_input(ref.task) + sizeof(SupInput));
-	reader.command = command;
-
-	sup_task_start_reading(&ref);
+	/* It stays ours and in its place from here on. */
+	sup_task_start_waiting(&ref, true);
 	PG_TRY();
 	{
+		check_waitable(&ref);
+		reader.command = pstrdup(sup_task_input(ref.task) + sizeof(SupInput));
 		(void) sup_read_task(&reader, &ref, 0);
 	}
 	PG_CATCH();
@@ -478,7 +476,7 @@ supervisor_result(PG_FUNCTION_ARGS)
 		if (reader.touched)
 			sup_task_abandon(&ref);
 		else
-			sup_task_stop_reading(&ref);
+			sup_task_stop_waiting(&ref);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

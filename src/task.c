@@ -346,6 +346,23 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
  * The end of a task, seen by its owner
  */
 
+/* Nobody holds on to this launched task, which has ended. */
+static void
+may_expire(SupTask *task)
+{
+	dlist_iter	iter;
+
+	dlist_reverse_foreach(iter, &Sup->finished)
+		if (dlist_container(SupTask, node, iter.cur)->finished_at <= task->finished_at)
+			break;
+	/* where the loop has come to its end, that is the head of the list */
+	dlist_insert_after(iter.cur, &task->node);
+	task->in_finished = true;
+	if (sup_result_retention > 0)
+		sup_wake_supervisor_by(TimestampTzPlusMilliseconds(task->finished_at,
+														   sup_result_retention));
+}
+
 /*
  * The task's state has just become final: count it, and tell its session.  If
  * nobody will read it, its entry is released.  The caller holds the lock.
@@ -372,13 +389,8 @@ ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
 		return;
 	}
 
-	if (task->kind == SUP_TASK_LAUNCH && !task->reading)
-	{
-		dlist_push_tail(&Sup->finished, &task->node);
-		task->in_finished = true;
-		if (sup_result_retention > 0)
-			sup_wake_supervisor_by(TimestampTzPlusMilliseconds(now, sup_result_retention));
-	}
+	if (!task->awaited)
+		may_expire(task);
 
 	session = &Sup->sessions[task->owner];
 	if (task->kind == SUP_TASK_BATCH)
@@ -516,32 +528,46 @@ sup_batch_abandon(void)
 	} while (more);
 }
 
-void
-sup_task_start_reading(SupTaskRef *ref)
+static void
+task_is_gone(uint64 id)
 {
-	SupTask    *task = ref->task;
-
-	sup_lock();
-	task->reading = task->awaited = true;
-	task->hint = true;			/* look at once */
-	if (task->in_finished)
-		dlist_delete(&task->node);
-	task->in_finished = false;
-	sup_unlock();
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("task %llu is gone", (unsigned long long) id),
+			 errdetail("It was read or forgotten, it expired, or its session has ended.")));
 }
 
 void
-sup_task_stop_reading(SupTaskRef *ref)
+sup_task_start_waiting(SupTaskRef *ref, bool reading)
+{
+	SupTask    *task = ref->task;
+	bool		found;
+
+	sup_lock();
+	found = task->id == ref->id;
+	if (found)
+	{
+		task->awaited = true;
+		task->reading = reading;
+		task->hint = true;		/* look at once */
+		if (task->in_finished)
+			dlist_delete(&task->node);
+		task->in_finished = false;
+	}
+	sup_unlock();
+	if (!found)
+		task_is_gone(ref->id);
+}
+
+void
+sup_task_stop_waiting(SupTaskRef *ref)
 {
 	SupTask    *task = ref->task;
 
 	sup_lock();
 	task->reading = task->awaited = false;
 	if (sup_task_state(task) > SUP_TASK_RUNNING)
-	{
-		dlist_push_tail(&Sup->finished, &task->node);
-		task->in_finished = true;
-	}
+		may_expire(task);
 	sup_unlock();
 }
 
@@ -599,10 +625,7 @@ sup_task_of_session(int64 id, SupTaskRef *ref)
 	sup_unlock();
 
 	if (!found)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("task %lld is gone", (long long) id),
-				 errdetail("It was read or forgotten, it expired, or its session has ended.")));
+		task_is_gone(id);
 	if (!mine)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

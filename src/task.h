@@ -94,9 +94,13 @@ extern void sup_task_abandon(SupTaskRef *ref);
 /* The same for all tasks of the running execute_all(). */
 extern void sup_batch_abandon(void);
 
-/* This session takes the result of a launched task as it comes; or not any more. */
-extern void sup_task_start_reading(SupTaskRef *ref);
-extern void sup_task_stop_reading(SupTaskRef *ref);
+/*
+ * This session waits for a launched task, and with 'reading' takes its result
+ * as it comes; or not any more.  In between the task does not expire.  If it
+ * has done so before, an error is raised.
+ */
+extern void sup_task_start_waiting(SupTaskRef *ref, bool reading);
+extern void sup_task_stop_waiting(SupTaskRef *ref);
 
 /* This session ends: abandon all that it has not forgotten. */
 extern void sup_session_end(void);
