@@ -197,6 +197,8 @@ free_pending(int code, Datum arg)
 static void
 read_chunks(SupReader *reader)
 {
+	bool		touched = reader->touched;
+
 	reader->touched = true;
 	PG_ENSURE_ERROR_CLEANUP(free_pending, PointerGetDatum(reader));
 	{
@@ -212,6 +214,10 @@ read_chunks(SupReader *reader)
 		}
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(free_pending, PointerGetDatum(reader));
+
+	/* Notices have reached their reader; what follows is complete. */
+	if (reader->slot == NULL && reader->error == NULL && reader->part == NULL)
+		reader->touched = touched;
 }
 
 bool
