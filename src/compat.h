@@ -52,6 +52,17 @@
 	pg_database_aclcheck(objectid, roleid, mode)
 #endif
 
+/* May a session of 'member' SET ROLE to that one? */
+static inline bool
+sup_may_set_role(Oid member, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return member_can_set_role(member, role);
+#else
+	return is_member_of_role(member, role);
+#endif
+}
+
 static inline bool
 sup_owns_database(Oid database)
 {

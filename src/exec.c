@@ -40,6 +40,7 @@
 
 #include "compat.h"
 #include "exec.h"
+#include "rights.h"
 #include "settings.h"
 
 /*
@@ -614,7 +615,7 @@ sup_discard_all(Oid role)
 {
 	Oid			temp_namespace;
 	Oid			temp_toast_namespace;
-	bool		new_role = GetSessionUserId() != role || OidIsValid(GetCurrentRoleId());
+	bool		new_role = !sup_role_is_as_bound(role);
 
 	Assert(!IsTransactionState());
 
@@ -630,7 +631,8 @@ sup_discard_all(Oid role)
 		if (new_role)
 		{
 			SetPGVariable("session_authorization", NIL, false);
-			if (GetSessionUserId() != role || OidIsValid(GetCurrentRoleId()))
+			SetPGVariable("role", NIL, false);
+			if (!sup_role_is_as_bound(role))
 				elog(FATAL, "could not return to the role of the session");
 		}
 		ResetTempTableNamespace();

@@ -111,9 +111,18 @@ raise_fence(Oid database)
 	callback_registered = true;
 
 	sup_lock();
-	for (int i = 0; i < SUP_FENCES && fence == NULL; i++)
-		if (Sup->fences[i].holder == 0)
-			fence = &Sup->fences[i];
+	for (int i = 0; i < SUP_FENCES; i++)
+	{
+		SupFence   *f = &Sup->fences[i];
+
+		if (f->holder == MyProcPid && f->database == database)
+		{
+			fence = f;			/* up already */
+			break;
+		}
+		if (f->holder == 0 && fence == NULL)
+			fence = f;
+	}
 	if (fence != NULL)
 	{
 		fence->holder = MyProcPid;

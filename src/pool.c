@@ -281,6 +281,7 @@ run_task(SupSlot *slot, SupTask *task)
 	}
 	PG_CATCH();
 	{
+		HOLD_CANCEL_INTERRUPTS();	/* the error has let them go */
 		EmitErrorReport();
 		AbortOutOfAnyTransaction();
 		FlushErrorState();

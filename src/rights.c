@@ -35,15 +35,22 @@ typedef struct Rights
 	bool		connect;		/* and the role may connect */
 } Rights;
 
-/* Role whose rights were checked and found good since the last change. */
-static Oid	good_role = InvalidOid;
+/*
+ * What was checked and found good since the last change: the role that
+ * submits, and the session of this worker, which has more to lose.
+ */
+static Oid	good_submitter = InvalidOid;
+static bool session_is_good = false;
 
+/* What the session of this worker has cached, and the role that it began with. */
 static Rights bound;
+static Oid	bound_role = InvalidOid;
 
 static void
 catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	good_role = InvalidOid;
+	good_submitter = InvalidOid;
+	session_is_good = false;
 }
 
 static void
@@ -94,10 +101,16 @@ sup_check_may_connect(void)
 	Oid			role = GetUserId();
 	Rights		r;
 
-	if (role == good_role)
+	if (role == good_submitter)
 		return;
 	watch_catalogs();
+
+	/* A change that comes while we look must not be missed. */
+	good_submitter = role;
 	r = rights_of(role);
+	if (r.login && r.allowed && r.connect)
+		return;
+	good_submitter = InvalidOid;
 	if (!r.login)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
@@ -108,21 +121,25 @@ sup_check_may_connect(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("database \"%s\" is not currently accepting connections",
 						get_database_name(MyDatabaseId))));
-	if (!r.connect)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("permission denied for database \"%s\"", get_database_name(MyDatabaseId)),
-				 errdetail("Role \"%s\" does not have CONNECT privilege, and a task runs in a session of the current role.",
-						   GetUserNameFromId(role, true))));
-	good_role = role;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+			 errmsg("permission denied for database \"%s\"", get_database_name(MyDatabaseId)),
+			 errdetail("Role \"%s\" does not have CONNECT privilege, and a task runs in a session of the current role.",
+					   GetUserNameFromId(role, true))));
 }
 
 void
 sup_rights_bound(void)
 {
 	watch_catalogs();
-	bound = rights_of(GetUserId());
-	good_role = GetUserId();
+	bound = rights_of(GetSessionUserId());
+
+	/* They may have changed since; this is what core has cached. */
+	bound.super = GetSessionUserIsSuperuser();
+
+	/* ALTER ROLE ... SET role may have made it another than the session's. */
+	bound_role = GetCurrentRoleId();
+	session_is_good = false;
 }
 
 bool
@@ -131,15 +148,27 @@ sup_rights_hold(void)
 	Oid			role = GetSessionUserId();
 	Rights		r;
 
-	if (role == good_role)
-		return true;
-	r = rights_of(role);
-	if (!r.exists || !r.login || !r.allowed || !r.connect ||
-		r.super != bound.super || r.bypassrls != bound.bypassrls ||
-		r.replication != bound.replication)
-		return false;
-	good_role = role;
+	while (!session_is_good)
+	{
+		/* A change that comes while we look makes us look again. */
+		session_is_good = true;
+		r = rights_of(role);
+		if (!r.exists || !r.login || !r.allowed || !r.connect ||
+			r.super != bound.super || r.bypassrls != bound.bypassrls ||
+			r.replication != bound.replication ||
+			(OidIsValid(bound_role) && !sup_may_set_role(role, bound_role)))
+		{
+			session_is_good = false;
+			return false;
+		}
+	}
 	return true;
+}
+
+bool
+sup_role_is_as_bound(Oid role)
+{
+	return GetSessionUserId() == role && GetCurrentRoleId() == bound_role;
 }
 
 bool

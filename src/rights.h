@@ -25,6 +25,9 @@ extern void sup_rights_bound(void);
  */
 extern bool sup_rights_hold(void);
 
+/* Is the current role what it was when this worker was bound to that role? */
+extern bool sup_role_is_as_bound(Oid role);
+
 /* May the current role signal the backends of that role?  As pg_cancel_backend. */
 extern bool sup_may_signal(Oid role);
 
