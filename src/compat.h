@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <sched.h>
 
+#include "access/htup_details.h"
 #include "catalog/pg_database.h"
 #include "commands/event_trigger.h"
 #include "fmgr.h"
@@ -98,6 +99,16 @@ static inline void
 sup_portal_define(Portal portal, const char *source, CommandTag tag, List *plans)
 {
 	PortalDefineQuery(portal, NULL, source, tag, plans, NULL);
+}
+
+static inline MinimalTuple
+sup_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull)
+{
+#if PG_VERSION_NUM >= 180000
+	return heap_form_minimal_tuple(desc, values, isnull, 0);
+#else
+	return heap_form_minimal_tuple(desc, values, isnull);
+#endif
 }
 
 /* Drop this process's temporary replication slots. */

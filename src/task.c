@@ -1042,7 +1042,7 @@ sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
 	}
 	else
 	{
-		MinimalTuple tuple = heap_form_minimal_tuple(desc, values, isnull);
+		MinimalTuple tuple = sup_form_minimal_tuple(desc, values, isnull);
 
 		(void) sup_out_message(SUP_MSG_ROW, tuple, tuple->t_len, false);
 		pfree(tuple);
