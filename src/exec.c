@@ -635,7 +635,9 @@ sup_discard_all(Oid role)
 			if (!sup_role_is_as_bound(role))
 				elog(FATAL, "could not return to the role of the session");
 		}
+		PushActiveSnapshot(GetTransactionSnapshot());
 		ResetTempTableNamespace();
+		PopActiveSnapshot();
 		CommitTransactionCommand();
 	}
 	if (sup_settings_changed())
