@@ -253,30 +253,34 @@ sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 			fn(conf, arg);
 	}
 #else
-	/* Those that a session can set, by the array that they were taken from. */
+	/* Those that a session can set, and the array that they were taken from. */
 	static struct config_generic **settable = NULL;
 	static struct config_generic **taken_from = NULL;
 	static int	taken = 0;
 	static int	n = 0;
 	struct config_generic **all = get_guc_variables();
+	int			nall = GetNumConfigOptions();
 
-	if (all != taken_from || GetNumConfigOptions() != taken)
+	/*
+	 * A library that is loaded frees the placeholders of its settings and puts
+	 * its own in their places, so neither number nor address tell it all.
+	 */
+	if (nall != taken || memcmp(all, taken_from, sizeof(*all) * nall) != 0)
 	{
-		struct config_generic **list;
+		struct config_generic **lists;
 
-		/* The array moves or grows when a library or a SET adds settings. */
 		taken = 0;
-		list = MemoryContextAlloc(TopMemoryContext,
-								  sizeof(*list) * GetNumConfigOptions());
-		if (settable)
-			pfree(settable);
-		settable = list;
+		lists = MemoryContextAlloc(TopMemoryContext, sizeof(*lists) * 2 * nall);
+		if (taken_from)
+			pfree(taken_from);
+		taken_from = lists;
+		settable = lists + nall;
 		n = 0;
-		for (int i = 0; i < GetNumConfigOptions(); i++)
+		for (int i = 0; i < nall; i++)
 			if (all[i]->context == PGC_USERSET || all[i]->context == PGC_SUSET)
 				settable[n++] = all[i];
-		taken_from = all;
-		taken = GetNumConfigOptions();
+		memcpy(taken_from, all, sizeof(*all) * nall);
+		taken = nall;
 	}
 	for (int i = 0; i < n; i++)
 		if (settable[i]->source == PGC_S_SESSION)

@@ -554,7 +554,8 @@ sup_exec(SupTask *task, const SupInput *input, char *tag)
 				ereport(ERROR,
 						(errcode(ERRCODE_DATATYPE_MISMATCH),
 						 errmsg("command returns no rows"),
-						 errhint("Use supervisor.execute() for it.")));
+						 errdetail("The rows are those of its last statement that may return any, and this one, CALL or EXECUTE, returned none."),
+						 errhint("Put the statement whose rows are wanted last.")));
 		}
 		MemoryContextSwitchTo(oldcontext);
 

@@ -823,7 +823,7 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 		else if (restart)
 			sup_ask_leave(slot, SUP_LEAVE_RESTART);
 		else
-			slot->terminate = true;
+			sup_ask_terminate(slot);
 		sup_wake_supervisor();
 	}
 	sup_unlock();

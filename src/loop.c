@@ -227,6 +227,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 		slot->last_exit_code = -1;
 		slot->last_sqlstate = 0;
 		slot->last_error[0] = '\0';
+		slot->last_role = InvalidOid;
 	}
 	sup_add_event(slot, "exited", detail);
 	slot->restarts++;
@@ -260,6 +261,7 @@ to_stopping(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now
 {
 	sup_launch_terminate(slot);
 	sup_lock();
+	sup_ask_terminate(slot);	/* nobody shall give it a task meanwhile */
 	slot->deadline = sup_stop_timeout > 0 ?
 		TimestampTzPlusMilliseconds(now, sup_stop_timeout) : 0;
 	enter(slot, SUP_STOPPING, reason, detail, now);
@@ -568,6 +570,8 @@ judge_pool(int pool, TimestampTz now)
 	p->down_reason = culprit ? culprit->reason : SUP_NO_SLOT;
 	if (culprit == NULL)
 		strlcpy(p->down_detail, "All slots are taken: see \"supervisor.max_workers\".", SUP_MESSAGE);
+	else if (OidIsValid(culprit->last_role))
+		strlcpy(p->down_detail, "The server log says why its workers ended.", SUP_MESSAGE);
 	else if (culprit->reason == SUP_NO_BACKGROUND_WORKER_SLOT)
 		strlcpy(p->down_detail, "The server has no free background worker slot: see \"max_worker_processes\".", SUP_MESSAGE);
 	else

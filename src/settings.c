@@ -49,6 +49,7 @@ collect_one(struct config_generic *conf, void *arg)
 		appendStringInfoString(c->buf, value ? value : "");
 	}
 	appendStringInfoChar(c->buf, '\0');
+	appendBinaryStringInfo(c->buf, (char *) &conf->srole, sizeof(conf->srole));
 	c->n++;
 }
 
@@ -61,19 +62,40 @@ sup_settings_collect(StringInfo buf)
 	return c.n;
 }
 
+static inline GucContext
+context_of(Oid role)
+{
+	return superuser_arg(role) ? PGC_SUSET : PGC_USERSET;
+}
+
+/*
+ * Who sets it decides what may be set, now or, if the setting is one of a
+ * library that is not loaded yet, then.  A SECURITY DEFINER function hands on
+ * what its caller has set: that takes the rights of both.
+ */
 void
 sup_settings_apply(const char *data, int n)
 {
-	GucContext	context = superuser() ? PGC_SUSET : PGC_USERSET;
+	Oid			me = GetUserId();
+	GucContext	my_context = context_of(me);
 
 	while (n-- > 0)
 	{
 		const char *name = data;
 		const char *value = name + strlen(name) + 1;
+		Oid			setter;
 
-		(void) set_config_option(name, value, context, PGC_S_SESSION,
-								 GUC_ACTION_SET, true, DEBUG1, false);
 		data = value + strlen(value) + 1;
+		memcpy(&setter, data, sizeof(setter));
+		data += sizeof(setter);
+
+		if (setter == me || superuser_arg(setter))
+			(void) set_config_option(name, value, my_context, PGC_S_SESSION,
+									 GUC_ACTION_SET, true, DEBUG1, false);
+		else if (set_config_option(name, value, my_context, PGC_S_SESSION,
+								   GUC_ACTION_SET, false, DEBUG1, false) != 0)
+			(void) set_config_option_ext(name, value, context_of(setter), PGC_S_SESSION,
+										 setter, GUC_ACTION_SET, true, DEBUG1, false);
 	}
 }
 

@@ -332,7 +332,8 @@ sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 	e->slot = slot ? sup_slot_index(slot) : -1;
 	e->generation = slot ? slot->generation : 0;
 	e->pid = slot ? slot->pid : 0;
-	e->role = slot ? slot->role : InvalidOid;
+	/* of one that has ended, the text is about its last role's error */
+	e->role = !slot ? InvalidOid : OidIsValid(slot->role) ? slot->role : slot->last_role;
 	strlcpy(e->name, slot ? sup_slot_name(slot) : "", sizeof(e->name));
 	strlcpy(e->event, event, sizeof(e->event));
 	strlcpy(e->detail, detail ? detail : "", sizeof(e->detail));
@@ -670,6 +671,19 @@ sup_ask_leave(SupSlot *slot, SupLeave why)
 	}
 	if (slot->proc != NULL)
 		sup_wake(slot->proc);
+}
+
+/* A worker shall be terminated: until it is, it is given no task. */
+void
+sup_ask_terminate(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	slot->terminate = true;
+	if (slot->listed)
+	{
+		sup_slot_unlink(slot);
+		slot->leaving = true;
+	}
 }
 
 /*

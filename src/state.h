@@ -478,6 +478,7 @@ extern bool sup_database_fenced(Oid database);
 extern void sup_give(SupSlot *slot, SupTask *task, TimestampTz now);
 extern void sup_dispatch(int pool, TimestampTz now);
 extern void sup_ask_leave(SupSlot *slot, SupLeave why);
+extern void sup_ask_terminate(SupSlot *slot);
 extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
 extern void sup_slot_unbound(SupSlot *slot);
 extern void sup_slot_unlink(SupSlot *slot);

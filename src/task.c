@@ -444,12 +444,11 @@ signal_worker(SupTask *task, SupCancel why)
 	SUP_ASSERT_LOCKED();
 	Assert(pg_atomic_read_u32(&slot->task) == sup_task_index(task) + 1);
 	if (task->cancel == SUP_NOT_CANCELED)
-	{
 		task->cancel = why;
-		pg_memory_barrier();
-		if (slot->pid != 0)
-			kill(slot->pid, SIGINT);
-	}
+	pg_memory_barrier();
+	/* again if asked again: the command may have caught the first */
+	if (slot->pid != 0)
+		kill(slot->pid, SIGINT);
 	/* it may be waiting for a reader to make room */
 	if (slot->proc != NULL)
 		sup_wake(slot->proc);

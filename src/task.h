@@ -17,7 +17,7 @@
  * A command on its way to a worker.  There follow, not aligned: the command
  * with its zero; per column wanted, its type (Oid) and typmod (int32); per
  * parameter, its length (int32, -1 for NULL) and its bytes with a zero; per
- * setting, name and value with their zeros.
+ * setting, name and value with their zeros, and the role (Oid) that set it.
  */
 typedef struct SupInput
 {
