@@ -44,6 +44,9 @@ static TimestampTz next_look;
 /* Were we last refused a background worker slot, or a slot of our own? */
 static bool no_background_worker_slot = false;
 
+/* Is there a pool in the settings for which removed ones have left no entry yet? */
+static bool pools_missing = false;
+
 static void
 look_by(TimestampTz when)
 {
@@ -357,6 +360,7 @@ set_pools(void)
 	int			n;
 	SupPoolSetting *settings = sup_pool_settings(&n);
 
+	pools_missing = false;
 	sup_lock();
 	for (int i = 0; i < SUP_MAX_POOLS; i++)
 		if (Sup->pools[i].name[0] != '\0')
@@ -378,7 +382,10 @@ set_pools(void)
 				pool->down = false;
 			}
 		if (pool == NULL)
-			break;				/* removed pools still have workers: later */
+		{
+			pools_missing = true;	/* removed pools are still in use: later */
+			continue;
+		}
 		pool->removed = false;
 		pool->size = settings[i].size;
 	}
@@ -602,6 +609,7 @@ turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz retry_at = 0;
+	bool		freed = false;
 
 	next_look = DT_NOEND;
 
@@ -630,7 +638,10 @@ turn(void)
 		for (int j = 0; j < sup_max_workers; j++)
 			has_slots |= Sup->slots[j].state != SUP_EMPTY && Sup->slots[j].pool == i;
 		if (pool->removed && !has_slots && !sup_pool_in_use(i))
+		{
 			pool->name[0] = '\0';
+			freed = true;
+		}
 		sup_unlock();
 
 		if (news & NEWS_NO_SLOT)
@@ -670,6 +681,12 @@ turn(void)
 	}
 
 	look_by(sup_task_expire(now));
+
+	if (pools_missing && freed)
+	{
+		set_pools();
+		SetLatch(MyLatch);		/* they have yet to get their workers */
+	}
 }
 
 /*

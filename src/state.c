@@ -429,6 +429,10 @@ sup_binding_drop(SupBinding *binding)
 	*link = binding->next;
 	binding->next = Sup->free_binding;
 	Sup->free_binding = i;
+
+	/* Its entry may be free now. */
+	if (Sup->pools[binding->pool].removed)
+		sup_wake_supervisor();
 }
 
 /* How many tasks a role has, over all databases and pools. */
