@@ -37,7 +37,8 @@
 #define FENCE_WAIT_MS	4000
 
 static ProcessUtility_hook_type next_ProcessUtility_hook = NULL;
-static bool settings_changed = false;	/* in this transaction */
+/* Counters of Sup->settings_epochs to be incremented when this transaction commits. */
+static uint64 settings_changed = 0;
 static bool fence_is_up = false;	/* this process holds one or more */
 
 static void
@@ -57,17 +58,37 @@ lower_fences(void)
 }
 
 static void
+settings_have_changed(uint64 counters)
+{
+	for (int i = 0; counters != 0; i++, counters >>= 1)
+		if (counters & 1)
+			pg_atomic_fetch_add_u64(&Sup->settings_epochs[i], 1);
+}
+
+/* The counters of what a command is about; all if it can't be told. */
+static uint64
+counters_of(Node *stmt)
+{
+	Oid			object = InvalidOid;
+
+	if (IsA(stmt, AlterRoleSetStmt) && ((AlterRoleSetStmt *) stmt)->role != NULL)
+		object = get_rolespec_oid(((AlterRoleSetStmt *) stmt)->role, true);
+	else if (IsA(stmt, AlterDatabaseSetStmt))
+		object = get_database_oid(((AlterDatabaseSetStmt *) stmt)->dbname, true);
+	return OidIsValid(object) ? UINT64CONST(1) << (object % SUP_EPOCHS) : PG_UINT64_MAX;
+}
+
+static void
 transaction_ends(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-		case XACT_EVENT_PREPARE:
-			if (settings_changed)
-				pg_atomic_fetch_add_u64(&Sup->settings_epoch, 1);
+			settings_have_changed(settings_changed);
 			/* FALLTHROUGH */
+		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
-			settings_changed = false;
+			settings_changed = 0;
 			lower_fences();
 			break;
 		default:
@@ -246,11 +267,13 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
 	Oid			database;
+	bool		commits_prepared = IsA(pstmt->utilityStmt, TransactionStmt) &&
+		((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED;
 
 	if (IsTransactionState() && !IsAbortedTransactionBlockState() && !RecoveryInProgress())
 	{
 		if (IsA(pstmt->utilityStmt, AlterRoleSetStmt) || IsA(pstmt->utilityStmt, AlterDatabaseSetStmt))
-			settings_changed = true;
+			settings_changed |= counters_of(pstmt->utilityStmt);
 		database = database_to_fence(pstmt, context);
 		if (OidIsValid(database))
 			raise_fence(database);
@@ -262,6 +285,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
 								queryEnv, dest, qc);
+
+	/* What was prepared is not remembered: it may be any of them. */
+	if (commits_prepared)
+		settings_have_changed(PG_UINT64_MAX);
 }
 
 void

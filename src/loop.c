@@ -565,12 +565,12 @@ judge_pool(int pool, TimestampTz now)
 	}
 	if (p->no_worker_since == 0)
 		p->no_worker_since = now;
-	if (sup_start_timeout == 0)
-		return 0;
-	deadline = TimestampTzPlusMilliseconds(p->no_worker_since, sup_start_timeout);
+	deadline = sup_start_timeout == 0 ? DT_NOEND :
+		TimestampTzPlusMilliseconds(p->no_worker_since, sup_start_timeout);
 	if (now < deadline)
 	{
 		look_by(deadline);
+		p->down = false;		/* the setting may have changed */
 		return 0;
 	}
 

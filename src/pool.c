@@ -121,7 +121,7 @@ bind_to(SupSlot *slot, SupTask *task)
 	if (!fenced && task->cancel == SUP_NOT_CANCELED)
 	{
 		slot->begun = true;
-		slot->settings_epoch = pg_atomic_read_u64(&Sup->settings_epoch);
+		slot->settings_epoch = sup_settings_epoch(slot->database, slot->role);
 	}
 	else
 		fenced = true;
@@ -182,7 +182,7 @@ run_task(SupSlot *slot, SupTask *task)
 
 	slot->cpu = sup_current_cpu();
 
-	if (slot->settings_epoch != pg_atomic_read_u64(&Sup->settings_epoch))
+	if (slot->settings_epoch != sup_settings_epoch(slot->database, slot->role))
 	{
 		sup_task_hand_back(slot, task);
 		proc_exit(0);

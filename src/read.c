@@ -220,6 +220,24 @@ read_chunks(SupReader *reader)
 		reader->touched = touched;
 }
 
+/* The worker may wait for its reader; the caller holds the lock. */
+static void
+wake_worker(SupTask *task)
+{
+	if (sup_task_state(task) == SUP_TASK_RUNNING && Sup->slots[task->slot].proc != NULL)
+		sup_wake(Sup->slots[task->slot].proc);
+}
+
+/* What was taken from the task, which is still ours, is free again. */
+static void
+chunks_are_free(SupTask *task)
+{
+	sup_lock();
+	task->taken = 0;
+	wake_worker(task);
+	sup_unlock();
+}
+
 bool
 sup_reader_take(SupReader *reader, SupTaskRef *ref)
 {
@@ -243,6 +261,7 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	Assert(task->id == ref->id);
 	reader->pending = task->first;
 	task->first = task->last = InvalidDsaPointer;
+	task->taken = task->unread;
 	task->unread = 0;
 	reader->state = sup_task_state(task);
 	ended = reader->state > SUP_TASK_RUNNING;
@@ -260,9 +279,8 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 		}
 		sup_task_release(task, &garbage);
 	}
-	else if (DsaPointerIsValid(reader->pending) && reader->state == SUP_TASK_RUNNING &&
-			 Sup->slots[task->slot].proc != NULL)
-		sup_wake(Sup->slots[task->slot].proc);	/* there is room again */
+	else if (DsaPointerIsValid(reader->pending))
+		wake_worker(task);		/* it may hold more again */
 	sup_unlock();
 
 	sup_garbage_free(&garbage);
@@ -273,7 +291,11 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	}
 
 	if (DsaPointerIsValid(reader->pending))
+	{
 		read_chunks(reader);
+		if (!ended)
+			chunks_are_free(task);
+	}
 	if (ended)
 	{
 		reader->touched = true;

@@ -159,7 +159,8 @@ sup_state_init(void)
 		Sup->ncpus = sup_usable_cpus();
 		Sup->nsessions = MaxBackends;
 		ConditionVariableInit(&Sup->changed);
-		pg_atomic_init_u64(&Sup->settings_epoch, 1);
+		for (int i = 0; i < SUP_EPOCHS; i++)
+			pg_atomic_init_u64(&Sup->settings_epochs[i], 0);
 		pg_atomic_init_u32(&Sup->nspinning, 0);
 		dlist_init(&Sup->finished);
 		Sup->next_wakeup = DT_NOEND;

@@ -39,6 +39,9 @@
 /* Databases that may be fenced off at once. */
 #define SUP_FENCES		16
 
+/* Roles and databases share that many counters of changes to their settings. */
+#define SUP_EPOCHS		64
+
 /* Room for a message that is kept, with its terminating zero. */
 #define SUP_MESSAGE		256
 
@@ -208,7 +211,7 @@ typedef struct SupSlot
 	TimestampTz exited_at;
 	int			exit_code;
 	bool		exit_in_task;	/* it ended in a task or its bind: the task's doing */
-	uint64		settings_epoch; /* Sup->settings_epoch when it was bound */
+	uint64		settings_epoch; /* sup_settings_epoch() when it was bound */
 	/* Written by the child, without the lock: hints for spinning. */
 	volatile int cpu;
 	pg_atomic_uint32 spinning;	/* counted in nspinning; whoever clears it uncounts */
@@ -285,6 +288,7 @@ typedef struct SupTask
 	dsa_pointer first;			/* chunks to be read */
 	dsa_pointer last;
 	Size		unread;			/* bytes in them */
+	Size		taken;			/* bytes that its reader has taken and not freed yet */
 	uint32		out_len;		/* the rest, which fits in here */
 	bool		out_continues;	/* as SupChunk.continues */
 	char		out[SUP_INLINE];
@@ -348,7 +352,8 @@ typedef struct SupShared
 	bool		pools_set;		/* it has read the settings once */
 	TimestampTz next_wakeup;	/* when it will look by itself */
 
-	pg_atomic_uint64 settings_epoch;	/* incremented when ALTER ROLE/DATABASE SET commits */
+	/* incremented when ALTER ROLE or DATABASE ... SET commits, by the object's OID */
+	pg_atomic_uint64 settings_epochs[SUP_EPOCHS];
 	pg_atomic_uint32 nspinning; /* processes that spin now */
 	volatile int nbusy;			/* workers that have a task; read without the lock as a hint */
 
@@ -438,6 +443,14 @@ static inline SupTaskState
 sup_task_state(SupTask *task)
 {
 	return (SupTaskState) pg_atomic_read_u32(&task->state);
+}
+
+/* Changes with the settings of new sessions of that role in that database. */
+static inline uint64
+sup_settings_epoch(Oid database, Oid role)
+{
+	return pg_atomic_read_u64(&Sup->settings_epochs[database % SUP_EPOCHS]) +
+		pg_atomic_read_u64(&Sup->settings_epochs[role % SUP_EPOCHS]);
 }
 
 /* Number of this process's session. */

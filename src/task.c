@@ -264,8 +264,10 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		refuse_pool(pool_name, removed, down, detail);
 	}
 
+	/* with a free task there is a free binding, too */
 	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role) : n;
-	b = n > 0 ? sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
+	b = Min(n, room) > 0 && Sup->free_task >= 0 ?
+		sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
 	for (; done < Min(n, room) && Sup->free_task >= 0; done++)
 	{
 		int			i = Sup->free_task;
@@ -289,7 +291,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		task->in_len = inputs[done].len;
 		memcpy(task->head, inputs[done].data, Min(inputs[done].len, SUP_INLINE));
 		task->first = task->last = InvalidDsaPointer;
-		task->unread = 0;
+		task->unread = task->taken = 0;
 		task->out_len = 0;
 		task->tag[0] = task->message[0] = task->detail[0] = '\0';
 		task->sqlstate = 0;
@@ -847,7 +849,7 @@ send_chunk(const char *data, uint32 len, bool force)
 
 		/* The reader may give back some of ours; nobody else's is waited for. */
 		sup_lock();
-		read_all = task->unread == 0 || !task->reading;
+		read_all = (task->unread == 0 && task->taken == 0) || !task->reading;
 		sup_unlock();
 		if (read_all)
 			ereport(ERROR,
@@ -911,13 +913,13 @@ flush(bool force)
 }
 
 /*
- * Let the reader see now what there is.  If nobody reads yet, what has no
- * room waits in the buffer.
+ * Let the reader see now what there is.  If nobody reads yet, or nothing may
+ * be raised here, what has no room waits in the buffer.
  */
 void
 sup_out_push(void)
 {
-	(void) flush(!out_task->reading);
+	(void) flush(!out_task->reading || !INTERRUPTS_CAN_BE_PROCESSED());
 }
 
 /*

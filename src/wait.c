@@ -92,11 +92,10 @@ typedef struct Search
 	int			npids;
 	int			maxpids;
 	int		   *pids;			/* seen; those from 'next' on are to be looked at */
-	uint64	   *tasks;			/* task of mine that led there */
 } Search;
 
 static void
-search_add(Search *s, int pid, uint64 task)
+search_add(Search *s, int pid)
 {
 	for (int i = 0; i < s->npids; i++)
 		if (s->pids[i] == pid)
@@ -105,23 +104,21 @@ search_add(Search *s, int pid, uint64 task)
 	{
 		s->maxpids *= 2;
 		s->pids = repalloc(s->pids, sizeof(int) * s->maxpids);
-		s->tasks = repalloc(s->tasks, sizeof(uint64) * s->maxpids);
 	}
-	s->pids[s->npids] = pid;
-	s->tasks[s->npids++] = task;
+	s->pids[s->npids++] = pid;
 }
 
-/* Add the processes of the tasks that session number 'n' waits for. */
-static void
-search_add_tasks(Search *s, int n, uint64 task)
+/*
+ * The processes that run the tasks which session number 'n' waits for, and
+ * these tasks' ids; the arrays have room for sup_max_workers.
+ */
+static int
+awaited_tasks(int n, int *pids, uint64 *ids)
 {
-	int			max = sup_max_workers;
-	int		   *pids = palloc(sizeof(int) * max);
-	uint64	   *ids = palloc(sizeof(uint64) * max);
 	int			count = 0;
 
 	sup_lock();
-	for (int i = 0; i < max; i++)
+	for (int i = 0; i < sup_max_workers; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 		uint32		t = pg_atomic_read_u32(&slot->task);
@@ -133,27 +130,66 @@ search_add_tasks(Search *s, int n, uint64 task)
 		}
 	}
 	sup_unlock();
-	for (int i = 0; i < count; i++)
-		search_add(s, pids[i], task != 0 ? task : ids[i]);
-	pfree(pids);
-	pfree(ids);
+	return count;
 }
 
 /*
- * Follow who waits for whom, from my tasks.  Returns the process that waits
- * for a lock of mine, or 0.
+ * The workers of a pool for which an awaited task of mine is queued, and its
+ * id.  0: there is no such task, or a worker that may take it.
  */
 static int
-find_cycle(uint64 *task)
+workers_in_the_way(int *pids, uint64 *id)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	int			count = 0;
+	int			pool = -1;
+	dlist_iter	iter;
+
+	sup_lock();
+	dlist_foreach(iter, &session->tasks)
+	{
+		SupTask    *task = dlist_container(SupTask, owner_node, iter.cur);
+
+		if (task->awaited && sup_task_state(task) == SUP_TASK_QUEUED)
+		{
+			pool = Sup->bindings[task->binding].pool;
+			*id = task->id;
+			break;
+		}
+	}
+	for (int i = 0; i < sup_max_workers && pool >= 0; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (slot->state == SUP_EMPTY || slot->state == SUP_STUCK || slot->pool != pool)
+			continue;
+		if (slot->pid == 0 || slot->leaving || pg_atomic_read_u32(&slot->task) == 0)
+		{
+			count = 0;
+			break;
+		}
+		pids[count++] = slot->pid;
+	}
+	sup_unlock();
+	return count;
+}
+
+/*
+ * Follow who waits for whom, from that process.  Returns the process that
+ * waits for a lock of mine, or 0.
+ */
+static int
+depends_on_me(int root)
 {
 	Search		s;
 	int			found = 0;
+	int		   *pids = palloc(sizeof(int) * sup_max_workers);
+	uint64	   *ids = palloc(sizeof(uint64) * sup_max_workers);
 
 	s.npids = 0;
 	s.maxpids = 16;
 	s.pids = palloc(sizeof(int) * s.maxpids);
-	s.tasks = palloc(sizeof(uint64) * s.maxpids);
-	search_add_tasks(&s, sup_my_session(), 0);
+	search_add(&s, root);
 
 	for (int next = 0; next < s.npids && found == 0; next++)
 	{
@@ -176,21 +212,53 @@ find_cycle(uint64 *task)
 			for (int i = 0; i < n; i++)
 			{
 				if (blocker[i] == MyProcPid)
-				{
-					*task = s.tasks[next];
 					found = pid;
-				}
 				else if (blocker[i] != 0)	/* 0 is a prepared transaction */
-					search_add(&s, blocker[i], s.tasks[next]);
+					search_add(&s, blocker[i]);
 			}
 		}
 
 		session = proc - ProcGlobal->allProcs;
 		if (session < Sup->nsessions && Sup->sessions[session].pid == pid)
-			search_add_tasks(&s, session, s.tasks[next]);
+		{
+			int			n = awaited_tasks(session, pids, ids);
+
+			for (int i = 0; i < n; i++)
+				search_add(&s, pids[i]);
+		}
 	}
 	pfree(s.pids);
-	pfree(s.tasks);
+	pfree(pids);
+	pfree(ids);
+	return found;
+}
+
+/*
+ * Does a task of mine, or else every worker that could take it, depend on me?
+ * Returns the process that waits for a lock of mine, or 0.
+ */
+static int
+find_cycle(uint64 *task)
+{
+	int		   *pids = palloc(sizeof(int) * sup_max_workers);
+	uint64	   *ids = palloc(sizeof(uint64) * sup_max_workers);
+	int			n = awaited_tasks(sup_my_session(), pids, ids);
+	int			found = 0;
+
+	for (int i = 0; i < n && found == 0; i++)
+	{
+		*task = ids[i];
+		found = depends_on_me(pids[i]);
+	}
+	if (found == 0)
+	{
+		n = workers_in_the_way(pids, task);
+		for (int i = 0; i < n; i++)
+			if ((found = depends_on_me(pids[i])) == 0)
+				break;
+	}
+	pfree(pids);
+	pfree(ids);
 	return found;
 }
 
