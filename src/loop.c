@@ -202,11 +202,12 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	ended.clean = started && slot->exit_code == 0;
 
 	/*
-	 * What ends in a task, or while it is bound for one, is the doing of that
-	 * task: it costs nobody else the wait for a back-off.  The verdict is
-	 * always to restart: a pool slot never stops or fails for good.
+	 * What ends in a task, in its bind, or between tasks by somebody who may
+	 * signal the role's backends, is the doing of that role: it costs nobody
+	 * else the wait for a back-off.  The verdict is always to restart: a pool
+	 * slot never stops or fails for good.
 	 */
-	ended.requested = asked || slot->surplus || ended.clean || (started && slot->exit_in_task);
+	ended.requested = asked || slot->surplus || ended.clean || (started && slot->exit_of_role);
 	(void) sup_policy_decide(&policy, &ended, &slot->history, now, jitter(), &restart_at);
 
 	if (slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT)

@@ -333,8 +333,8 @@ sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 	e->slot = slot ? sup_slot_index(slot) : -1;
 	e->generation = slot ? slot->generation : 0;
 	e->pid = slot ? slot->pid : 0;
-	/* of one that has ended, the text is about its last role's error */
-	e->role = !slot ? InvalidOid : OidIsValid(slot->role) ? slot->role : slot->last_role;
+	/* an exited worker has no role any more, but its last words are that role's */
+	e->role = slot == NULL ? InvalidOid : slot->exited ? slot->last_role : slot->role;
 	strlcpy(e->name, slot ? sup_slot_name(slot) : "", sizeof(e->name));
 	strlcpy(e->event, event, sizeof(e->event));
 	strlcpy(e->detail, detail ? detail : "", sizeof(e->detail));

@@ -210,8 +210,13 @@ typedef struct SupSlot
 	TimestampTz ready_at;
 	TimestampTz exited_at;
 	int			exit_code;
+<<<<<<< ours
 	bool		exit_in_task;	/* it ended in a task or its bind: the task's doing */
 	uint64		settings_epoch; /* sup_settings_epoch() when it was bound */
+=======
+	bool		exit_of_role;	/* it was bound, or in its bind: the doing of that role */
+	uint64		settings_epoch; /* Sup->settings_epoch when it was bound */
+>>>>>>> theirs
 	/* Written by the child, without the lock: hints for spinning. */
 	volatile int cpu;
 	pg_atomic_uint32 spinning;	/* counted in nspinning; whoever clears it uncounts */

@@ -70,7 +70,7 @@ report_exit(int code, Datum arg)
 		slot->last_sqlstate = code != 0 ? last_sqlstate : 0;
 		strlcpy(slot->last_error, code != 0 ? last_error : "", SUP_MESSAGE);
 		slot->last_role = slot->role;
-		slot->exit_in_task = slot->begun;
+		slot->exit_of_role = slot->begun || slot->binding >= 0;
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			sup_task_worker_died(slot, last_sqlstate, last_error);
 		sup_slot_unbind(slot);
