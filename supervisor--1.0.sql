@@ -273,6 +273,9 @@ COMMENT ON COLUMN supervisor.event.detail IS 'why, in words; hidden as pg_stat_a
 
 GRANT SELECT ON supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event TO PUBLIC;
 
+-- whatever the default privileges are here
+GRANT EXECUTE ON FUNCTION supervisor.get_workers(), supervisor.get_pools(), supervisor.get_tasks(), supervisor.get_events() TO PUBLIC;
+
 REVOKE ALL ON FUNCTION
     supervisor.run(text, text[], text, interval),
     supervisor.execute(text, text[], text, interval),

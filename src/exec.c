@@ -593,6 +593,8 @@ sup_exec(SupTask *task, const SupInput *input, char *tag)
 			MemoryContextDelete(stmt_context);
 	}
 
+	/* It has committed: a cancel comes too late. */
+	HOLD_CANCEL_INTERRUPTS();
 	switch (check_log_duration(msec_str, was_logged))
 	{
 		case 1:
@@ -605,6 +607,7 @@ sup_exec(SupTask *task, const SupInput *input, char *tag)
 					 errhidestmt(true)));
 			break;
 	}
+	RESUME_CANCEL_INTERRUPTS();
 }
 
 /*

@@ -21,11 +21,13 @@
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_db_role_setting.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -37,8 +39,17 @@
 #define FENCE_WAIT_MS	4000
 
 static ProcessUtility_hook_type next_ProcessUtility_hook = NULL;
-/* Counters of Sup->settings_epochs to be incremented when this transaction commits. */
-static uint64 settings_changed = 0;
+
+/* Whose settings this transaction has changed; InvalidOid is any. */
+#define MAX_CHANGES	32
+
+static struct
+{
+	Oid			role;
+	Oid			database;
+}			changes[MAX_CHANGES];
+static int	nchanges = 0;
+
 static bool fence_is_up = false;	/* this process holds one or more */
 
 static void
@@ -57,25 +68,65 @@ lower_fences(void)
 	sup_unlock();
 }
 
+/* The sessions of these roles and databases are out of date: for those in the pool. */
 static void
-settings_have_changed(uint64 counters)
+publish_changes(void)
 {
-	for (int i = 0; counters != 0; i++, counters >>= 1)
-		if (counters & 1)
-			pg_atomic_fetch_add_u64(&Sup->settings_epochs[i], 1);
+	sup_lock();
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		for (int j = 0; j < nchanges && slot->binding >= 0; j++)
+			if ((!OidIsValid(changes[j].role) || changes[j].role == slot->role) &&
+				(!OidIsValid(changes[j].database) || changes[j].database == slot->database))
+				slot->stale = true;
+	}
+	sup_unlock();
 }
 
-/* The counters of what a command is about; all if it can't be told. */
-static uint64
-counters_of(Node *stmt)
+static void
+note_change(Oid role, Oid database)
 {
-	Oid			object = InvalidOid;
+	for (int i = 0; i < nchanges; i++)
+		if (changes[i].role == role && changes[i].database == database)
+			return;
+	if (nchanges == MAX_CHANGES)
+	{
+		nchanges = 0;			/* they are many: any */
+		role = database = InvalidOid;
+	}
+	changes[nchanges].role = role;
+	changes[nchanges++].database = database;
+}
 
-	if (IsA(stmt, AlterRoleSetStmt) && ((AlterRoleSetStmt *) stmt)->role != NULL)
-		object = get_rolespec_oid(((AlterRoleSetStmt *) stmt)->role, true);
+/* The command has changed somebody's settings. */
+static void
+note_settings(Node *stmt)
+{
+	if (IsA(stmt, AlterRoleSetStmt))
+	{
+		AlterRoleSetStmt *set = (AlterRoleSetStmt *) stmt;
+
+		note_change(set->role ? get_rolespec_oid(set->role, true) : InvalidOid,
+					set->database ? get_database_oid(set->database, true) : InvalidOid);
+	}
 	else if (IsA(stmt, AlterDatabaseSetStmt))
-		object = get_database_oid(((AlterDatabaseSetStmt *) stmt)->dbname, true);
-	return OidIsValid(object) ? UINT64CONST(1) << (object % SUP_EPOCHS) : PG_UINT64_MAX;
+		note_change(InvalidOid,
+					get_database_oid(((AlterDatabaseSetStmt *) stmt)->dbname, true));
+}
+
+/* May a prepared transaction, that is about to be committed, have done so? */
+static bool
+others_change_settings(void)
+{
+	LOCKTAG		tag;
+	int			n;
+
+	/* They keep their lock on the catalog to the end. */
+	SET_LOCKTAG_RELATION(tag, InvalidOid, DbRoleSettingRelationId);
+	(void) GetLockConflicts(&tag, ShareLock, &n);
+	return n > 0;
 }
 
 static void
@@ -84,11 +135,12 @@ transaction_ends(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			settings_have_changed(settings_changed);
+			if (nchanges > 0)
+				publish_changes();
 			/* FALLTHROUGH */
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_ABORT:
-			settings_changed = 0;
+			nchanges = 0;
 			lower_fences();
 			break;
 		default:
@@ -267,13 +319,16 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
 	Oid			database;
-	bool		commits_prepared = IsA(pstmt->utilityStmt, TransactionStmt) &&
-		((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED;
+	bool		in_transaction = IsTransactionState() && !IsAbortedTransactionBlockState() && !RecoveryInProgress();
+	bool		sets = IsA(pstmt->utilityStmt, AlterRoleSetStmt) ||
+		IsA(pstmt->utilityStmt, AlterDatabaseSetStmt);
 
-	if (IsTransactionState() && !IsAbortedTransactionBlockState() && !RecoveryInProgress())
+	if (in_transaction)
 	{
-		if (IsA(pstmt->utilityStmt, AlterRoleSetStmt) || IsA(pstmt->utilityStmt, AlterDatabaseSetStmt))
-			settings_changed |= counters_of(pstmt->utilityStmt);
+		if (IsA(pstmt->utilityStmt, TransactionStmt) &&
+			((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED &&
+			others_change_settings())
+			note_change(InvalidOid, InvalidOid);
 		database = database_to_fence(pstmt, context);
 		if (OidIsValid(database))
 			raise_fence(database);
@@ -286,9 +341,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
 								queryEnv, dest, qc);
 
-	/* What was prepared is not remembered: it may be any of them. */
-	if (commits_prepared)
-		settings_have_changed(PG_UINT64_MAX);
+	if (sets && in_transaction)
+		note_settings(pstmt->utilityStmt);
 }
 
 void

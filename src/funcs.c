@@ -192,9 +192,13 @@ runs_concurrently(const char *command)
 			ListCell   *cmd;
 
 			foreach(cmd, ((AlterTableStmt *) stmt)->cmds)
-				if (lfirst_node(AlterTableCmd, cmd)->subtype == AT_DetachPartition &&
-					((PartitionCmd *) lfirst_node(AlterTableCmd, cmd)->def)->concurrent)
+			{
+				AlterTableCmd *c = lfirst_node(AlterTableCmd, cmd);
+
+				if (c->subtype == AT_DetachPartitionFinalize ||
+					(c->subtype == AT_DetachPartition && ((PartitionCmd *) c->def)->concurrent))
 					return true;
+			}
 		}
 	}
 	return false;
@@ -361,6 +365,7 @@ supervisor_perform(PG_FUNCTION_ARGS)
 	CallContext *context = (CallContext *) fcinfo->context;
 	ExecuteArgs args;
 	SupReader	reader = {0};
+	Oid			role;
 
 	require_preload();
 	if (context == NULL || !IsA(context, CallContext) || context->atomic)
@@ -375,8 +380,16 @@ supervisor_perform(PG_FUNCTION_ARGS)
 	 */
 	execute_args(fcinfo, &args);
 
+	role = GetUserId();
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
+	if (GetUserId() != role)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot run a command as a role that was set for the ended transaction only"),
+				 errdetail("The current role was \"%s\", and is \"%s\" now.",
+						   GetUserNameFromId(role, true), GetUserNameFromId(GetUserId(), true)),
+				 errhint("Use SET ROLE instead of SET LOCAL ROLE.")));
 	execute(&args, &reader);
 	SPI_finish();
 	return (Datum) 0;
@@ -648,11 +661,8 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 		sup_unlock();
 
 		wait_start = GetCurrentTimestamp();
-		if (!sup_spin_until(&spin, partner, batch_has_news, session) &&
-			!sup_sleep_until(batch_has_news, session, deadline))
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("canceling tasks due to timeout")));
+		if (!sup_spin_until(&spin, partner, batch_has_news, session))
+			(void) sup_sleep_until(batch_has_news, session, deadline);
 		sup_spin_note(&spin, GetCurrentTimestamp() - wait_start);
 		for (;;)
 		{
@@ -663,6 +673,10 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 				break;
 		}
 		full = false;
+		if (ended < n && deadline != 0 && GetCurrentTimestamp() >= deadline)
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("canceling tasks due to timeout")));
 		CHECK_FOR_INTERRUPTS();
 	}
 	pfree(readers);
@@ -866,7 +880,10 @@ supervisor_terminate_worker(PG_FUNCTION_ARGS)
 	return control_worker(fcinfo, false);
 }
 
-/* Are all the pool's processes newer than that, and ready?  Takes the lock. */
+/*
+ * Are all the pool's processes newer than that, and ready?  'generations' has
+ * those that were to go, plus 1; 0 is none.  Takes the lock.
+ */
 static bool
 pool_restarted(const char *name, const uint64 *generations)
 {
@@ -881,7 +898,7 @@ pool_restarted(const char *name, const uint64 *generations)
 
 		if (generations[i] == 0 || slot->state == SUP_EMPTY || slot->state == SUP_STUCK)
 			continue;
-		done = slot->generation != generations[i] && slot->ready && !slot->exited;
+		done = slot->generation + 1 != generations[i] && slot->ready && !slot->exited;
 	}
 	sup_unlock();
 	return done;
@@ -920,7 +937,7 @@ supervisor_restart_pool(PG_FUNCTION_ARGS)
 		if (slot->state == SUP_EMPTY || slot->state == SUP_STUCK || slot->surplus ||
 			&Sup->pools[slot->pool] != pool)
 			continue;
-		generations[i] = slot->generation;
+		generations[i] = slot->generation + 1;
 		slot->roll = true;
 	}
 	sup_wake_supervisor();
@@ -1159,6 +1176,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 }
 
 #define TASK_COLS 13
+#define ROWS_PER_LOCK 64
 
 /* What a row of task_status needs. */
 typedef struct TaskRow
@@ -1197,6 +1215,13 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 		SupBinding *b;
 		TaskRow    *row = &rows[n];
 
+		if (i % ROWS_PER_LOCK == ROWS_PER_LOCK - 1)
+		{
+			/* nobody shall have to wait for all of them */
+			sup_unlock();
+			CHECK_FOR_INTERRUPTS();
+			sup_lock();
+		}
 		if (Sup->task_ids[i] == 0)
 			continue;
 		b = &Sup->bindings[task->binding];

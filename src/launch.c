@@ -48,13 +48,15 @@ test_handles(BackgroundWorkerHandle *handle)
 	SupHandle	other;
 	pid_t		pid;
 
-	if (tested)
+	/* It may have failed to fork already, then this tells nothing. */
+	if (tested || GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED)
 		return;
 	memcpy(&copy, handle, sizeof(copy));
 	other = copy;
 	other.generation++;
 	if (copy.slot < 0 || copy.slot >= max_worker_processes ||
-		GetBackgroundWorkerPid((BackgroundWorkerHandle *) &copy, &pid) == BGWH_STOPPED ||
+		(GetBackgroundWorkerPid((BackgroundWorkerHandle *) &copy, &pid) == BGWH_STOPPED &&
+		 GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED) ||
 		GetBackgroundWorkerPid((BackgroundWorkerHandle *) &other, &pid) != BGWH_STOPPED)
 		elog(FATAL, "background worker handles are not laid out as expected");
 	tested = true;

@@ -34,6 +34,9 @@
 #define REAP_LOOK_MIN_MS	5
 #define REAP_LOOK_MAX_MS	500
 
+/* What could not even be started is not tried more often, whatever the policy. */
+#define RETRY_MIN_US	INT64CONST(1000000)
+
 /* What is to be logged of a pool. */
 #define NEWS_NO_SLOT	0x01
 #define NEWS_DOWN		0x02
@@ -121,6 +124,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 {
 	SupHandle	handle;
 	SupPolicy	policy = sup_pool_policy();
+	SupState	before = slot->state;
 	bool		registered;
 
 	Assert(slot->state == SUP_WAITING || slot->state == SUP_BACKOFF);
@@ -142,7 +146,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	slot->started_at = now;
 	slot->deadline = sup_start_timeout > 0 ?
 		TimestampTzPlusMilliseconds(now, sup_start_timeout) : 0;
-	enter(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
+	slot->state = SUP_STARTING; /* so that the child, which may be quick, finds it so */
 	sup_unlock();
 
 	registered = sup_launch(slot, &handle);
@@ -150,6 +154,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	sup_lock();
 	if (registered)
 	{
+		slot->state = before;
+		enter(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 		slot->handle = handle;
 		slot->has_handle = true;
 		slot->attempts = 0;
@@ -157,8 +163,10 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	}
 	else
 	{
+		slot->state = before;
 		slot->started_at = 0;
-		slot->restart_at = now + sup_policy_delay(&policy, slot->attempts++, jitter());
+		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
+									 RETRY_MIN_US);
 		enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 			  "the server has no free background worker slot", now);
 	}
@@ -193,7 +201,8 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	SupPolicy	policy = sup_pool_policy();
 	SupExit		ended;
 	int64		restart_at;
-	bool		asked = slot->leave != SUP_STAY || slot->terminate;
+	bool		asked = slot->leave != SUP_STAY ||
+		(slot->terminate && slot->reason != SUP_START_TIMEOUT);
 	SupReason	reason = asked ? SUP_REQUESTED : SUP_EXITED;
 	char		detail[SUP_MESSAGE];
 
@@ -209,6 +218,8 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	 */
 	ended.requested = asked || slot->surplus || ended.clean || (started && slot->exit_of_role);
 	(void) sup_policy_decide(&policy, &ended, &slot->history, now, jitter(), &restart_at);
+	if (!started && !asked)
+		restart_at = Max(restart_at, now + RETRY_MIN_US);
 
 	if (slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT)
 		strlcpy(detail, "the process did not start in time", sizeof(detail));

@@ -119,10 +119,7 @@ bind_to(SupSlot *slot, SupTask *task)
 	sup_lock();
 	fenced = sup_database_fenced(slot->database);
 	if (!fenced && task->cancel == SUP_NOT_CANCELED)
-	{
 		slot->begun = true;
-		slot->settings_epoch = sup_settings_epoch(slot->database, slot->role);
-	}
 	else
 		fenced = true;
 	database = slot->database;
@@ -182,7 +179,7 @@ run_task(SupSlot *slot, SupTask *task)
 
 	slot->cpu = sup_current_cpu();
 
-	if (slot->settings_epoch != sup_settings_epoch(slot->database, slot->role))
+	if (slot->stale)
 	{
 		sup_task_hand_back(slot, task);
 		proc_exit(0);
@@ -349,7 +346,7 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 			if (sup_idle_timeout > 0)
 				until = TimestampTzPlusMilliseconds(idle_since, sup_idle_timeout);
 			if (sup_worker_lifetime > 0)
-				until = Min(until, TimestampTzPlusMilliseconds(slot->attached_at, sup_worker_lifetime));
+				until = Min(until, sup_slot_expires(slot));
 			if (now >= until)
 			{
 				sup_lock();
@@ -397,7 +394,9 @@ sup_pool_main(SupSlot *slot)
 		int			owner = task->owner;
 
 		task = run_task(slot, task);
-		if (task == NULL)
+		if (task != NULL)
+			(void) pgstat_report_stat(false);	/* it may never be idle */
+		else
 		{
 			TimestampTz idle_since = GetCurrentTimestamp();
 

@@ -35,12 +35,16 @@ typedef struct Rights
 	bool		connect;		/* and the role may connect */
 } Rights;
 
+/* How often a relevant catalog has changed. */
+static uint64 changes = 1;
+
 /*
- * What was checked and found good since the last change: the role that
- * submits, and the session of this worker, which has more to lose.
+ * Who was found good, and at which of these changes: the role that submits,
+ * and the session of this worker, which has more to lose.
  */
 static Oid	good_submitter = InvalidOid;
-static bool session_is_good = false;
+static uint64 good_submitter_at;
+static uint64 good_session_at = 0;
 
 /* What the session of this worker has cached, and the role that it began with. */
 static Rights bound;
@@ -49,8 +53,7 @@ static Oid	bound_role = InvalidOid;
 static void
 catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	good_submitter = InvalidOid;
-	session_is_good = false;
+	changes++;
 }
 
 static void
@@ -99,18 +102,19 @@ void
 sup_check_may_connect(void)
 {
 	Oid			role = GetUserId();
+	uint64		now = changes;
 	Rights		r;
 
-	if (role == good_submitter)
+	if (role == good_submitter && now == good_submitter_at)
 		return;
 	watch_catalogs();
-
-	/* A change that comes while we look must not be missed. */
-	good_submitter = role;
 	r = rights_of(role);
 	if (r.login && r.allowed && r.connect)
+	{
+		good_submitter = role;
+		good_submitter_at = now;
 		return;
-	good_submitter = InvalidOid;
+	}
 	if (!r.login)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
@@ -139,7 +143,6 @@ sup_rights_bound(void)
 
 	/* ALTER ROLE ... SET role may have made it another than the session's. */
 	bound_role = GetCurrentRoleId();
-	session_is_good = false;
 }
 
 bool
@@ -148,19 +151,18 @@ sup_rights_hold(void)
 	Oid			role = GetSessionUserId();
 	Rights		r;
 
-	while (!session_is_good)
+	while (good_session_at != changes)
 	{
 		/* A change that comes while we look makes us look again. */
-		session_is_good = true;
+		uint64		now = changes;
+
 		r = rights_of(role);
 		if (!r.exists || !r.login || !r.allowed || !r.connect ||
 			r.super != bound.super || r.bypassrls != bound.bypassrls ||
 			r.replication != bound.replication ||
 			(OidIsValid(bound_role) && !sup_may_set_role(role, bound_role)))
-		{
-			session_is_good = false;
 			return false;
-		}
+		good_session_at = now;
 	}
 	return true;
 }

@@ -159,8 +159,6 @@ sup_state_init(void)
 		Sup->ncpus = sup_usable_cpus();
 		Sup->nsessions = MaxBackends;
 		ConditionVariableInit(&Sup->changed);
-		for (int i = 0; i < SUP_EPOCHS; i++)
-			pg_atomic_init_u64(&Sup->settings_epochs[i], 0);
 		pg_atomic_init_u32(&Sup->nspinning, 0);
 		dlist_init(&Sup->finished);
 		Sup->next_wakeup = DT_NOEND;
@@ -566,7 +564,8 @@ workers_coming(SupPool *pool)
 
 		if (slot->state == SUP_EMPTY || &Sup->pools[slot->pool] != pool || slot->surplus)
 			continue;
-		if (slot->state == SUP_STARTING && !slot->ready)
+		if ((slot->state == SUP_STARTING && !slot->ready) ||
+			(slot->state == SUP_WAITING && slot->reason == SUP_NO_REASON))
 			n++;
 		else if ((slot->state == SUP_STARTING || slot->state == SUP_RUNNING) &&
 				 (slot->leaving || slot->exited))
@@ -607,6 +606,7 @@ sup_give(SupSlot *slot, SupTask *task, TimestampTz now)
 		slot->binding = task->binding;
 		slot->database = b->database;
 		slot->role = b->role;
+		slot->stale = false;
 		b->nworkers++;
 		relink_binding(b, now);
 	}
@@ -692,6 +692,18 @@ sup_ask_terminate(SupSlot *slot)
 }
 
 /*
+ * When supervisor.worker_lifetime, which is on, ends for a worker: a little
+ * apart from its neighbors', which may have started together with it.
+ */
+TimestampTz
+sup_slot_expires(const SupSlot *slot)
+{
+	int64		lifetime = sup_worker_lifetime * INT64CONST(1000);
+
+	return slot->attached_at + lifetime + lifetime / 64 * (sup_slot_index(slot) % 16);
+}
+
+/*
  * A worker has ended its task: the next one, or NULL if it is idle now or,
  * with slot->leaving set, shall go.
  */
@@ -705,7 +717,7 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 	Assert(pg_atomic_read_u32(&slot->task) == 0 && !slot->listed);
 
 	if (slot->leave == SUP_STAY && sup_worker_lifetime > 0 &&
-		TimestampDifferenceExceeds(slot->attached_at, now, sup_worker_lifetime))
+		now >= sup_slot_expires(slot))
 		slot->leave = SUP_LEAVE_RECYCLE;
 	if (slot->leave != SUP_STAY || slot->terminate)
 	{

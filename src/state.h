@@ -39,9 +39,6 @@
 /* Databases that may be fenced off at once. */
 #define SUP_FENCES		16
 
-/* Roles and databases share that many counters of changes to their settings. */
-#define SUP_EPOCHS		64
-
 /* Room for a message that is kept, with its terminating zero. */
 #define SUP_MESSAGE		256
 
@@ -210,13 +207,7 @@ typedef struct SupSlot
 	TimestampTz ready_at;
 	TimestampTz exited_at;
 	int			exit_code;
-<<<<<<< ours
-	bool		exit_in_task;	/* it ended in a task or its bind: the task's doing */
-	uint64		settings_epoch; /* sup_settings_epoch() when it was bound */
-=======
 	bool		exit_of_role;	/* it was bound, or in its bind: the doing of that role */
-	uint64		settings_epoch; /* Sup->settings_epoch when it was bound */
->>>>>>> theirs
 	/* Written by the child, without the lock: hints for spinning. */
 	volatile int cpu;
 	pg_atomic_uint32 spinning;	/* counted in nspinning; whoever clears it uncounts */
@@ -236,6 +227,7 @@ typedef struct SupSlot
 	pg_atomic_uint32 task;
 	bool		begun;			/* the child has begun with that task */
 	int			binding;		/* -1: unbound */
+	volatile bool stale;		/* settings of its role or database have changed since */
 	Oid			database;
 	Oid			role;
 	bool		listed;			/* pool_node is on a list */
@@ -357,8 +349,6 @@ typedef struct SupShared
 	bool		pools_set;		/* it has read the settings once */
 	TimestampTz next_wakeup;	/* when it will look by itself */
 
-	/* incremented when ALTER ROLE or DATABASE ... SET commits, by the object's OID */
-	pg_atomic_uint64 settings_epochs[SUP_EPOCHS];
 	pg_atomic_uint32 nspinning; /* processes that spin now */
 	volatile int nbusy;			/* workers that have a task; read without the lock as a hint */
 
@@ -450,14 +440,6 @@ sup_task_state(SupTask *task)
 	return (SupTaskState) pg_atomic_read_u32(&task->state);
 }
 
-/* Changes with the settings of new sessions of that role in that database. */
-static inline uint64
-sup_settings_epoch(Oid database, Oid role)
-{
-	return pg_atomic_read_u64(&Sup->settings_epochs[database % SUP_EPOCHS]) +
-		pg_atomic_read_u64(&Sup->settings_epochs[role % SUP_EPOCHS]);
-}
-
 /* Number of this process's session. */
 static inline int
 sup_my_session(void)
@@ -497,6 +479,7 @@ extern void sup_give(SupSlot *slot, SupTask *task, TimestampTz now);
 extern void sup_dispatch(int pool, TimestampTz now);
 extern void sup_ask_leave(SupSlot *slot, SupLeave why);
 extern void sup_ask_terminate(SupSlot *slot);
+extern TimestampTz sup_slot_expires(const SupSlot *slot);
 extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
 extern void sup_slot_unbound(SupSlot *slot);
 extern void sup_slot_unlink(SupSlot *slot);

@@ -408,11 +408,11 @@ ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
 }
 
 /*
- * End a task that no worker has begun, in that state; the caller holds the
- * lock, the task is on no queue any more.
+ * End a task for which no worker can, in that state; the caller holds the lock,
+ * the task is on no queue any more.
  */
 static void
-end_unbegun(SupTask *task, SupTaskState state, int sqlstate, const char *message,
+end_without_result(SupTask *task, SupTaskState state, int sqlstate, const char *message,
 			const char *detail, SupGarbage *garbage)
 {
 	task->sqlstate = sqlstate;
@@ -430,7 +430,7 @@ sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate,
 	SupGarbage	garbage = {0};
 
 	sup_queue_remove(task);
-	end_unbegun(task, state, sqlstate, message, detail, &garbage);
+	end_without_result(task, state, sqlstate, message, detail, &garbage);
 	sup_garbage_free(&garbage);
 }
 
@@ -477,7 +477,7 @@ abandon(SupTask *task, SupGarbage *garbage)
 	{
 		case SUP_TASK_QUEUED:
 			sup_queue_remove(task);
-			end_unbegun(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED, "", NULL, garbage);
+			end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED, "", NULL, garbage);
 			break;
 		case SUP_TASK_RUNNING:
 			task->reading = false;
@@ -696,7 +696,7 @@ sup_task_cancel(int64 id)
 	{
 		task->cancel = SUP_CANCEL_REQUEST;
 		sup_queue_remove(task);
-		end_unbegun(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
+		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
 					"canceling statement due to user request", NULL, &garbage);
 		canceled = true;
 	}
@@ -742,6 +742,7 @@ static SupTask *out_task = NULL;
 static char *out_buffer = NULL; /* CHUNK_DATA bytes */
 static uint32 out_len;			/* used of it */
 static bool out_continues;		/* it begins inside a message */
+static uint32 out_settled;		/* rows in it, which must not get lost; at most SUP_INLINE */
 static bool out_reads;			/* has a reader, as far as we know */
 
 const char *
@@ -771,8 +772,7 @@ sup_out_begin(SupTask *task)
 	if (out_buffer == NULL)
 		out_buffer = MemoryContextAlloc(TopMemoryContext, CHUNK_DATA);
 	out_task = task;
-	out_len = 0;
-	out_continues = false;
+	sup_out_drop();
 	out_reads = task->owner >= 0;
 }
 
@@ -907,8 +907,7 @@ flush(bool force)
 {
 	if (out_reads && out_len > 0 && !send_chunk(out_buffer, out_len, force) && out_reads)
 		return false;
-	out_len = 0;
-	out_continues = false;
+	sup_out_drop();
 	return true;
 }
 
@@ -931,12 +930,13 @@ sup_out_settle(void)
 {
 	if (out_len > SUP_INLINE)
 		(void) flush(false);
+	out_settled = out_len;
 }
 
 void
 sup_out_drop(void)
 {
-	out_len = 0;
+	out_len = out_settled = 0;
 	out_continues = false;
 }
 
@@ -1060,11 +1060,11 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 
 	/*
 	 * The rest of the stream goes into the entry if it fits.  If not, and
-	 * there is no memory either, then only notices are lost: see
-	 * sup_out_settle() and the caller's handling of errors.
+	 * there is no memory either, then the notices after the last rows are
+	 * lost, or the details of an error.
 	 */
 	if (out_reads && out_len > SUP_INLINE && !flush(true))
-		sup_out_drop();
+		out_len = state == SUP_TASK_SUCCEEDED ? out_settled : 0;
 	if (out_reads)
 	{
 		memcpy(task->out, out_buffer, out_len);
@@ -1109,7 +1109,7 @@ sup_task_hand_back(SupSlot *slot, SupTask *task)
 	task->slot = -1;
 	task->started_at = 0;
 	if (task->cancel != SUP_NOT_CANCELED)
-		end_unbegun(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
+		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
 					"canceling statement due to user request", NULL, &garbage);
 	else
 		sup_queue_push_front(task, GetCurrentTimestamp());
@@ -1135,13 +1135,19 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 		sup_queue_push_front(task, GetCurrentTimestamp());
 		return;
 	}
-	slot->begun = false;
 	if (message[0] != '\0')
 		snprintf(text, sizeof(text), "%s: %s", unpack_sql_state(sqlstate), message);
 	else
 		text[0] = '\0';
-	slot->tasks_failed++;
-	end_unbegun(task, SUP_TASK_FAILED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-				"worker exited while it ran the task", text, &garbage);
+	if (slot->begun)
+	{
+		slot->tasks_failed++;
+		end_without_result(task, SUP_TASK_FAILED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+				   "worker exited while it ran the task", text, &garbage);
+	}
+	else
+		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
+				   "canceling statement due to user request", NULL, &garbage);
+	slot->begun = false;
 	sup_garbage_free(&garbage);
 }

@@ -15,6 +15,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -202,7 +203,7 @@ depends_on_me(int root)
 			continue;
 
 		/* Asking who blocks it is dear, so see first whether anybody does. */
-		if (proc->waitLock != NULL)
+		if (proc->waitLock != NULL || proc->lockGroupLeader != NULL)
 		{
 			ArrayType  *blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids,
 																		  Int32GetDatum(pid)));
@@ -227,9 +228,6 @@ depends_on_me(int root)
 				search_add(&s, pids[i]);
 		}
 	}
-	pfree(s.pids);
-	pfree(pids);
-	pfree(ids);
 	return found;
 }
 
@@ -257,20 +255,25 @@ find_cycle(uint64 *task)
 			if ((found = depends_on_me(pids[i])) == 0)
 				break;
 	}
-	pfree(pids);
-	pfree(ids);
 	return found;
 }
 
 static void
 check_deadlock(void)
 {
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "supervisor deadlock",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
 	uint64		task;
 	uint64		again;
 	int			pid = find_cycle(&task);
 
 	/* It was not looked at in one instant: be sure. */
-	if (pid == 0 || find_cycle(&again) == 0)
+	if (pid != 0 && find_cycle(&again) == 0)
+		pid = 0;
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+	if (pid == 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
