@@ -233,6 +233,7 @@ static void
 chunks_are_free(SupTask *task)
 {
 	sup_lock();
+	Sup->bindings[task->binding].held -= task->taken;
 	task->taken = 0;
 	wake_worker(task);
 	sup_unlock();

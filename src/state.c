@@ -447,6 +447,19 @@ sup_role_tasks(Oid role)
 	return n;
 }
 
+/* How much of the area the tasks of a role hold. */
+Size
+sup_role_held(Oid role)
+{
+	Size		held = 0;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
+		if (Sup->bindings[i].role == role)
+			held += Sup->bindings[i].held;
+	return held;
+}
+
 /* Put a binding on the lists of its pool that it belongs on. */
 static void
 relink_binding(SupBinding *b, TimestampTz now)

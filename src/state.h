@@ -133,6 +133,7 @@ typedef struct SupBinding
 	int			nworkers;		/* slots that are bound, or being bound */
 	int			ntasks;			/* tasks that exist, in any state */
 	int			nqueued;
+	Size		held;			/* bytes of the area that its tasks hold */
 	dlist_head	queue;			/* SupTask.node, in order */
 	dlist_head	idle;			/* SupSlot.binding_node, most recent first */
 	bool		in_queued;
@@ -264,6 +265,7 @@ typedef struct SupTask
 	bool		reading;		/* its session takes its result as it comes */
 	bool		awaited;		/* its session sleeps until it ends */
 	bool		handed_back;	/* a worker gave it back once */
+	bool		capped;			/* its role may hold half of what there is */
 	bool		concurrently;	/* waits for old snapshots: see wait.c */
 	SupCancel	cancel;
 	int			timeout;		/* ms that it may run; 0: no limit */
@@ -467,6 +469,7 @@ extern bool sup_pool_in_use(int pool);
 extern SupBinding *sup_binding_get(int pool, Oid database, Oid role);
 extern SupBinding *sup_binding_find(int pool, Oid database, Oid role);
 extern int	sup_role_tasks(Oid role);
+extern Size sup_role_held(Oid role);
 extern void sup_binding_drop(SupBinding *binding);
 
 extern void sup_queue_push(SupTask *task, TimestampTz now);

@@ -36,6 +36,9 @@
 #define CHUNK_SIZE		(32 * 1024)
 #define CHUNK_DATA		(CHUNK_SIZE - offsetof(SupChunk, data))
 
+/* What a role that is no superuser may hold of the area. */
+#define HALF_OF_AREA	((Size) sup_shared_memory * 1024 / 2)
+
 static bool exit_callback_registered = false;
 
 /*
@@ -102,6 +105,7 @@ sup_task_release(SupTask *task, SupGarbage *garbage)
 		dlist_delete(&task->news_node);
 	if (task->in_finished)
 		dlist_delete(&task->node);
+	b->held -= task->unread + task->taken + (DsaPointerIsValid(task->in) ? task->in_len : 0);
 	pg_atomic_write_u32(&task->state, SUP_TASK_FREE);
 	task->id = 0;
 	Sup->task_ids[i] = 0;
@@ -273,6 +277,16 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		int			i = Sup->free_task;
 		SupTask    *task = &Sup->tasks[i];
 
+		if (dsa_in != NULL && DsaPointerIsValid(dsa_in[done]))
+		{
+			if (capped && sup_role_held(role) + inputs[done].len > HALF_OF_AREA)
+			{
+				no_memory = true;
+				break;
+			}
+			b->held += inputs[done].len;
+		}
+
 		Sup->free_task = task->slot;
 		task->kind = kind;
 		task->id = Sup->task_ids[i] = ++Sup->last_task_id;
@@ -281,6 +295,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		task->slot = -1;
 		task->reading = task->awaited = kind != SUP_TASK_LAUNCH;
 		task->handed_back = false;
+		task->capped = capped;
 		task->concurrently = concurrently;
 		task->cancel = SUP_NOT_CANCELED;
 		task->timeout = sup_task_timeout;
@@ -327,6 +342,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of shared memory for tasks"),
+					 capped ? errdetail("A role that is no superuser holds at most half of it.") : 0,
 					 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
 		if (room <= 0)
 			ereport(ERROR,
@@ -658,6 +674,7 @@ sup_task_forget(SupTaskRef *ref)
 		{
 			garbage.chunks = task->first;
 			task->first = task->last = InvalidDsaPointer;
+			Sup->bindings[task->binding].held -= task->unread;
 			task->unread = 0;
 		}
 	}
@@ -839,9 +856,17 @@ send_chunk(const char *data, uint32 len, bool force)
 
 	for (;;)
 	{
+		bool		over = false;
 		bool		read_all;
 
-		pointer = dsa_allocate_extended(sup_area(), size, DSA_ALLOC_NO_OOM);
+		if (task->capped)
+		{
+			sup_lock();
+			over = sup_role_held(Sup->bindings[task->binding].role) + size > HALF_OF_AREA;
+			sup_unlock();
+		}
+		pointer = over ? InvalidDsaPointer :
+			dsa_allocate_extended(sup_area(), size, DSA_ALLOC_NO_OOM);
 		if (DsaPointerIsValid(pointer))
 			break;
 		if (force)
@@ -855,6 +880,7 @@ send_chunk(const char *data, uint32 len, bool force)
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of shared memory for results of tasks"),
+					 over ? errdetail("A role that is no superuser holds at most half of it.") : 0,
 					 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
 						 sup_wait_event(SUP_WAIT_RESULT_READ));
@@ -882,6 +908,7 @@ send_chunk(const char *data, uint32 len, bool force)
 		task->first = pointer;
 	task->last = pointer;
 	task->unread += size;
+	Sup->bindings[task->binding].held += size;
 	if (task->reading)
 	{
 		if (task->kind == SUP_TASK_BATCH && !task->in_news)
