@@ -24,6 +24,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/bgworker_internals.h"
+#include "replication/origin.h"
 #include "replication/slot.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
@@ -108,6 +109,25 @@ sup_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull)
 	return heap_form_minimal_tuple(desc, values, isnull, 0);
 #else
 	return heap_form_minimal_tuple(desc, values, isnull);
+#endif
+}
+
+/* Undo pg_replication_origin_session_setup() and _xact_setup(). */
+static inline void
+sup_reset_replication_origin(void)
+{
+#if PG_VERSION_NUM >= 190000
+	if (replorigin_xact_state.origin == InvalidReplOriginId)
+		return;
+	replorigin_session_reset();
+	replorigin_xact_clear(true);
+#else
+	if (replorigin_session_origin == InvalidRepOriginId)
+		return;
+	replorigin_session_reset();
+	replorigin_session_origin = InvalidRepOriginId;
+	replorigin_session_origin_lsn = InvalidXLogRecPtr;
+	replorigin_session_origin_timestamp = 0;
 #endif
 }
 

@@ -27,7 +27,6 @@
 #include "nodes/parsenodes.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
-#include "replication/origin.h"
 #include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -651,13 +650,7 @@ sup_discard_all(Oid role)
 	ResetPlanCache();
 	ResetSequenceCaches();
 
-	if (replorigin_session_origin != InvalidRepOriginId)
-	{
-		replorigin_session_reset();
-		replorigin_session_origin = InvalidRepOriginId;
-		replorigin_session_origin_lsn = InvalidXLogRecPtr;
-		replorigin_session_origin_timestamp = 0;
-	}
+	sup_reset_replication_origin();
 	if (MyReplicationSlot != NULL)
 		ReplicationSlotRelease();
 	sup_drop_temporary_slots();
