@@ -132,20 +132,12 @@ others_change_settings(void)
 static void
 transaction_ends(XactEvent event, void *arg)
 {
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			if (nchanges > 0)
-				publish_changes();
-			/* FALLTHROUGH */
-		case XACT_EVENT_PREPARE:
-		case XACT_EVENT_ABORT:
-			nchanges = 0;
-			lower_fences();
-			break;
-		default:
-			break;
-	}
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_ABORT)
+		return;
+	if (event == XACT_EVENT_COMMIT && nchanges > 0)
+		publish_changes();
+	nchanges = 0;
+	lower_fences();
 }
 
 static void

@@ -319,45 +319,33 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		return;
 	}
 
-	switch (slot->state)
+	if (slot->state == SUP_STARTING && ready)
 	{
-		case SUP_STARTING:
-			if (ready)
-			{
-				sup_lock();
-				slot->deadline = 0;
-				enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, now);
-				sup_unlock();
-			}
-			else if (slot->deadline != 0 && now >= slot->deadline)
-				to_stopping(slot, SUP_START_TIMEOUT, "it did not become ready in time", now);
-			else if (slot->deadline != 0)
-				look_by(slot->deadline);
-			/* FALLTHROUGH */
+		sup_lock();
+		slot->deadline = 0;
+		enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, now);
+		sup_unlock();
+	}
 
-		case SUP_RUNNING:
-			if (terminate && slot->state != SUP_STOPPING)
-				to_stopping(slot, SUP_REQUESTED, "somebody asked to terminate it", now);
-			break;
-
-		case SUP_STOPPING:
-			if (slot->deadline != 0 && now >= slot->deadline)
-			{
-				ereport(LOG,
-						(errmsg("worker of pool \"%s\" in slot %d, process %d, does not stop",
-								sup_slot_name(slot), sup_slot_index(slot), slot->pid),
-						 errdetail("It was asked to terminate %d ms ago; another takes its place.",
-								   sup_stop_timeout)));
-				sup_lock();
-				enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT, "it does not react to SIGTERM", now);
-				sup_unlock();
-			}
-			else if (slot->deadline != 0)
-				look_by(slot->deadline);
-			break;
-
-		default:
-			break;
+	if ((slot->state == SUP_STARTING || slot->state == SUP_RUNNING) && terminate)
+		to_stopping(slot, SUP_REQUESTED, "somebody asked to terminate it", now);
+	else if (slot->deadline == 0)
+		return;
+	else if (now < slot->deadline)
+		look_by(slot->deadline);
+	else if (slot->state == SUP_STARTING)
+		to_stopping(slot, SUP_START_TIMEOUT, "it did not become ready in time", now);
+	else if (slot->state == SUP_STOPPING)
+	{
+		ereport(LOG,
+				(errmsg("worker of pool \"%s\" in slot %d, process %d, does not stop",
+						sup_slot_name(slot), sup_slot_index(slot), slot->pid),
+				 errdetail("It was asked to terminate %d ms ago; another takes its place.",
+						   sup_stop_timeout)));
+		sup_lock();
+		slot->deadline = 0;
+		enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT, "it does not react to SIGTERM", now);
+		sup_unlock();
 	}
 }
 
