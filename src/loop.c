@@ -111,7 +111,8 @@ empty_to_waiting(SupSlot *slot, int pool, int instance, TimestampTz now)
 static void
 to_empty(SupSlot *slot, TimestampTz now)
 {
-	enter(slot, SUP_EMPTY, SUP_NO_REASON, "the pool shrank", now);
+	enter(slot, SUP_EMPTY, SUP_NO_REASON,
+		  slot->state == SUP_STUCK ? "another has taken its place" : "the pool shrank", now);
 	slot->generation++;
 	slot->has_handle = false;
 	slot->roll = slot->surplus = false;
