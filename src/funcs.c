@@ -1143,7 +1143,8 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (slot->state == SUP_EMPTY || !slot->ready || slot->leaving)
+		if ((slot->state != SUP_STARTING && slot->state != SUP_RUNNING) ||
+			!slot->ready || slot->leaving)
 			continue;
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			counts[slot->pool][2]++;
