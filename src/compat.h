@@ -26,6 +26,7 @@
 #include "postmaster/bgworker_internals.h"
 #include "replication/origin.h"
 #include "replication/slot.h"
+#include "storage/proc.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
@@ -110,6 +111,26 @@ sup_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull)
 #else
 	return heap_form_minimal_tuple(desc, values, isnull);
 #endif
+}
+
+/*
+ * May this process hold advisory locks?  They are never taken by the fast path.
+ * Only we can add to our lists, so they may be looked at without a lock, as
+ * LockReleaseAll() does.
+ */
+static inline bool
+sup_may_hold_locks(void)
+{
+	for (int i = 0; i < NUM_LOCK_PARTITIONS; i++)
+	{
+#if PG_VERSION_NUM >= 160000
+		if (!dlist_is_empty(&MyProc->myProcLocks[i]))
+#else
+		if (!SHMQueueEmpty(&MyProc->myProcLocks[i]))
+#endif
+			return true;
+	}
+	return false;
 }
 
 /* Undo pg_replication_origin_session_setup() and _xact_setup(). */

@@ -646,7 +646,8 @@ sup_discard_all(Oid role)
 	if (sup_settings_changed())
 		ResetAllOptions();
 	DropAllPreparedStatements();
-	LockReleaseAll(USER_LOCKMETHOD, true);
+	if (sup_may_hold_locks())
+		LockReleaseAll(USER_LOCKMETHOD, true);
 	ResetPlanCache();
 	ResetSequenceCaches();
 

@@ -76,7 +76,6 @@ enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, Times
 	slot->reason = reason;
 	slot->state_since = now;
 	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
-	ConditionVariableBroadcast(&Sup->changed);
 }
 
 /* Take an empty slot for a worker of a pool. */
@@ -117,6 +116,7 @@ to_empty(SupSlot *slot, TimestampTz now)
 	slot->has_handle = false;
 	slot->roll = slot->surplus = false;
 	slot->pid = 0;
+	ConditionVariableBroadcast(&Sup->changed);
 }
 
 /* Register the process of a slot that waits; takes the lock itself. */
@@ -267,7 +267,6 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 			slot->state_since = now;
 		}
 	}
-	ConditionVariableBroadcast(&Sup->changed);
 	sup_unlock();
 }
 
@@ -324,7 +323,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	{
 		sup_lock();
 		slot->deadline = 0;
-		enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, now);
+		enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, slot->ready_at);
 		sup_unlock();
 	}
 

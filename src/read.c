@@ -243,7 +243,7 @@ bool
 sup_reader_take(SupReader *reader, SupTaskRef *ref)
 {
 	SupTask    *task = ref->task;
-	SupGarbage	garbage = {0};
+	SupGarbage	garbage;
 	uint32		out_len = 0;
 	bool		out_continues = false;
 	bool		ended;
@@ -255,6 +255,7 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 		int64		align;
 	}			out;
 
+	sup_garbage_init(&garbage);
 	task->hint = false;
 	pg_memory_barrier();
 

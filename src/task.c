@@ -443,8 +443,9 @@ void
 sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate,
 					 const char *message, const char *detail)
 {
-	SupGarbage	garbage = {0};
+	SupGarbage	garbage;
 
+	sup_garbage_init(&garbage);
 	sup_queue_remove(task);
 	end_without_result(task, state, sqlstate, message, detail, &garbage);
 	sup_garbage_free(&garbage);
@@ -507,8 +508,9 @@ abandon(SupTask *task, SupGarbage *garbage)
 void
 sup_task_abandon(SupTaskRef *ref)
 {
-	SupGarbage	garbage = {0};
+	SupGarbage	garbage;
 
+	sup_garbage_init(&garbage);
 	sup_lock();
 	if (ref->task->id == ref->id)
 		abandon(ref->task, &garbage);
@@ -524,9 +526,10 @@ sup_batch_abandon(void)
 
 	do
 	{
-		SupGarbage	garbage = {0};
+		SupGarbage	garbage;
 		dlist_iter	iter;
 
+		sup_garbage_init(&garbage);
 		more = false;
 		sup_lock();
 		dlist_foreach(iter, &session->tasks)
@@ -596,8 +599,9 @@ sup_session_end(void)
 
 	while (more)
 	{
-		SupGarbage	garbage = {0};
+		SupGarbage	garbage;
 
+		sup_garbage_init(&garbage);
 		sup_lock();
 		if (!dlist_is_empty(&session->tasks))
 			abandon(dlist_head_element(SupTask, owner_node, &session->tasks), &garbage);
@@ -658,9 +662,10 @@ sup_task_of_session(int64 id, SupTaskRef *ref)
 bool
 sup_task_forget(SupTaskRef *ref)
 {
-	SupGarbage	garbage = {0};
+	SupGarbage	garbage;
 	bool		unfinished = false;
 
+	sup_garbage_init(&garbage);
 	sup_lock();
 	if (ref->task->id == ref->id)
 	{
@@ -703,10 +708,11 @@ sup_task_role(int64 id, Oid *role)
 bool
 sup_task_cancel(int64 id)
 {
-	SupGarbage	garbage = {0};
+	SupGarbage	garbage;
 	SupTask    *task;
 	bool		canceled = false;
 
+	sup_garbage_init(&garbage);
 	sup_lock();
 	task = sup_task_lookup(id);
 	if (task != NULL && sup_task_state(task) == SUP_TASK_QUEUED)
@@ -732,9 +738,10 @@ sup_task_expire(TimestampTz now)
 {
 	for (;;)
 	{
-		SupGarbage	garbage = {0};
+		SupGarbage	garbage;
 		TimestampTz due = DT_NOEND;
 
+		sup_garbage_init(&garbage);
 		sup_lock();
 		if (sup_result_retention > 0 && !dlist_is_empty(&Sup->finished))
 		{
@@ -1081,10 +1088,11 @@ SupTask *
 sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 				const char *tag, int sqlstate, const char *message, bool *cancel_sent)
 {
-	SupGarbage	garbage = {0};
+	SupGarbage	garbage;
 	SupTask    *next;
 	TimestampTz now = GetCurrentTimestamp();
 
+	sup_garbage_init(&garbage);
 	/*
 	 * The rest of the stream goes into the entry if it fits.  If not, and
 	 * there is no memory either, then the notices after the last rows are
@@ -1127,8 +1135,9 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 void
 sup_task_hand_back(SupSlot *slot, SupTask *task)
 {
-	SupGarbage	garbage = {0};
+	SupGarbage	garbage;
 
+	sup_garbage_init(&garbage);
 	sup_lock();
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
@@ -1148,9 +1157,10 @@ void
 sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 {
 	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
-	SupGarbage	garbage = {0};
+	SupGarbage	garbage;
 	char		text[6 + SUP_MESSAGE];
 
+	sup_garbage_init(&garbage);
 	SUP_ASSERT_LOCKED();
 	out_task = NULL;
 	pg_atomic_write_u32(&slot->task, 0);

@@ -64,6 +64,13 @@ typedef struct SupGarbage
 	char		message[SUP_MESSAGE];
 } SupGarbage;
 
+static inline void
+sup_garbage_init(SupGarbage *garbage)
+{
+	garbage->in = garbage->chunks = InvalidDsaPointer;
+	garbage->failed = 0;
+}
+
 extern void sup_garbage_free(SupGarbage *garbage);
 extern void sup_free_chunks(dsa_pointer first);
 
