@@ -12,12 +12,18 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_db_role_setting.h"
 #include "commands/dbcommands.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -49,6 +55,8 @@ static uint64 good_session_at = 0;
 
 /* What the session of this worker has cached, and the role that it began with. */
 static Rights bound;
+static bool bound_in_recovery;
+static uint32 bound_settings;	/* if so, its settings_version() */
 static Oid	bound_role = InvalidOid;
 
 static void
@@ -133,6 +141,40 @@ sup_check_may_connect(void)
 					   GetUserNameFromId(role, true))));
 }
 
+/*
+ * What tells one state of this session's stored settings (ALTER ROLE, ALTER
+ * DATABASE ... SET) from another.
+ */
+static uint32
+settings_version(void)
+{
+	Oid			role = GetSessionUserId();
+	Relation	rel = table_open(DbRoleSettingRelationId, AccessShareLock);
+	uint32		version = 0;
+
+	for (int i = 0; i < 4; i++)
+	{
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum((i & 1) ? MyDatabaseId : InvalidOid));
+		ScanKeyInit(&key[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum((i & 2) ? role : InvalidOid));
+		scan = systable_beginscan(rel, DbRoleSettingDatidRolidIndexId, true, NULL, 2, key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			version = hash_combine(version, hash_bytes((unsigned char *) &tuple->t_self,
+													   sizeof(ItemPointerData)));
+			version = hash_combine(version, hash_bytes_uint32(HeapTupleHeaderGetXmin(tuple->t_data)));
+		}
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+	return version;
+}
+
 void
 sup_rights_bound(void)
 {
@@ -144,6 +186,11 @@ sup_rights_bound(void)
 
 	/* ALTER ROLE ... SET role may have made it another than the session's. */
 	bound_role = GetCurrentRoleId();
+
+	/* Here nobody runs the command that changes settings: see fence.c. */
+	bound_in_recovery = RecoveryInProgress();
+	if (bound_in_recovery)
+		bound_settings = settings_version();
 }
 
 bool
@@ -164,6 +211,14 @@ sup_rights_hold(void)
 			(OidIsValid(bound_role) && !sup_may_set_role(role, bound_role)))
 			return false;
 		good_session_at = now;
+	}
+
+	if (bound_in_recovery)
+	{
+		/* once more after promotion: then it is we who see the changes */
+		bound_in_recovery = RecoveryInProgress();
+		if (settings_version() != bound_settings)
+			return false;
 	}
 	return true;
 }

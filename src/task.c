@@ -39,11 +39,24 @@
 /* What a role that is no superuser may hold of the area. */
 #define HALF_OF_AREA	((Size) sup_shared_memory * 1024 / 2)
 
+/*
+ * What the area is asked for at least.  Of anything up to 8 kB it keeps some
+ * 64 kB for others of that size, for ever and for each of many sizes.  Whole
+ * pages it merges, and gives to anybody.
+ */
+#define AREA_MIN_SIZE	(12 * 1024)
+
 static bool exit_callback_registered = false;
 
 /*
  * Memory
  */
+
+static Size
+area_size(Size size)
+{
+	return Max(size, AREA_MIN_SIZE);
+}
 
 void
 sup_free_chunks(dsa_pointer first)
@@ -105,7 +118,7 @@ sup_task_release(SupTask *task, SupGarbage *garbage)
 		dlist_delete(&task->news_node);
 	if (task->in_finished)
 		dlist_delete(&task->node);
-	b->held -= task->unread + task->taken + (DsaPointerIsValid(task->in) ? task->in_len : 0);
+	b->held -= task->unread + task->taken + (DsaPointerIsValid(task->in) ? area_size(task->in_len) : 0);
 	pg_atomic_write_u32(&task->state, SUP_TASK_FREE);
 	task->id = 0;
 	Sup->task_ids[i] = 0;
@@ -239,7 +252,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 			continue;
 		if (dsa_in == NULL)
 			dsa_in = palloc0(sizeof(dsa_pointer) * n);
-		dsa_in[i] = dsa_allocate_extended(sup_area(), inputs[i].len,
+		dsa_in[i] = dsa_allocate_extended(sup_area(), area_size(inputs[i].len),
 										  DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
 		if (!DsaPointerIsValid(dsa_in[i]))
 		{
@@ -279,12 +292,12 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 
 		if (dsa_in != NULL && DsaPointerIsValid(dsa_in[done]))
 		{
-			if (capped && sup_role_held(role) + inputs[done].len > HALF_OF_AREA)
+			if (capped && sup_role_held(role) + area_size(inputs[done].len) > HALF_OF_AREA)
 			{
 				no_memory = true;
 				break;
 			}
-			b->held += inputs[done].len;
+			b->held += area_size(inputs[done].len);
 		}
 
 		Sup->free_task = task->slot;
@@ -854,7 +867,7 @@ static bool
 send_chunk(const char *data, uint32 len, bool force)
 {
 	SupTask    *task = out_task;
-	Size		size = offsetof(SupChunk, data) + len;
+	Size		size = area_size(offsetof(SupChunk, data) + len);
 	dsa_pointer pointer;
 	SupChunk   *chunk;
 
@@ -946,13 +959,14 @@ flush(bool force)
 }
 
 /*
- * Let the reader see now what there is.  If nobody reads yet, or nothing may
- * be raised here, what has no room waits in the buffer.
+ * Let the reader see now what there is.  If nobody reads yet, it waits in the
+ * buffer; so does what has no room where nothing may be raised.
  */
 void
 sup_out_push(void)
 {
-	(void) flush(!out_task->reading || !INTERRUPTS_CAN_BE_PROCESSED());
+	if (out_task->reading)
+		(void) flush(!INTERRUPTS_CAN_BE_PROCESSED());
 }
 
 /*
@@ -1006,6 +1020,12 @@ sup_out_message(char type, const void *data, Size len, bool force)
 
 	if (!out_reads)
 		return false;
+
+	/* Notices that nobody reads yet leave half of the room to rows. */
+	if (type == SUP_MSG_NOTICE && !out_task->reading &&
+		out_task->unread + out_len + len > (Size) sup_result_memory * 1024 / 2)
+		return false;
+
 	place = reserve(type, len, force);
 	if (place != NULL)
 	{
