@@ -31,3 +31,30 @@ AS 'supervisor_bench', 'bench_mark' LANGUAGE C STRICT;
 
 CREATE FUNCTION bench.marks(OUT median float8, OUT mean float8, OUT p99 float8)
 AS 'supervisor_bench', 'bench_marks' LANGUAGE C STRICT;
+
+-- A worker ends, n times in a row; median of the microseconds from its exit to its successor's readiness.
+CREATE FUNCTION bench.successor(slot_ integer, terminates boolean, n integer) RETURNS double precision
+LANGUAGE plpgsql AS $$
+DECLARE
+    before bigint;
+    us double precision;
+    all_us double precision[] := '{}';
+BEGIN
+    FOR i IN 1 .. n LOOP
+        SELECT generation INTO before FROM supervisor.worker_status WHERE slot = slot_;
+        IF terminates THEN
+            PERFORM supervisor.terminate_worker(slot_);
+        ELSE
+            PERFORM supervisor.restart_worker(slot_);
+        END IF;
+        LOOP
+            SELECT extract(epoch FROM state_since - last_exit_at) * 1e6 INTO us
+            FROM supervisor.worker_status WHERE slot = slot_ AND generation > before AND state = 'running';
+            EXIT WHEN FOUND;
+            PERFORM pg_sleep(0.001);
+        END LOOP;
+        all_us := all_us || us;
+    END LOOP;
+    RETURN (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY u) FROM unnest(all_us) u);
+END
+$$;

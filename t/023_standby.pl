@@ -1,0 +1,233 @@
+# A hot standby: its pool serves tasks that read, and outlives promotion.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use SupervisorTest;
+
+my $primary = PostgreSQL::Test::Cluster->new('primary');
+$primary->init(allows_streaming => 1);
+$primary->append_conf('postgresql.conf', SupervisorTest::conf(
+	'shared_preload_libraries' => 'supervisor',
+	'max_worker_processes' => 20,
+	'supervisor.pool_size' => 3));
+$primary->start;
+$primary->safe_psql('postgres', q{
+	CREATE EXTENSION supervisor;
+	CREATE ROLE alice LOGIN;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO alice;
+	CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) i;
+	GRANT ALL ON t TO alice});
+$primary->safe_psql('postgres', 'CREATE DATABASE other');
+$primary->safe_psql('other', 'CREATE EXTENSION supervisor');
+$primary->backup('backup');
+
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->append_conf('postgresql.conf', SupervisorTest::conf(
+	'max_standby_streaming_delay' => '50ms',
+	'hot_standby_feedback' => 'off'));
+$standby->start;
+
+sub caught_up
+{
+	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
+}
+
+sub value
+{
+	my ($query) = @_;
+
+	return $standby->safe_psql('postgres', $query);
+}
+
+sub becomes
+{
+	my ($query, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return ok($standby->poll_query_until('postgres', $query), $property);
+}
+
+sub fails
+{
+	my ($query, $sqlstate, $property, %opts) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($got, $stderr) = SupervisorTest::error_of($standby, $query, %opts);
+
+	is($got, $sqlstate, $property) or diag $stderr;
+	return $stderr;
+}
+
+note 'tasks on a standby';
+
+caught_up();
+becomes(q{SELECT running = 3 FROM supervisor.pool_status WHERE pool = 'default'}, 'a standby has its pool');
+SupervisorTest::leaks($standby);
+is( value(q{SELECT * FROM supervisor.run('SELECT count(*), pg_is_in_recovery() FROM t') AS (n bigint, recovery bool)}),
+	'1000|t', 'a task reads there');
+is( value(q{SELECT count(tag) FROM supervisor.execute_all(array_fill('SELECT * FROM t'::text, ARRAY[50]))}),
+	'50', 'so do many');
+is( value(q{SELECT supervisor.wait(t), (SELECT n FROM supervisor.result(t) AS (n int)) FROM supervisor.launch('SELECT 7') t}),
+	'succeeded|7', 'a launched one is read');
+foreach my $command ('CREATE TABLE new ()', 'DROP TABLE t', 'INSERT INTO t VALUES (1)', 'VACUUM t', 'CREATE DATABASE new',
+	'ALTER ROLE alice SUPERUSER', 'CREATE TEMP TABLE new ()', 'SELECT nextval(\'s\')', 'SELECT pg_current_xact_id()')
+{
+	my $quoted = $command =~ s/'/''/gr;
+	my ($direct) = SupervisorTest::error_of($standby, $command);
+
+	fails("SELECT supervisor.execute('$quoted')", $direct, "$command fails as it would in the session itself ($direct)");
+}
+fails(q{SELECT supervisor.execute('CREATE TABLE new ()')}, '25006', 'DDL fails, since the transaction is read-only');
+fails(q{SELECT supervisor.execute('BEGIN READ WRITE; INSERT INTO t VALUES (1); COMMIT')}, '0A000', 'and can be made nothing else');
+fails(q{CALL supervisor.perform('CREATE INDEX CONCURRENTLY ON t (i)')}, '25006', 'also of perform');
+is( value(q{SELECT string_agg(coalesce(tag, sqlstate), ' ' ORDER BY ordinality)
+		FROM supervisor.execute_all(ARRAY['SELECT 1', 'CREATE TABLE new ()', 'SELECT 2'])}),
+	'SELECT 1 25006 SELECT 1', 'one that fails stops no other');
+is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'and the pool works on');
+is(value(q{SELECT supervisor.restart_worker(0, '1 min')}), 't', 'a worker is restarted there');
+is(value(q{SELECT supervisor.restart_pool('default', '1 min')}), 't', 'and a pool');
+SupervisorTest::set($standby, 'supervisor.pool_size' => 5);
+becomes(q{SELECT running = 5 FROM supervisor.pool_status WHERE pool = 'default'}, 'a pool grows there');
+SupervisorTest::set($standby, 'supervisor.pool_size' => 3);
+becomes(q{SELECT running = 3 FROM supervisor.pool_status WHERE pool = 'default'}, 'and shrinks');
+my $supervisor_query = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'};
+my $supervisor = value($supervisor_query);
+value("SELECT pg_terminate_backend($supervisor)");
+becomes("SELECT count(*) = 1 AND bool_and(pid <> $supervisor) FROM ($supervisor_query) s", 'a new supervisor comes there, too');
+is(SupervisorTest::leaks($standby), '', 'nothing is lost by any of these');
+
+note 'what the primary changes';
+
+my $alice = SupervisorTest::session($standby, user => 'alice');
+is($alice->query_safe(q{SELECT * FROM supervisor.run('SHOW work_mem') AS (v text)}), '4MB', 'a worker is bound to a role');
+$primary->safe_psql('postgres', q{ALTER ROLE alice SET work_mem = '3MB'});
+caught_up();
+is($alice->query_safe(q{SELECT * FROM supervisor.run('SHOW work_mem') AS (v text)}), '3MB',
+	'a setting of the role that the primary changed holds for the next task');
+$primary->safe_psql('postgres', q{ALTER DATABASE postgres SET maintenance_work_mem = '5MB'});
+caught_up();
+is($alice->query_safe(q{SELECT * FROM supervisor.run('SHOW maintenance_work_mem') AS (v text)}), '5MB',
+	'also of the database');
+$primary->safe_psql('postgres', 'REVOKE SELECT ON t FROM alice');
+caught_up();
+($alice->error_of(q{SELECT supervisor.execute('SELECT * FROM t')}))[0] eq '42501'
+  ? pass('a right that the primary revoked is gone for the next task')
+  : fail('a right that the primary revoked is gone for the next task');
+$primary->safe_psql('postgres', 'ALTER ROLE alice NOLOGIN');
+caught_up();
+is(($alice->error_of(q{SELECT supervisor.execute('SELECT 1')}))[0], '28000', 'a role that lost LOGIN there runs no task');
+$primary->safe_psql('postgres', 'ALTER ROLE alice LOGIN SUPERUSER');
+caught_up();
+is($alice->query_safe(q{SELECT * FROM supervisor.run('SHOW is_superuser') AS (v text)}), 'on', 'a role that became superuser is one');
+$primary->safe_psql('postgres', 'ALTER ROLE alice NOSUPERUSER');
+caught_up();
+is($alice->query_safe(q{SELECT * FROM supervisor.run('SHOW is_superuser') AS (v text)}), 'off', 'and one that is none any more is none');
+$alice->quit;
+
+note 'conflicts with recovery';
+
+my $session = SupervisorTest::session($standby);
+my $busy = q{SELECT count(*) = 1 FROM pg_stat_activity
+	WHERE backend_type = 'supervisor pool worker' AND state = 'active' AND query LIKE 'SELECT count%'};
+$session->begin(q{SELECT supervisor.execute('SELECT count(*), pg_sleep(3600) FROM t')});
+becomes($busy, 'a task has a snapshot');
+$primary->safe_psql('postgres', 'DELETE FROM t WHERE i <= 500');
+$primary->safe_psql('postgres', 'VACUUM (TRUNCATE off) t');
+my ($stdout, $stderr) = $session->finish;
+is(SupervisorTest::sqlstate($stderr), '40001', 'a task in the way of replay is canceled as a session would be');
+caught_up();
+$session->begin(q{SELECT supervisor.execute('SELECT count(*), pg_sleep(3600) FROM t')});
+becomes($busy, 'a task has a lock');
+$primary->safe_psql('postgres', 'ALTER TABLE t ADD COLUMN j int');
+($stdout, $stderr) = $session->finish;
+is(SupervisorTest::sqlstate($stderr), '40001', 'also because of a lock');
+is(value(q{SELECT supervisor.execute('SELECT * FROM t')}), 'SELECT 500', 'and the pool works on');
+
+my $failures = value(q{SELECT sum(consecutive_failures) FROM supervisor.worker_status});
+is($standby->safe_psql('other', q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'a worker is bound to another database');
+becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE datname = 'other' AND activity = 'idle'}, 'and idle');
+$primary->safe_psql('postgres', 'DROP DATABASE other');
+caught_up();
+pass('DROP DATABASE is replayed');
+becomes(q{SELECT running = 3 FROM supervisor.pool_status WHERE pool = 'default'}, 'the pool has all its workers after it');
+is(value(q{SELECT count(tag) FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[20]))}), '20', 'and works on');
+
+$primary->safe_psql('postgres', 'CREATE DATABASE other');
+$primary->safe_psql('other', 'CREATE EXTENSION supervisor');
+caught_up();
+my $other = SupervisorTest::session($standby, dbname => 'other');
+my $task = $other->query_safe(q{SELECT supervisor.launch('SELECT count(*), pg_sleep(3600)')});
+$other->query_safe("SELECT supervisor.forget($task)");
+becomes($busy, 'a worker is busy in another database');
+$other->quit;
+$primary->safe_psql('postgres', 'DROP DATABASE other');
+caught_up();
+pass('DROP DATABASE is replayed also then');
+becomes(q{SELECT running = 3 AND busy = 0 FROM supervisor.pool_status WHERE pool = 'default'}, 'the pool has all its workers after it');
+is(value('SELECT count(*) FROM supervisor.task_status'), '0', 'and the task is gone');
+is(SupervisorTest::leaks($standby), '', 'nothing is lost by conflicts');
+
+note 'a restart of the standby';
+
+foreach my $mode (qw(fast immediate))
+{
+	$standby->stop($mode);
+	$standby->start;
+	becomes(q{SELECT running = 3 FROM supervisor.pool_status WHERE pool = 'default'}, "the pool is back after a restart ($mode)");
+	is( value(q{SELECT * FROM supervisor.run('SELECT count(*), pg_is_in_recovery() FROM t') AS (n bigint, recovery bool)}),
+		'500|t', "and reads ($mode)");
+}
+$session->quit;
+
+note 'promotion under load';
+
+$session = SupervisorTest::session($standby);
+my $lock = SupervisorTest::session($standby);
+my $load = SupervisorTest::session($standby);
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+$task = $session->query_safe(q{SELECT supervisor.launch('SELECT count(*) FROM t, pg_advisory_lock(1)')});
+becomes($busy, 'a task runs');
+$load->begin(q{SELECT count(tag), count(sqlstate) FROM supervisor.execute_all(array_fill('SELECT pg_sleep(0.01) FROM pg_is_in_recovery()'::text, ARRAY[600]))});
+becomes(q{SELECT busy = 3 FROM supervisor.pool_status WHERE pool = 'default'}, 'all workers are busy');
+my $workers = value('SELECT slot, generation, pid FROM supervisor.worker_status ORDER BY slot');
+$supervisor = value($supervisor_query);
+$standby->promote;
+becomes('SELECT NOT pg_is_in_recovery()', 'the standby is promoted');
+$lock->quit;
+($stdout, $stderr) = $load->finish;
+is($stdout . $stderr, '600|0', 'no task fails by promotion');
+is($session->query_safe("SELECT supervisor.wait($task)"), 'succeeded', 'one that began before it ends after it');
+is(value('SELECT slot, generation, pid FROM supervisor.worker_status ORDER BY slot'), $workers, 'no worker is replaced for it');
+is(value($supervisor_query), $supervisor, 'nor is the supervisor');
+is( value(q{SELECT count(tag) FROM supervisor.execute_all(array_fill('INSERT INTO t SELECT 1 FROM pg_sleep(0.01)'::text, ARRAY[60]))}),
+	'60', 'every worker writes now');
+is(value(q{SELECT supervisor.execute('CREATE TABLE new AS SELECT 1')}), 'SELECT 1', 'and does DDL');
+is(value('SELECT slot, generation, pid FROM supervisor.worker_status ORDER BY slot'), $workers, 'the same workers');
+value(q{CALL supervisor.perform('CREATE INDEX CONCURRENTLY ON t (i)')});
+pass('perform can do its work');
+$_->quit for $session, $load;
+$standby->stop;
+
+note 'a standby that lets nobody in';
+
+my $cold = PostgreSQL::Test::Cluster->new('cold');
+$cold->init_from_backup($primary, 'backup', has_streaming => 1);
+$cold->append_conf('postgresql.conf', 'hot_standby = off');
+$cold->start;
+$primary->wait_for_catchup($cold, 'replay', $primary->lsn('insert'));
+$cold->promote;
+ok($cold->poll_query_until('postgres', q{SELECT running = 3 FROM supervisor.pool_status WHERE pool = 'default'}),
+	'its pool comes with promotion');
+is($cold->safe_psql('postgres', q{SELECT supervisor.execute('INSERT INTO t VALUES (1)')}), 'INSERT 0 1', 'and writes');
+$cold->stop;
+$primary->stop;
+
+done_testing();
