@@ -819,6 +819,13 @@ sup_out_has_reader(void)
 	return out_task != NULL && out_task->owner >= 0;
 }
 
+/* Was this process asked to end the task, or itself? */
+static bool
+must_hurry(void)
+{
+	return ProcDiePending || QueryCancelPending;
+}
+
 /*
  * Wait until the task's reader has made room for 'size' bytes.  False: with
  * 'force' there is none, or nobody will read.
@@ -846,7 +853,7 @@ wait_for_room(Size size, bool force)
 			return true;
 		if (unread + size <= limit)
 			return true;
-		if (force)
+		if (force && (!reading || must_hurry()))
 			return unread + size <= 2 * limit;
 		if (!reading)
 			ereport(ERROR,
@@ -858,7 +865,8 @@ wait_for_room(Size size, bool force)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
 						 sup_wait_event(SUP_WAIT_RESULT_READ));
 		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		if (!force)
+			CHECK_FOR_INTERRUPTS();
 	}
 }
 
@@ -889,13 +897,13 @@ send_chunk(const char *data, uint32 len, bool force)
 			dsa_allocate_extended(sup_area(), size, DSA_ALLOC_NO_OOM);
 		if (DsaPointerIsValid(pointer))
 			break;
-		if (force)
-			return false;
 
 		/* The reader may give back some of ours; nobody else's is waited for. */
 		sup_lock();
 		read_all = (task->unread == 0 && task->taken == 0) || !task->reading;
 		sup_unlock();
+		if (force && (read_all || must_hurry()))
+			return false;
 		if (read_all)
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -905,7 +913,8 @@ send_chunk(const char *data, uint32 len, bool force)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
 						 sup_wait_event(SUP_WAIT_RESULT_READ));
 		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		if (!force)
+			CHECK_FOR_INTERRUPTS();
 	}
 
 	chunk = dsa_get_address(sup_area(), pointer);

@@ -155,7 +155,8 @@ extern void sup_out_begin(SupTask *task);
 
 /*
  * Append to the result.  May wait for the reader to make room, and raise
- * 54000 or 53200; with 'force' it does neither and says whether it had room.
+ * 54000 or 53200; with 'force' it raises nothing, waits only while somebody
+ * reads, and says whether it had room.
  */
 extern bool sup_out_message(char type, const void *data, Size len, bool force);
 extern void sup_out_row(TupleDesc desc, Datum *values, bool *isnull);
