@@ -30,6 +30,7 @@
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
@@ -197,14 +198,22 @@ sup_completion_tag(char *tag, const QueryCompletion *qc)
 #if PG_VERSION_NUM >= 160000
 	BuildQueryCompletionString(tag, qc, false);
 #else
+	/* by hand, since snprintf() would take as long as all else that a task's end does */
 	const char *name = GetCommandTagName(qc->commandTag);
+	Size		len = strlen(name);
 
-	if (!command_tag_display_rowcount(qc->commandTag))
-		snprintf(tag, COMPLETION_TAG_BUFSIZE, "%s", name);
-	else if (qc->commandTag == CMDTAG_INSERT)
-		snprintf(tag, COMPLETION_TAG_BUFSIZE, "%s 0 " UINT64_FORMAT, name, qc->nprocessed);
-	else
-		snprintf(tag, COMPLETION_TAG_BUFSIZE, "%s " UINT64_FORMAT, name, qc->nprocessed);
+	memcpy(tag, name, len);
+	if (command_tag_display_rowcount(qc->commandTag))
+	{
+		if (qc->commandTag == CMDTAG_INSERT)
+		{
+			tag[len++] = ' ';
+			tag[len++] = '0';
+		}
+		tag[len++] = ' ';
+		len += pg_ulltoa_n(qc->nprocessed, tag + len);
+	}
+	tag[len] = '\0';
 #endif
 }
 
@@ -246,6 +255,17 @@ typedef struct SupHandle
 	int			slot;
 	uint64		generation;
 } SupHandle;
+
+#if PG_VERSION_NUM < 160000
+static inline int
+sup_compare_addresses(const void *a, const void *b)
+{
+	uintptr_t	x = (uintptr_t) *(struct config_generic *const *) a;
+	uintptr_t	y = (uintptr_t) *(struct config_generic *const *) b;
+
+	return x < y ? -1 : x > y;
+}
+#endif
 
 /*
  * Call fn for each setting whose value comes from SET, set_config() or the
@@ -320,6 +340,8 @@ sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 		for (int i = 0; i < nall; i++)
 			if (all[i]->context == PGC_USERSET || all[i]->context == PGC_SUSET)
 				settable[n++] = all[i];
+		/* most are elements of a few arrays: in that order they are faster to visit */
+		qsort(settable, n, sizeof(*settable), sup_compare_addresses);
 		memcpy(taken_from, all, sizeof(*all) * nall);
 		taken = nall;
 	}

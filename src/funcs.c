@@ -32,9 +32,11 @@
 #include "task.h"
 #include "wait.h"
 
-/* How many tasks execute_all() keeps in the pool, and when it adds more. */
-#define BATCH_WINDOW	128
-#define BATCH_LOW_WATER 64
+/*
+ * How many tasks execute_all() keeps in the pool; it adds more when half of
+ * them have ended.  Others shall find room, too.
+ */
+#define BATCH_WINDOW	Min(sup_max_tasks / 4, 512)
 
 /* How many it submits or collects at once. */
 #define BATCH_STEP		32
@@ -655,7 +657,7 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 		}
 
 		sup_lock();
-		session->wake_at = submitted < n ? Min(inside - 1, BATCH_LOW_WATER) : 0;
+		session->wake_at = submitted < n ? Min(inside - 1, BATCH_WINDOW / 2) : 0;
 		if (full)
 			session->wake_at = inside - 1;
 		sup_unlock();
