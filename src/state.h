@@ -207,6 +207,7 @@ typedef struct SupSlot
 	TimestampTz attached_at;
 	TimestampTz ready_at;
 	TimestampTz exited_at;
+	int			exited_pid;
 	int			exit_code;
 	bool		exit_of_role;	/* it was bound, or in its bind: the doing of that role */
 	/* Written by the child, without the lock: hints for spinning. */

@@ -76,6 +76,7 @@ report_exit(int code, Datum arg)
 		sup_slot_unbind(slot);
 		slot->exited = true;
 		slot->leaving = true;
+		slot->exited_pid = slot->pid;
 		slot->pid = 0;
 		slot->proc = NULL;
 		slot->database = slot->role = InvalidOid;
