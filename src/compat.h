@@ -198,7 +198,7 @@ sup_completion_tag(char *tag, const QueryCompletion *qc)
 #if PG_VERSION_NUM >= 160000
 	BuildQueryCompletionString(tag, qc, false);
 #else
-	/* by hand, since snprintf() would take as long as all else that a task's end does */
+	/* By hand: snprintf() would take as long as all else at a task's end. */
 	const char *name = GetCommandTagName(qc->commandTag);
 	Size		len = strlen(name);
 
@@ -323,8 +323,9 @@ sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 	int			nall = GetNumConfigOptions();
 
 	/*
-	 * A library that is loaded frees the placeholders of its settings and puts
-	 * its own in their places, so neither number nor address tell it all.
+	 * A library that is loaded frees the placeholders of its settings and
+	 * puts its own in their places, so neither number nor address tell it
+	 * all.
 	 */
 	if (nall != taken || memcmp(all, taken_from, sizeof(*all) * nall) != 0)
 	{
@@ -340,7 +341,8 @@ sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 		for (int i = 0; i < nall; i++)
 			if (all[i]->context == PGC_USERSET || all[i]->context == PGC_SUSET)
 				settable[n++] = all[i];
-		/* most are elements of a few arrays: in that order they are faster to visit */
+
+		/* In the order of the arrays they are in they are faster to visit. */
 		qsort(settable, n, sizeof(*settable), sup_compare_addresses);
 		memcpy(taken_from, all, sizeof(*all) * nall);
 		taken = nall;

@@ -370,8 +370,10 @@ should_log(List *parsetrees)
 	if (log_statement == LOGSTMT_ALL)
 		return true;
 	foreach(lc, parsetrees)
+	{
 		if (GetCommandLogLevel((Node *) lfirst(lc)) <= log_statement)
 			return true;
+	}
 	return false;
 }
 
@@ -392,7 +394,7 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 	for (int i = 0; i < nparams; i++)
 	{
 		int32		len;
-		char	   *text = NULL;
+		char	   *value = NULL;
 		Oid			input;
 		Oid			ioparam;
 
@@ -400,7 +402,7 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 		data += sizeof(len);
 		if (len >= 0)
 		{
-			text = (char *) data;
+			value = (char *) data;
 			data += len + 1;
 		}
 		if (types[i] == InvalidOid || types[i] == UNKNOWNOID)
@@ -408,8 +410,8 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 					(errcode(ERRCODE_INDETERMINATE_DATATYPE),
 					 errmsg("could not determine data type of parameter $%d", i + 1)));
 		getTypeInputInfo(types[i], &input, &ioparam);
-		params->params[i].value = OidInputFunctionCall(input, text, ioparam, -1);
-		params->params[i].isnull = text == NULL;
+		params->params[i].value = OidInputFunctionCall(input, value, ioparam, -1);
+		params->params[i].isnull = value == NULL;
 		params->params[i].pflags = PARAM_FLAG_CONST;
 		params->params[i].ptype = types[i];
 	}

@@ -260,8 +260,10 @@ database_to_fence(PlannedStmt *pstmt, ProcessUtilityContext context)
 				ListCell   *lc;
 
 				foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
+				{
 					if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
 						name = ((AlterDatabaseStmt *) stmt)->dbname;
+				}
 			}
 			break;
 		case T_CreatedbStmt:

@@ -185,9 +185,11 @@ runs_concurrently(const char *command)
 			ListCell   *option;
 
 			foreach(option, ((ReindexStmt *) stmt)->params)
+			{
 				if (strcmp(lfirst_node(DefElem, option)->defname, "concurrently") == 0 &&
 					defGetBoolean(lfirst_node(DefElem, option)))
 					return true;
+			}
 		}
 		if (IsA(stmt, AlterTableStmt))
 		{

@@ -147,7 +147,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	slot->started_at = now;
 	slot->deadline = sup_start_timeout > 0 ?
 		TimestampTzPlusMilliseconds(now, sup_start_timeout) : 0;
-	slot->state = SUP_STARTING; /* so that the child, which may be quick, finds it so */
+	slot->state = SUP_STARTING; /* so that the child, which may be quick,
+								 * finds it so */
 	sup_unlock();
 
 	registered = sup_launch(slot, &handle);
@@ -734,7 +735,10 @@ take_office(void)
 		adopted++;
 		if (!slot->has_handle && !slot->attached)
 		{
-			/* The former one died while it registered this: if it comes, it is late. */
+			/*
+			 * The former one died while it registered this: if it comes, it
+			 * is late.
+			 */
 			slot->generation++;
 			slot->state = SUP_WAITING;
 			slot->restart_at = GetCurrentTimestamp();

@@ -43,7 +43,8 @@ typedef struct SupExit
 	int64_t		started_at;		/* microseconds, any epoch, same as 'now' */
 	int64_t		ended_at;
 	bool		clean;			/* exit code 0 */
-	bool		requested;		/* the supervisor asked for it: recycling, resizing, a person's restart */
+	bool		requested;		/* the supervisor asked for it: recycling,
+								 * resizing, a person's restart */
 } SupExit;
 
 /*

@@ -144,7 +144,10 @@ bind_to(SupSlot *slot, SupTask *task)
 	HOLD_CANCEL_INTERRUPTS();
 	BackgroundWorkerInitializeConnectionByOid(database, role, 0);
 
-	/* Whatever the role's clients use: our reader has the database's encoding. */
+	/*
+	 * Whatever the role's clients use: our reader has the database's
+	 * encoding.
+	 */
 	SetConfigOption("client_encoding", GetDatabaseEncodingName(), PGC_USERSET, PGC_S_CLIENT);
 	process_session_preload_libraries();
 	sup_fire_login_triggers();

@@ -331,7 +331,11 @@ sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 	e->slot = slot ? sup_slot_index(slot) : -1;
 	e->generation = slot ? slot->generation : 0;
 	e->pid = slot == NULL ? 0 : slot->exited ? slot->exited_pid : slot->pid;
-	/* an exited worker has no role any more, but its last words are that role's */
+
+	/*
+	 * an exited worker has no role any more, but its last words are that
+	 * role's
+	 */
 	e->role = slot == NULL ? InvalidOid : slot->exited ? slot->last_role : slot->role;
 	strlcpy(e->name, slot ? sup_slot_name(slot) : "", sizeof(e->name));
 	strlcpy(e->event, event, sizeof(e->event));

@@ -87,7 +87,8 @@ typedef enum SupKind
 typedef enum SupLeave
 {
 	SUP_STAY,
-	SUP_LEAVE_RECYCLE,			/* room is needed for another binding, or it is old */
+	SUP_LEAVE_RECYCLE,			/* room is needed for another binding, or it
+								 * is old */
 	SUP_LEAVE_SURPLUS,			/* the pool shrinks */
 	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */
 	SUP_LEAVE_FENCE				/* DDL on its database */
@@ -116,7 +117,8 @@ typedef enum SupTaskKind
 typedef enum SupCancel
 {
 	SUP_NOT_CANCELED,
-	SUP_CANCEL_REQUEST,			/* supervisor.cancel, or the submitter's own cancel */
+	SUP_CANCEL_REQUEST,			/* supervisor.cancel, or the submitter's own
+								 * cancel */
 	SUP_CANCEL_ABANDONED		/* its session does not wait any longer */
 } SupCancel;
 
@@ -139,7 +141,8 @@ typedef struct SupBinding
 	bool		in_queued;
 	bool		in_unserved;
 	dlist_node	queued_node;	/* in SupPool.queued, if it has queued tasks */
-	dlist_node	unserved_node;	/* in SupPool.unserved, if it has no worker either */
+	dlist_node	unserved_node;	/* in SupPool.unserved, if it has no worker
+								 * either */
 	TimestampTz unserved_since;
 } SupBinding;
 
@@ -161,7 +164,8 @@ typedef struct SupPool
 	dlist_head	queued;			/* bindings with queued tasks */
 	dlist_head	unserved;		/* ... and no worker, oldest first */
 	dlist_head	unbound;		/* SupSlot.pool_node: ready, unbound */
-	dlist_head	idle;			/* SupSlot.pool_node: bound and idle, most recent first */
+	dlist_head	idle;			/* SupSlot.pool_node: bound and idle, most
+								 * recent first */
 	int64		tasks_succeeded;
 	int64		tasks_failed;
 	int64		tasks_canceled;
@@ -186,8 +190,10 @@ typedef struct SupSlot
 	uint64		generation;		/* never reset; incremented for each process */
 	bool		has_handle;
 	SupHandle	handle;
-	bool		notifies;		/* the postmaster tells this supervisor of its end */
-	bool		surplus;		/* the pool has shrunk: goes once it has no task */
+	bool		notifies;		/* the postmaster tells this supervisor of its
+								 * end */
+	bool		surplus;		/* the pool has shrunk: goes once it has no
+								 * task */
 	bool		roll;			/* to be replaced by a rolling restart */
 	TimestampTz started_at;
 	TimestampTz state_since;
@@ -209,10 +215,12 @@ typedef struct SupSlot
 	TimestampTz exited_at;
 	int			exited_pid;
 	int			exit_code;
-	bool		exit_of_role;	/* it was bound, or in its bind: the doing of that role */
+	bool		exit_of_role;	/* it was bound, or in its bind: the doing of
+								 * that role */
 	/* Written by the child, without the lock: hints for spinning. */
 	volatile int cpu;
-	pg_atomic_uint32 spinning;	/* counted in nspinning; whoever clears it uncounts */
+	pg_atomic_uint32 spinning;	/* counted in nspinning; whoever clears it
+								 * uncounts */
 
 	/* What its predecessor, or it, left; written by supervisor and child. */
 	TimestampTz last_exit_at;
@@ -222,14 +230,20 @@ typedef struct SupSlot
 	Oid			last_role;		/* role whose error that is */
 
 	/* Written by anyone. */
-	bool		terminate;		/* asks the supervisor to terminate this generation */
+	bool		terminate;		/* asks the supervisor to terminate this
+								 * generation */
 	volatile SupLeave leave;
 	bool		leaving;		/* on no list any more, on its way out */
-	/* task that it has been given, plus 1; the child reads it without the lock */
+
+	/*
+	 * task that it has been given, plus 1; the child reads it without the
+	 * lock
+	 */
 	pg_atomic_uint32 task;
 	bool		begun;			/* the child has begun with that task */
 	int			binding;		/* -1: unbound */
-	volatile bool stale;		/* settings of its role or database have changed since */
+	volatile bool stale;		/* settings of its role or database have
+								 * changed since */
 	Oid			database;
 	Oid			role;
 	bool		listed;			/* pool_node is on a list */
@@ -273,13 +287,18 @@ typedef struct SupTask
 	TimestampTz submitted_at;
 	TimestampTz started_at;
 	TimestampTz finished_at;
-	dlist_node	node;			/* in its binding's queue; once finished, in Sup->finished */
+	dlist_node	node;			/* in its binding's queue; once finished, in
+								 * Sup->finished */
 	bool		in_finished;
 	dlist_node	owner_node;		/* in its session's list */
 	bool		in_news;
-	dlist_node	news_node;		/* in its session's list of tasks with something to read */
+	dlist_node	news_node;		/* in its session's list of tasks with
+								 * something to read */
 
-	/* The command: see SupInput.  All of it if it fits, or else its beginning. */
+	/*
+	 * The command: see SupInput.  All of it if it fits, or else its
+	 * beginning.
+	 */
 	uint32		in_len;
 	dsa_pointer in;
 	char		head[SUP_INLINE];
@@ -288,14 +307,16 @@ typedef struct SupTask
 	dsa_pointer first;			/* chunks to be read */
 	dsa_pointer last;
 	Size		unread;			/* bytes in them */
-	Size		taken;			/* bytes that its reader has taken and not freed yet */
+	Size		taken;			/* bytes that its reader has taken and not
+								 * freed yet */
 	uint32		out_len;		/* the rest, which fits in here */
 	bool		out_continues;	/* as SupChunk.continues */
 	char		out[SUP_INLINE];
 	char		tag[COMPLETION_TAG_BUFSIZE];
 	int			sqlstate;
 	char		message[SUP_MESSAGE];
-	char		detail[SUP_MESSAGE];	/* of an error that is not in the stream */
+	char		detail[SUP_MESSAGE];	/* of an error that is not in the
+										 * stream */
 
 	/*
 	 * Set after 'state' was, without the lock, so that a spinning reader does
@@ -309,12 +330,17 @@ typedef struct SupSession
 {
 	dlist_head	tasks;			/* SupTask.owner_node */
 	dlist_head	news;			/* SupTask.news_node, of a batch */
-	/* tasks of the running execute_all that have not ended; its process reads it without the lock */
+
+	/*
+	 * tasks of the running execute_all that have not ended; its process reads
+	 * it without the lock
+	 */
 	volatile int outstanding;
 	int			wake_at;		/* wake it when 'outstanding' falls to this */
 	volatile bool hint;			/* there is news before that; as SupTask.hint */
 	/* Written by its process without the lock. */
-	volatile int pid;			/* sleeps for its tasks, and is this process; or 0 */
+	volatile int pid;			/* sleeps for its tasks, and is this process;
+								 * or 0 */
 	volatile int cpu;			/* a hint for spinning */
 	pg_atomic_uint32 spinning;	/* as SupSlot.spinning */
 } SupSession;
@@ -344,7 +370,8 @@ typedef struct SupShared
 	LWLock	   *lock;
 	int			tranche;		/* of the DSA's locks */
 	int			ncpus;			/* that the server may use */
-	ConditionVariable changed;	/* broadcast when a slot changed: for waiting sessions */
+	ConditionVariable changed;	/* broadcast when a slot changed: for waiting
+								 * sessions */
 
 	/* The supervisor. */
 	int			supervisor_pid; /* 0: none */
@@ -353,7 +380,8 @@ typedef struct SupShared
 	TimestampTz next_wakeup;	/* when it will look by itself */
 
 	pg_atomic_uint32 nspinning; /* processes that spin now */
-	volatile int nbusy;			/* workers that have a task; read without the lock as a hint */
+	volatile int nbusy;			/* workers that have a task; read without the
+								 * lock as a hint */
 
 	uint64		last_task_id;
 	int64		last_event_id;
@@ -374,7 +402,8 @@ typedef struct SupShared
 	int		   *buckets;		/* heads of hash chains of bindings, by role */
 	SupSession *sessions;
 	int			nsessions;
-	void	   *dsa;			/* place of the area for what does not fit in a task */
+	void	   *dsa;			/* place of the area for what does not fit in
+								 * a task */
 } SupShared;
 
 extern SupShared *Sup;			/* NULL: not preloaded */

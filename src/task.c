@@ -384,8 +384,10 @@ may_expire(SupTask *task)
 	dlist_iter	iter;
 
 	dlist_reverse_foreach(iter, &Sup->finished)
+	{
 		if (dlist_container(SupTask, node, iter.cur)->finished_at <= task->finished_at)
 			break;
+	}
 	/* where the loop has come to its end, that is the head of the list */
 	dlist_insert_after(iter.cur, &task->node);
 	task->in_finished = true;
@@ -442,7 +444,7 @@ ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
  */
 static void
 end_without_result(SupTask *task, SupTaskState state, int sqlstate, const char *message,
-			const char *detail, SupGarbage *garbage)
+				   const char *detail, SupGarbage *garbage)
 {
 	task->sqlstate = sqlstate;
 	strlcpy(task->message, message, sizeof(task->message));
@@ -733,7 +735,7 @@ sup_task_cancel(int64 id)
 		task->cancel = SUP_CANCEL_REQUEST;
 		sup_queue_remove(task);
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-					"canceling statement due to user request", NULL, &garbage);
+						   "canceling statement due to user request", NULL, &garbage);
 		canceled = true;
 	}
 	else if (task != NULL && sup_task_state(task) == SUP_TASK_RUNNING)
@@ -779,7 +781,8 @@ static SupTask *out_task = NULL;
 static char *out_buffer = NULL; /* CHUNK_DATA bytes */
 static uint32 out_len;			/* used of it */
 static bool out_continues;		/* it begins inside a message */
-static uint32 out_settled;		/* rows in it, which must not get lost; at most SUP_INLINE */
+static uint32 out_settled;		/* rows in it, which must not get lost; at
+								 * most SUP_INLINE */
 static bool out_reads;			/* has a reader, as far as we know */
 
 const char *
@@ -1122,6 +1125,7 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 	TimestampTz now = GetCurrentTimestamp();
 
 	sup_garbage_init(&garbage);
+
 	/*
 	 * The rest of the stream goes into the entry if it fits.  If not, and
 	 * there is no memory either, then the notices after the last rows are
@@ -1175,7 +1179,7 @@ sup_task_hand_back(SupSlot *slot, SupTask *task)
 	task->started_at = 0;
 	if (task->cancel != SUP_NOT_CANCELED)
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-					"canceling statement due to user request", NULL, &garbage);
+						   "canceling statement due to user request", NULL, &garbage);
 	else
 		sup_queue_push_front(task, GetCurrentTimestamp());
 	sup_unlock();
@@ -1187,7 +1191,7 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 {
 	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
 	SupGarbage	garbage;
-	char		text[6 + SUP_MESSAGE];
+	char		detail[6 + SUP_MESSAGE];
 
 	sup_garbage_init(&garbage);
 	SUP_ASSERT_LOCKED();
@@ -1202,18 +1206,18 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 		return;
 	}
 	if (message[0] != '\0')
-		snprintf(text, sizeof(text), "%s: %s", unpack_sql_state(sqlstate), message);
+		snprintf(detail, sizeof(detail), "%s: %s", unpack_sql_state(sqlstate), message);
 	else
-		text[0] = '\0';
+		detail[0] = '\0';
 	if (slot->begun)
 	{
 		slot->tasks_failed++;
 		end_without_result(task, SUP_TASK_FAILED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-				   "worker exited while it ran the task", text, &garbage);
+						   "worker exited while it ran the task", detail, &garbage);
 	}
 	else
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-				   "canceling statement due to user request", NULL, &garbage);
+						   "canceling statement due to user request", NULL, &garbage);
 	slot->begun = false;
 	sup_garbage_free(&garbage);
 }

@@ -92,7 +92,8 @@ typedef struct Search
 {
 	int			npids;
 	int			maxpids;
-	int		   *pids;			/* seen; those from 'next' on are to be looked at */
+	int		   *pids;			/* seen; those from 'next' on are to be looked
+								 * at */
 } Search;
 
 static void
