@@ -36,7 +36,7 @@
  * How many tasks execute_all() keeps in the pool; it adds more when half of
  * them have ended.  Others shall find room, too.
  */
-#define BATCH_WINDOW	Min(sup_max_tasks / 4, 512)
+#define BATCH_WINDOW	Min(sup_max_tasks / 2, 256)
 
 /* How many it submits or collects at once. */
 #define BATCH_STEP		32

@@ -546,9 +546,9 @@ sup_database_fenced(Oid database)
 	return false;
 }
 
-/* The binding that a worker without one should serve; NULL: none. */
+/* The binding that has waited longest for a worker of its own; NULL: none. */
 static SupBinding *
-binding_to_serve(SupPool *pool)
+oldest_unserved(SupPool *pool)
 {
 	dlist_iter	iter;
 
@@ -559,6 +559,18 @@ binding_to_serve(SupPool *pool)
 		if (!sup_database_fenced(b->database))
 			return b;
 	}
+	return NULL;
+}
+
+/* The binding that a worker without one should serve; NULL: none. */
+static SupBinding *
+binding_to_serve(SupPool *pool)
+{
+	SupBinding *oldest = oldest_unserved(pool);
+	dlist_iter	iter;
+
+	if (oldest != NULL)
+		return oldest;
 	dlist_foreach(iter, &pool->queued)
 	{
 		SupBinding *b = dlist_container(SupBinding, queued_node, iter.cur);
@@ -745,10 +757,9 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 	/* No binding starves: make room for one that waits too long. */
 	if (p->nunserved > 0)
 	{
-		SupBinding *oldest = dlist_head_element(SupBinding, unserved_node, &p->unserved);
+		SupBinding *oldest = oldest_unserved(p);
 
-		if (now - oldest->unserved_since > STARVATION_US &&
-			!sup_database_fenced(oldest->database) &&
+		if (oldest != NULL && now - oldest->unserved_since > STARVATION_US &&
 			workers_coming(p) < p->nunserved)
 		{
 			slot->leave = SUP_LEAVE_RECYCLE;

@@ -354,23 +354,20 @@ foreach my $i (1, 2)
 }
 
 # Prepared transactions hold locks without a process.
-SKIP:
-{
-	$node->append_conf('postgresql.conf', 'max_prepared_transactions = 5');
-	$_->quit foreach @session;
-	$node->restart;
-	@session = map { SupervisorTest::session($node) } 0 .. 3;
-	@pid = map { $_->pid } @session;
-	$session[1]->query_safe(q{BEGIN; UPDATE l SET b = 0 WHERE a = 7; PREPARE TRANSACTION 'p'});
-	$session[0]->query_safe('BEGIN; UPDATE l SET b = 0 WHERE a = 1');
-	$session[0]->begin(q{SELECT supervisor.execute('UPDATE l SET b = 1 WHERE a = 7')});
-	blocked(1);
-	looks(0);
-	$session[1]->query_safe(q{COMMIT PREPARED 'p'});
-	($stdout) = $session[0]->finish;
-	like($stdout, qr/^UPDATE 1$/m, 'a task may wait for a prepared transaction');
-	roll_back();
-}
+$node->append_conf('postgresql.conf', 'max_prepared_transactions = 5');
+$_->quit foreach @session;
+$node->restart;
+@session = map { SupervisorTest::session($node) } 0 .. 3;
+@pid = map { $_->pid } @session;
+$session[1]->query_safe(q{BEGIN; UPDATE l SET b = 0 WHERE a = 7; PREPARE TRANSACTION 'p'});
+$session[0]->query_safe('BEGIN; UPDATE l SET b = 0 WHERE a = 1');
+$session[0]->begin(q{SELECT supervisor.execute('UPDATE l SET b = 1 WHERE a = 7')});
+blocked(1);
+looks(0);
+$session[1]->query_safe(q{COMMIT PREPARED 'p'});
+($stdout) = $session[0]->finish;
+like($stdout, qr/^UPDATE 1$/m, 'a task may wait for a prepared transaction');
+roll_back();
 
 note 'many at once';
 
