@@ -330,7 +330,11 @@ sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 	e->at = GetCurrentTimestamp();
 	e->slot = slot ? sup_slot_index(slot) : -1;
 	e->generation = slot ? slot->generation : 0;
-	e->pid = slot == NULL ? 0 : slot->exited ? slot->exited_pid : slot->pid;
+	/* one that is about to start has none yet, even if it has been quick */
+	if (slot == NULL || slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
+		e->pid = 0;
+	else
+		e->pid = slot->exited ? slot->exited_pid : slot->pid;
 
 	/*
 	 * an exited worker has no role any more, but its last words are that

@@ -533,11 +533,15 @@ sup_task_abandon(SupTaskRef *ref)
 	sup_garbage_free(&garbage);
 }
 
-void
-sup_batch_abandon(void)
+/*
+ * Abandon all tasks of this session, or those of a batch: queued ones first,
+ * or else a worker would begin with one when another is canceled.
+ */
+static void
+abandon_all(bool batch)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
-	bool		more;
+	SupTask    *next;
 
 	do
 	{
@@ -545,22 +549,36 @@ sup_batch_abandon(void)
 		dlist_iter	iter;
 
 		sup_garbage_init(&garbage);
-		more = false;
+		next = NULL;
 		sup_lock();
 		dlist_foreach(iter, &session->tasks)
 		{
 			SupTask    *task = dlist_container(SupTask, owner_node, iter.cur);
 
-			if (task->kind == SUP_TASK_BATCH)
-			{
-				abandon(task, &garbage);
-				more = true;
+			if (batch && task->kind != SUP_TASK_BATCH)
+				continue;
+			next = task;
+			if (sup_task_state(task) == SUP_TASK_QUEUED)
 				break;
-			}
 		}
+		if (next != NULL)
+			abandon(next, &garbage);
 		sup_unlock();
 		sup_garbage_free(&garbage);
-	} while (more);
+	} while (next != NULL);
+}
+
+void
+sup_batch_abandon(void)
+{
+	abandon_all(true);
+}
+
+void
+sup_session_end(void)
+{
+	Sup->sessions[sup_my_session()].pid = 0;
+	abandon_all(false);
 }
 
 static void
@@ -604,27 +622,6 @@ sup_task_stop_waiting(SupTaskRef *ref)
 	if (sup_task_state(task) > SUP_TASK_RUNNING)
 		may_expire(task);
 	sup_unlock();
-}
-
-void
-sup_session_end(void)
-{
-	SupSession *session = &Sup->sessions[sup_my_session()];
-	bool		more = true;
-
-	while (more)
-	{
-		SupGarbage	garbage;
-
-		sup_garbage_init(&garbage);
-		sup_lock();
-		if (!dlist_is_empty(&session->tasks))
-			abandon(dlist_head_element(SupTask, owner_node, &session->tasks), &garbage);
-		more = !dlist_is_empty(&session->tasks);
-		session->pid = 0;
-		sup_unlock();
-		sup_garbage_free(&garbage);
-	}
 }
 
 void
