@@ -291,7 +291,11 @@ sub worker_processes
 {
 	my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
 
-	return scalar grep { /^\s*$postmaster\s.*supervisor pool worker/ } `ps -A -o ppid= -o args=`;
+	return scalar grep {
+		my $parent = eval { slurp_file("$_/status") =~ /^PPid:\s+(\d+)/m && $1 };
+		defined $parent && $parent == $postmaster
+		  && (eval { slurp_file("$_/cmdline") } // '') =~ /supervisor pool worker/
+	} glob '/proc/[0-9]*';
 }
 my $processes = -1;
 for (my $i = 0; $i < 10 * $PostgreSQL::Test::Utils::timeout_default; $i++)

@@ -459,7 +459,7 @@ is($session->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', '
 
 $pid = $session->pid;
 $session->begin("SELECT * FROM supervisor.execute_all($hundred_thousand)");
-until_true(q{SELECT count(*) >= 16 FROM supervisor.task_status}, 'it is in the middle');
+until_true(q{SELECT count(*) > 0 FROM supervisor.task_status}, 'it is in the middle');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
 (undef, $stderr) = $session->finish;
 is(SupervisorTest::sqlstate($stderr), '57014', 'execute_all of 100,000 can be canceled');
@@ -480,7 +480,7 @@ is($session->query_safe(q{
 $owner = SupervisorTest::session($node);
 $pid = $owner->pid;
 $owner->begin("SELECT * FROM supervisor.execute_all($hundred_thousand)");
-until_true(q{SELECT count(*) >= 16 FROM supervisor.task_status}, 'it is in the middle');
+until_true(q{SELECT count(*) > 0 FROM supervisor.task_status}, 'it is in the middle');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 eval { $owner->quit };
 no_task();

@@ -131,7 +131,7 @@ my @dirt = (
 	[ 'SET default_transaction_read_only', 'SET default_transaction_read_only = on' ],
 	[ 'SET SESSION CHARACTERISTICS', 'SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE' ],
 	[ 'SET of timeouts', q{SET statement_timeout = '1h'; SET lock_timeout = '1h'; SET idle_in_transaction_session_timeout = '1h'} ],
-	[ 'SET of many', 'SET row_security = off; SET default_tablespace = pg_default; SET check_function_bodies = off; SET standard_conforming_strings = off; SET client_min_messages = error; SET jit = off; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan' ],
+	[ 'SET of many', 'SET row_security = off; SET default_tablespace = pg_default; SET check_function_bodies = off; SET quote_all_identifiers = on; SET client_min_messages = error; SET jit = off; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan' ],
 	[ 'SET ROLE', 'SET ROLE mate' ],
 	[ 'RESET ALL', 'RESET ALL' ]);
 
@@ -269,6 +269,8 @@ foreach my $command (
 
 	cmp_ok($after, '<=', $before + 4, "memory is given back: $command");
 }
+$boss->query_safe(q{SELECT supervisor.execute(format('SELECT length(%L)', repeat('x', 8000000)))});
+cmp_ok(task($boss, $memory), '<=', $before + 4, 'so is that of a large command');
 is(task($boss, $pid), $boss_pid, 'by the same session');
 
 note 'a session that dies';
