@@ -22,7 +22,7 @@ AS 'MODULE_PATHNAME', 'supervisor_run'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.run(text, text[], text, interval) IS
-'runs a command in a pool worker, in a transaction of its own, waits, and returns the rows of its last statement that returns any; needs a column definition list whose types are exactly those of the result. params are text values for $1, $2, ...; timeout bounds the whole call, queue included (57014). Errors of the command are raised here with all their fields, notices arrive as notices';
+'runs a command in a pool worker, in a transaction of its own, waits, and returns the rows of its last statement that may return any (CALL and EXECUTE may); needs a column definition list whose types are exactly those of the result. params are text values for $1, $2, ...; timeout bounds the whole call, queue included (57014). Errors of the command are raised here with all their fields, notices arrive as notices';
 
 CREATE FUNCTION supervisor.execute(
     command text,

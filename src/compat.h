@@ -245,7 +245,7 @@ sup_static_worker_registered(const char *function)
 }
 
 /*
- * The layout of core's opaque BackgroundWorkerHandle, the same in 15 to 18.
+ * The layout of core's opaque BackgroundWorkerHandle, the same in 15 to 19.
  * A handle must outlive the supervisor that got it, so it is kept in shared
  * memory; each supervisor checks at its start that a copy answers as the
  * original does.

@@ -1084,7 +1084,8 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 								  pg_atomic_read_u32(&slot->task) != 0 ? "busy" :
 								  slot->binding < 0 ? "unbound" : "idle", &nulls[10]);
 		values[11] = text_or_null(sup_reason_names[slot->reason], &nulls[11]);
-		values[12] = text_or_null(sup_may_see(slot->last_role) || visible ? slot->detail : NULL, &nulls[12]);
+		values[12] = text_or_null(!OidIsValid(slot->last_role) || sup_may_see(slot->last_role) ?
+								  slot->detail : NULL, &nulls[12]);
 		values[13] = time_or_null(slot->started_at, &nulls[13]);
 		values[14] = time_or_null(slot->state_since, &nulls[14]);
 		values[15] = Int64GetDatum(slot->restarts);

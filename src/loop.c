@@ -205,7 +205,8 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	int64		restart_at;
 	bool		asked = slot->leave != SUP_STAY ||
 		(slot->terminate && slot->reason != SUP_START_TIMEOUT);
-	SupReason	reason = asked ? SUP_REQUESTED : SUP_EXITED;
+	bool		late = slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT;
+	SupReason	reason = late ? SUP_START_TIMEOUT : asked ? SUP_REQUESTED : SUP_EXITED;
 	char		detail[SUP_MESSAGE];
 
 	ended.started_at = slot->started_at;
@@ -223,7 +224,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	if (!started && !asked)
 		restart_at = Max(restart_at, now + RETRY_MIN_US);
 
-	if (slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT)
+	if (late)
 		strlcpy(detail, "the process did not start in time", sizeof(detail));
 	else if (!started)
 		strlcpy(detail, "the process ended before it had started", sizeof(detail));

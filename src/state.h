@@ -279,7 +279,6 @@ typedef struct SupTask
 	int			slot;			/* that runs or ran it; -1 */
 	bool		reading;		/* its session takes its result as it comes */
 	bool		awaited;		/* its session sleeps until it ends */
-	bool		handed_back;	/* a worker gave it back once */
 	bool		capped;			/* its role may hold half of what there is */
 	bool		concurrently;	/* waits for old snapshots: see wait.c */
 	SupCancel	cancel;

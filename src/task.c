@@ -307,7 +307,6 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		task->owner = sup_my_session();
 		task->slot = -1;
 		task->reading = task->awaited = kind != SUP_TASK_LAUNCH;
-		task->handed_back = false;
 		task->capped = capped;
 		task->concurrently = concurrently;
 		task->cancel = SUP_NOT_CANCELED;

@@ -21,7 +21,6 @@
 
 #include "compat.h"
 #include "exec.h"
-#include "launch.h"
 #include "task.h"
 #include "worker.h"
 
