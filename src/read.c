@@ -56,38 +56,117 @@ parse_message(SupReader *reader, const char *data, Size len)
 	return edata;
 }
 
-static void
-check_columns(SupReader *reader, const char *data, Size len)
-{
-	int			natts = len / (sizeof(Oid) + sizeof(int32));
+/* One column of a SUP_MSG_COLUMNS. */
+#define COLUMN_SIZE (sizeof(Oid) + sizeof(int32))
 
-	if (reader->store == NULL)
-		return;
+static void
+get_column(const char *data, int i, Oid *type, int32 *typmod)
+{
+	memcpy(type, data + i * COLUMN_SIZE, sizeof(Oid));
+	memcpy(typmod, data + i * COLUMN_SIZE + sizeof(Oid), sizeof(int32));
+}
+
+/* Do these columns match the column definition list? */
+static bool
+columns_fit(SupReader *reader, const char *data, Size len)
+{
+	int			natts = len / COLUMN_SIZE;
+
 	if (natts != reader->columns->natts)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column definition list does not match the result"),
-				 errdetail("The result has %d columns, the list has %d.",
-						   natts, reader->columns->natts)));
+		return false;
 	for (int i = 0; i < natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(reader->columns, i);
 		Oid			type;
 		int32		typmod;
 
-		memcpy(&type, data, sizeof(type));
-		memcpy(&typmod, data + sizeof(type), sizeof(typmod));
-		data += sizeof(type) + sizeof(typmod);
+		get_column(data, i, &type, &typmod);
 		if (type != att->atttypid || (att->atttypmod >= 0 && typmod != att->atttypmod))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("column definition list does not match the result"),
-					 errdetail("Column %d of the result has type %s, in the list it has type %s.",
-							   i + 1, format_type_with_typemod(type, typmod),
-							   format_type_with_typemod(att->atttypid, att->atttypmod)),
-					 errhint("Change the list, or cast the column in the command.")));
+			return false;
 	}
-	reader->slot = MakeSingleTupleTableSlot(reader->columns, &TTSOpsMinimalTuple);
+	return true;
+}
+
+/* Say what does not match. */
+pg_noreturn static void
+raise_unfit(SupReader *reader, const char *data, Size len)
+{
+	int			natts = len / COLUMN_SIZE;
+	Form_pg_attribute att;
+	Oid			type = InvalidOid;
+	int32		typmod = -1;
+	int			i;
+
+	if (natts != reader->columns->natts)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column definition list does not match the result"),
+				 errdetail("The result has %d columns, the list has %d.",
+						   natts, reader->columns->natts)));
+	for (i = 0; i < natts; i++)
+	{
+		att = TupleDescAttr(reader->columns, i);
+		get_column(data, i, &type, &typmod);
+		if (type != att->atttypid || (att->atttypmod >= 0 && typmod != att->atttypmod))
+			break;
+	}
+	att = TupleDescAttr(reader->columns, i);
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("column definition list does not match the result"),
+			 errdetail("Column %d of the result has type %s, in the list it has type %s.",
+					   i + 1, format_type_with_typemod(type, typmod),
+					   format_type_with_typemod(att->atttypid, att->atttypmod)),
+			 errhint("Change the list, or cast the column in the command.")));
+	pg_unreachable();
+}
+
+/*
+ * The columns of the rows that the task has sent, as far as they can be seen
+ * without taking anything from it; NULL: not yet.  The caller holds the lock.
+ */
+static const char *
+peek_columns(SupTask *task, Size *len)
+{
+	dsa_pointer next = task->first;
+
+	for (;;)
+	{
+		const char *data = task->out;
+		Size		size = task->out_len;
+		bool		continues = task->out_continues;
+		bool		last = !DsaPointerIsValid(next);
+
+		if (!last)
+		{
+			SupChunk   *chunk = dsa_get_address(sup_area(), next);
+
+			data = chunk->data;
+			size = chunk->len;
+			continues = chunk->continues;
+			next = chunk->next;
+		}
+		else if (sup_task_state(task) <= SUP_TASK_RUNNING)
+			return NULL;
+
+		for (Size at = 0; at < size && !continues;)
+		{
+			SupMessage	message;
+
+			memcpy(&message, data + at, sizeof(message));
+			at += sizeof(message);
+			if (message.type == SUP_MSG_COLUMNS && message.len <= size - at)
+			{
+				*len = message.len;
+				return data + at;
+			}
+			if (message.type == SUP_MSG_ROW || message.len > size - at)
+				break;
+			at += MAXALIGN(message.len);
+		}
+		if (last)
+			return NULL;
+	}
 }
 
 static void
@@ -96,7 +175,12 @@ handle_message(SupReader *reader, char type, char *data, Size len)
 	switch (type)
 	{
 		case SUP_MSG_COLUMNS:
-			check_columns(reader, data, len);
+			if (reader->store != NULL)
+			{
+				if (!columns_fit(reader, data, len))
+					raise_unfit(reader, data, len);
+				reader->slot = MakeSingleTupleTableSlot(reader->columns, &TTSOpsMinimalTuple);
+			}
 			break;
 		case SUP_MSG_ROW:
 			if (reader->slot != NULL)
@@ -246,6 +330,8 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	SupGarbage	garbage;
 	uint32		out_len = 0;
 	bool		out_continues = false;
+	const char *columns;
+	Size		columns_len = 0;
 	bool		ended;
 	char		message[SUP_MESSAGE];
 	char		detail[SUP_MESSAGE];
@@ -261,6 +347,16 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 
 	sup_lock();
 	Assert(task->id == ref->id);
+
+	/* A list that does not match costs nobody the result. */
+	if (reader->store != NULL && reader->slot == NULL &&
+		(columns = peek_columns(task, &columns_len)) != NULL &&
+		!columns_fit(reader, columns, columns_len))
+	{
+		sup_unlock();
+		raise_unfit(reader, columns, columns_len);	/* the task is still ours */
+	}
+
 	reader->pending = task->first;
 	task->first = task->last = InvalidDsaPointer;
 	task->taken = task->unread;

@@ -643,6 +643,9 @@ is($session->query_safe("SELECT supervisor.cancel($task)"), 'f', 'cancel of a ta
 is($session->query_safe("SELECT * FROM supervisor.result($task) AS (a int)"), '42', 'result returns its rows');
 is(($session->error_of("SELECT * FROM supervisor.result($task) AS (a int)"))[0], '55000', '... once');
 is(($session->error_of("SELECT supervisor.wait($task)"))[0], '55000', '... and then it is gone for wait');
+$task = $session->query_safe(q{SELECT supervisor.launch('SELECT 1')});
+is(($session->error_of("SELECT * FROM supervisor.result($task) AS (a text)"))[0], '42804', 'a column list does not match');
+is($session->query_safe("SELECT * FROM supervisor.result($task) AS (a int)"), '1', '... which leaves the task to be read');
 is(($session->error_of("SELECT supervisor.forget($task)"))[0], '55000', '... and for forget');
 is($session->query_safe("SELECT supervisor.cancel($task)"), 'f', '... and for cancel');
 
