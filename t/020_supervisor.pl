@@ -289,13 +289,24 @@ ok( $node->poll_query_until('postgres', q{
 # An unbound worker is in no view of core's; its title is what ps shows.
 sub worker_processes
 {
-	my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my @lines;
 
-	return scalar grep {
-		my $parent = eval { slurp_file("$_/status") =~ /^PPid:\s+(\d+)/m && $1 };
-		defined $parent && $parent == $postmaster
-		  && (eval { slurp_file("$_/cmdline") } // '') =~ /supervisor pool worker/
-	} glob '/proc/[0-9]*';
+	if (-e '/proc/self/stat')
+	{
+		foreach my $stat (glob '/proc/[0-9]*/stat')
+		{
+			my $line = eval { slurp_file($stat) } // next;
+			my $title = eval { slurp_file($stat =~ s/stat$/cmdline/r) } // next;
+
+			push @lines, "$1 $title" if $line =~ /^\d+ \(.*\) \S (\d+) /s;
+		}
+	}
+	else
+	{
+		@lines = `ps -A -o ppid= -o args=`;
+	}
+	return scalar grep { /^\s*$postmaster\s.*supervisor pool worker/ } @lines;
 }
 my $processes = -1;
 for (my $i = 0; $i < 10 * $PostgreSQL::Test::Utils::timeout_default; $i++)

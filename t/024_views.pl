@@ -190,7 +190,7 @@ is(value(q{SELECT tasks_succeeded, tasks_failed, tasks_canceled, queued_tasks FR
 	'5|1|1|0', 'the pool counts them');
 is(value('SELECT sum(tasks_succeeded), sum(tasks_failed), sum(tasks_canceled) FROM supervisor.worker_status'),
 	'5|1|1', 'so do the slots, over restarts');
-is(value("SELECT restarts FROM supervisor.worker_status WHERE slot = $slot"), '1', 'a restart is counted');
+is(value("SELECT restarts > 0 FROM supervisor.worker_status WHERE slot = $slot"), 't', 'a restart is counted');
 my $slot_of_canceled = value("SELECT slot FROM supervisor.task_status WHERE task = $canceled");
 row_is('worker_status', "slot = $slot_of_canceled", 'an idle worker',
 	slot => $slot_of_canceled, generation => \&number, name => 'default', instance => \&number, kind => 'pool', pool => 'default',
@@ -345,7 +345,8 @@ is(value('SELECT count(*), max(id) - min(id) + 1, count(DISTINCT id) FROM superv
 is(value('SELECT restarts FROM supervisor.worker_status WHERE slot = 0') > 360 ? 1 : 0, 1, 'restarts are counted');
 is(value('SELECT consecutive_failures FROM supervisor.worker_status WHERE slot = 0'), '0', 'and are no failures');
 
-$node->restart('immediate');
+$node->stop('immediate');
+$node->start;
 SupervisorTest::wait_ready($node, 'default', 2);
 is(value('SELECT min(id), count(*) < 20 FROM supervisor.event'), '1|t', 'a new server starts anew');
 $node->stop;

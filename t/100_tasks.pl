@@ -263,6 +263,36 @@ is( value(q{SELECT x, a FROM generate_series(1, 3) x, supervisor.run('SELECT $1:
 is( value(q{SELECT count(*) FROM (SELECT * FROM supervisor.run('SELECT generate_series(1, 100000)') AS (a int) LIMIT 1) s}),
 	'1', 'a reader may stop early');
 
+is( value(q{SELECT a > clock FROM clock_timestamp() clock, LATERAL supervisor.run('SELECT now()') AS (a timestamptz)}),
+	't', 'now() is the time of the task');
+{
+	my $listener = SupervisorTest::session($node);
+
+	$listener->query_safe('LISTEN events');
+	value(q{SELECT supervisor.execute('NOTIFY events, ''from a task''')});
+	like($listener->query('SELECT 1'), qr/"events" with payload "from a task"/, 'NOTIFY of a task reaches those who LISTEN');
+	$listener->quit;
+}
+
+# A task may be the leader of parallel workers
+my $parallel = q{SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+	SET max_parallel_workers_per_gather = 2; };
+value(q{
+	CREATE TABLE large AS SELECT i AS a, repeat('x', 100) AS b FROM generate_series(1, 20000) i;
+	CREATE FUNCTION fails_in_parallel(i int) RETURNS int PARALLEL SAFE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF i = 19999 THEN RAISE EXCEPTION 'refused: %', i USING HINT = 'none'; END IF;
+		RETURN i;
+	END $$;
+	ANALYZE large});
+is( value($parallel . q{SELECT count(*) > 0 FROM supervisor.run('EXPLAIN (COSTS off) SELECT sum(a) FROM large') AS (a text) WHERE a LIKE '%Workers Planned: 2%'}),
+	't', 'the plan of a task is parallel');
+is( value($parallel . q{SELECT * FROM supervisor.run('SELECT sum(a), min(b) FROM large') AS (a bigint, b text)}),
+	value(q{SELECT sum(a), min(b) FROM large}), '... and right');
+fails($parallel . q{SELECT supervisor.execute('SELECT count(*) FROM large WHERE fails_in_parallel(a) < 0')},
+	'P0001', qr/refused: 19999\nHINT:  none\n/, 'an error of a parallel worker arrives');
+value('DROP TABLE large');
+
 note 'parameters';
 
 is( value(q{SELECT * FROM supervisor.run(
@@ -572,6 +602,17 @@ fails(q{SELECT supervisor.execute('SELECT lastval()')}, '55000', undef, 'so is l
 fails(q{SELECT supervisor.execute('SET work_mem = 97; SET my.third = ''x''; SELECT 1/0')}, '22012', undef, 'a task that fails after SET');
 is(value($difference), '', 'settings of a task that failed do not reach the next');
 
+# What tasks take is given back
+my $used = q{SELECT a FROM supervisor.run('SELECT sum(used_bytes)::bigint FROM pg_backend_memory_contexts') AS (a bigint)};
+my @commands = map { quote($_) } 'SELECT 1/0', 'SET my.x = 1; SET work_mem = 100; SELECT * FROM pg_class',
+	'DO $$BEGIN RAISE NOTICE $x$y$x$; END$$', 'PREPARE p AS SELECT 1; DECLARE c CURSOR WITH HOLD FOR SELECT 1', 'SELEC';
+my $batch = 'SET client_min_messages = warning; SELECT count(*) FROM supervisor.execute_all(ARRAY(SELECT (ARRAY['
+  . join(', ', @commands) . '])[mod(i, ' . @commands . ') + 1] FROM generate_series(1, %d) i))';
+value(sprintf $batch, 100);
+my $before = value($used);
+is(value(sprintf $batch, 5000), '5000', 'five thousand tasks in one worker');
+cmp_ok(value($used) - $before, '<', 256 * 1024, '... do not make it grow');
+
 SupervisorTest::set($node, 'supervisor.pool_size' => 2);
 SupervisorTest::wait_ready($node, 'default', 2);
 
@@ -586,6 +627,13 @@ is( value(q{
 		SELECT * FROM supervisor.run('SHOW work_mem') AS (a text)}),
 	'155kB|r|s|' . value('SHOW log_min_duration_statement') . "\n144kB",
 	q{settings of a role hold, those of the session go above them, what the role may not set is left out});
+
+value('GRANT SET ON PARAMETER log_min_duration_statement TO alice');
+is( value(q{
+		SET ROLE alice;
+		SET log_min_duration_statement = 123456;
+		SELECT * FROM supervisor.run('SELECT setting FROM pg_settings WHERE name = $$log_min_duration_statement$$') AS (a text)}),
+	'123456', '... and what it was granted to set arrives');
 
 note 'whose rights';
 
@@ -656,7 +704,7 @@ is( $session->query_safe("SELECT state, sqlstate, message FROM supervisor.task_s
 is(($session->error_of("SELECT * FROM supervisor.result($task) AS (a int)"))[0], '22012', 'result raises its error');
 is(($session->error_of("SELECT * FROM supervisor.result($task) AS (a int)"))[0], '55000', '... once');
 
-$task = $session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(600)')});
+$task = $session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(180)')});
 is($session->query_safe("SELECT supervisor.wait($task, '10 ms') IS NULL"), 't', 'wait returns NULL when its time is up');
 is($session->query_safe("SELECT supervisor.wait($task, '0') IS NULL"), 't', '... at once, if it has none');
 $node->poll_query_until('postgres', "SELECT state = 'running' FROM supervisor.task_status WHERE task = $task")
@@ -666,7 +714,7 @@ is($session->query_safe("SELECT supervisor.wait($task)"), 'canceled', 'wait retu
 is(($session->error_of("SELECT * FROM supervisor.result($task) AS (a int)"))[0], '57014', 'result of a canceled task raises 57014');
 
 # All workers busy: what follows is queued, and runs in order.
-my @busy = map { $session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(600)')}) } 1 .. 2;
+my @busy = map { $session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(180)')}) } 1 .. 2;
 $task = $session->query_safe(q{SELECT supervisor.launch('INSERT INTO t VALUES (1)')});
 my @queued = map { $session->query_safe("SELECT supervisor.launch('INSERT INTO t VALUES ($_)')") } 2 .. 9;
 is($session->query_safe("SELECT state FROM supervisor.task_status WHERE task = $task"), 'queued', 'without an idle worker a task is queued');
@@ -692,7 +740,7 @@ $session->query('ROLLBACK');
 is(value('SELECT count(*) FROM t'), '1', '... and is not undone by its ROLLBACK');
 is($session->query_safe("SELECT count(*) FROM supervisor.result($launched) AS (a int)"), '0', 'a command without rows has an empty result');
 
-$task = $session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(600)')});
+$task = $session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(180)')});
 $session->quit;
 $node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM supervisor.task_status') or die 'tasks are left over';
 pass('the end of a session cancels its tasks');
@@ -721,7 +769,7 @@ foreach my $call (
 value(q{SELECT supervisor.execute($$SELECT supervisor.forget(supervisor.launch('INSERT INTO t VALUES (1)'))$$)});
 $node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM t') or die 'the task of a task did not run';
 pass('a task may launch and forget another');
-value(q{SELECT supervisor.execute($$SELECT supervisor.launch('SELECT pg_sleep(600)')$$)});
+value(q{SELECT supervisor.execute($$SELECT supervisor.launch('SELECT pg_sleep(180)')$$)});
 $node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM supervisor.task_status') or die 'a task of a task is left over';
 pass('what a task launches and does not forget ends with it');
 
@@ -748,26 +796,26 @@ is( value(q{
 		SELECT count(*), count(*) FILTER (WHERE length(message) = 10000)
 		FROM supervisor.execute_all(array_fill('DO $$BEGIN RAISE EXCEPTION ''%'', repeat(''x'', 10000); END$$'::text, ARRAY[200]))}),
 	'200|200', 'execute_all returns messages in full');
-fails(q{SELECT * FROM supervisor.execute_all(array_fill('SELECT pg_sleep(600)'::text, ARRAY[10]), timeout := '10 ms')},
+fails(q{SELECT * FROM supervisor.execute_all(array_fill('SELECT pg_sleep(180)'::text, ARRAY[10]), timeout := '10 ms')},
 	'57014', undef, 'execute_all times out');
 is(SupervisorTest::leaks($node), '', '... and its tasks end');
 
 note 'timeouts';
 
-fails(q{SELECT supervisor.execute('SET statement_timeout = 10; SELECT pg_sleep(600)')},
+fails(q{SELECT supervisor.execute('SET statement_timeout = 10; SELECT pg_sleep(180)')},
 	'57014', qr/statement timeout/, 'statement_timeout works in a task');
-fails(q{ALTER ROLE bob SET statement_timeout = 10; SET ROLE bob; SELECT supervisor.execute('SELECT pg_sleep(600)')},
+fails(q{ALTER ROLE bob SET statement_timeout = 10; SET ROLE bob; SELECT supervisor.execute('SELECT pg_sleep(180)')},
 	'57014', qr/statement timeout/, '... also that of the role');
 value('ALTER ROLE bob RESET statement_timeout');
-fails(q{SET supervisor.task_timeout = 10; SELECT supervisor.execute('SELECT pg_sleep(600)')},
+fails(q{SET supervisor.task_timeout = 10; SELECT supervisor.execute('SELECT pg_sleep(180)')},
 	'57014', qr/task timeout/, 'supervisor.task_timeout cancels a task');
 fails(q{SET supervisor.task_timeout = 10; SELECT supervisor.execute('DO $$BEGIN LOOP COMMIT; END LOOP; END$$')},
 	'57014', qr/task timeout/, '... also over its transactions');
-fails(q{SELECT supervisor.execute('SELECT pg_sleep(600)', timeout := '10 ms')},
+fails(q{SELECT supervisor.execute('SELECT pg_sleep(180)', timeout := '10 ms')},
 	'57014', undef, 'the timeout of the call cancels a task');
 fails(q{SELECT * FROM supervisor.run('SELECT i FROM generate_series(1, 1e12::bigint) i', timeout := '300 ms') AS (a bigint)},
 	'57014', undef, '... also while it reads rows');
-is( value(q{SET supervisor.task_timeout = 10; SELECT supervisor.wait(supervisor.launch('SELECT pg_sleep(600)'))}),
+is( value(q{SET supervisor.task_timeout = 10; SELECT supervisor.wait(supervisor.launch('SELECT pg_sleep(180)'))}),
 	'canceled', 'a task that ran into task_timeout is canceled');
 {
 	my $holder = SupervisorTest::session($node);

@@ -318,11 +318,11 @@ foreach my $size (1000, 100000, 300000, 520000, 600000, 5000000)
 
 note 'the end of a worker';
 
-like(messages(q{SELECT supervisor.execute('SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(600)')}),
+like(messages(q{SELECT supervisor.execute('SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(180)')}),
 	qr/^ERROR:  55000: .*\nDETAIL:  57P01: terminating/m, 'a FATAL error is an ERROR 55000 for the submitter, with the original as detail');
-like(messages(q{SELECT * FROM supervisor.result(supervisor.launch('SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(600)')) AS (a bool, b text)}),
+like(messages(q{SELECT * FROM supervisor.result(supervisor.launch('SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(180)')) AS (a bool, b text)}),
 	qr/^ERROR:  55000: .*\nDETAIL:  57P01: terminating/m, '... for the reader of a launched task');
-is( value(q{SELECT sqlstate FROM supervisor.execute_all(ARRAY['SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(600)', 'SELECT 1']) WHERE sqlstate IS NOT NULL}),
+is( value(q{SELECT sqlstate FROM supervisor.execute_all(ARRAY['SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(180)', 'SELECT 1']) WHERE sqlstate IS NOT NULL}),
 	'55000', '... and for execute_all, whose other commands run on');
 SupervisorTest::wait_ready($node, 'default', 2);
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'another worker takes its place');

@@ -191,8 +191,8 @@ my @bad = (
 	[ '42804', q{SELECT * FROM supervisor.run('SELECT 1') AS (a int, b int)} ],
 	[ '42804', q{SELECT * FROM supervisor.run('SELECT generate_series(1, 100000)') AS (a bigint)} ],
 	[ '42804', q{SELECT * FROM supervisor.run('CREATE TEMP TABLE x ()') AS (a int)}, qr/HINT: / ],
-	[ '42804', q{SELECT * FROM supervisor.result(supervisor.launch('SELECT 1')) AS (a text)} ],
-	[ '42804', q{SELECT * FROM supervisor.result(supervisor.launch('SELECT repeat(''x'', 200000)')) AS (a int)} ],
+	[ '42804', q{DO $$DECLARE t bigint := supervisor.launch('SELECT 1'); BEGIN PERFORM * FROM supervisor.result(t) AS (a text); EXCEPTION WHEN datatype_mismatch THEN PERFORM supervisor.forget(t); RAISE; END$$} ],
+	[ '42804', q{DO $$DECLARE t bigint := supervisor.launch('SELECT repeat(''x'', 200000)'); BEGIN PERFORM * FROM supervisor.result(t) AS (a int); EXCEPTION WHEN datatype_mismatch THEN PERFORM supervisor.forget(t); RAISE; END$$} ],
 	[ '42601', q{SELECT supervisor.run('SELECT 1')}, qr/HINT: .*FROM supervisor\.run/ ],
 	[ '42601', q{SELECT * FROM supervisor.run('SELECT 1')} ],
 	[ '42601', q{SELECT supervisor.result(1)}, qr/HINT: / ],
@@ -391,17 +391,17 @@ my @ways = (
 	[ q{SELECT supervisor.execute('SELECT 1')} ],
 	[ q{SELECT supervisor.forget(supervisor.launch('SELECT 1')), supervisor.execute('SELECT 1')} ],
 	[ q{SELECT supervisor.forget(supervisor.launch('SELECT repeat(''x'', 100000)')), supervisor.execute('SELECT 1')} ],
-	[ q{SELECT supervisor.cancel(supervisor.launch('SELECT pg_sleep(600) --' || repeat('x', 10000)))}, 200 ],
-	[ q{DO $$DECLARE t bigint := supervisor.launch('SELECT pg_sleep(600) --' || repeat('x', 10000)); BEGIN PERFORM supervisor.cancel(t); PERFORM supervisor.forget(t); END$$} ],
+	[ q{SELECT supervisor.cancel(supervisor.launch('SELECT pg_sleep(180) --' || repeat('x', 10000)))}, 200 ],
+	[ q{DO $$DECLARE t bigint := supervisor.launch('SELECT pg_sleep(180) --' || repeat('x', 10000)); BEGIN PERFORM supervisor.cancel(t); PERFORM supervisor.forget(t); END$$} ],
 	[ q{DO $$DECLARE t bigint := supervisor.launch('SELECT repeat(''x'', 100000)'); BEGIN PERFORM supervisor.wait(t); PERFORM supervisor.forget(t); END$$} ],
-	[ q{DO $$BEGIN PERFORM * FROM supervisor.run('SELECT pg_sleep(600)', timeout := '0.1 ms') AS (a text); EXCEPTION WHEN query_canceled OR datatype_mismatch THEN NULL; END$$} ],
-	[ q{DO $$BEGIN PERFORM supervisor.execute('SELECT pg_sleep(600) --' || repeat('x', 10000), timeout := '0.5 ms'); EXCEPTION WHEN query_canceled THEN NULL; END$$} ],
+	[ q{DO $$BEGIN PERFORM * FROM supervisor.run('SELECT pg_sleep(180)', timeout := '0.1 ms') AS (a text); EXCEPTION WHEN query_canceled OR datatype_mismatch THEN NULL; END$$} ],
+	[ q{DO $$BEGIN PERFORM supervisor.execute('SELECT pg_sleep(180) --' || repeat('x', 10000), timeout := '0.5 ms'); EXCEPTION WHEN query_canceled THEN NULL; END$$} ],
 	[ q{DO $$BEGIN PERFORM * FROM supervisor.run('SELECT repeat(''x'', 1000) FROM generate_series(1, 1000000)', timeout := '20 ms') AS (a text); EXCEPTION WHEN query_canceled THEN NULL; END$$}, 50 ],
-	[ q{DO $$BEGIN PERFORM * FROM supervisor.execute_all(array_fill('SELECT pg_sleep(600) --' || repeat('x', 10000), ARRAY[10]), timeout := '1 ms'); EXCEPTION WHEN query_canceled THEN NULL; END$$}, 100 ],
+	[ q{DO $$BEGIN PERFORM * FROM supervisor.execute_all(array_fill('SELECT pg_sleep(180) --' || repeat('x', 10000), ARRAY[10]), timeout := '1 ms'); EXCEPTION WHEN query_canceled THEN NULL; END$$}, 100 ],
 	[ q{DO $$BEGIN PERFORM * FROM supervisor.run('SELECT 1 / (50 - i), repeat(''x'', 10000) FROM generate_series(1, 100) i') AS (a int, b text); EXCEPTION WHEN division_by_zero THEN NULL; END$$}, 200 ],
 	[ q{SELECT count(*) FROM supervisor.run('DO $x$BEGIN FOR i IN 1..100 LOOP RAISE NOTICE ''%'', repeat(''x'', 1000); END LOOP; END$x$; SELECT 1') AS (a int)}, 100 ],
 	[ q{SELECT supervisor.forget(supervisor.launch('DO $x$BEGIN FOR i IN 1..1000 LOOP RAISE NOTICE ''%'', repeat(''x'', 1000); END LOOP; END$x$; SELECT 1'))}, 50 ],
-	[ q{SELECT count(*) FROM supervisor.execute_all(ARRAY['SELECT 1/0', 'SELECT 2', 'BEGIN', 'SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(600)'])}, 200 ]);
+	[ q{SELECT count(*) FROM supervisor.execute_all(ARRAY['SELECT 1/0', 'SELECT 2', 'BEGIN', 'SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(180)'])}, 200 ]);
 foreach my $case (@ways)
 {
 	my ($call, $n) = @$case;
@@ -427,11 +427,11 @@ for my $i (1 .. 10)
 	my $pid = $session->pid;
 
 	$session->query_safe(q{
-		SELECT count(supervisor.launch('SELECT repeat(''x'', 100000)')), count(supervisor.launch('SELECT pg_sleep(600) --' || repeat('x', 10000)))
+		SELECT count(supervisor.launch('SELECT repeat(''x'', 100000)')), count(supervisor.launch('SELECT pg_sleep(180) --' || repeat('x', 10000)))
 		FROM generate_series(1, 5)});
 	$session->begin($i % 2 == 0 ?
 		q{SELECT count(*) FROM supervisor.run('SELECT i, repeat(''x'', 10000) FROM generate_series(1, 1e9::bigint) i', pool := 'other') AS (a bigint, b text)} :
-		q{SELECT * FROM supervisor.execute_all(array_fill('SELECT pg_sleep(600)'::text, ARRAY[20]), 'other')});
+		q{SELECT * FROM supervisor.execute_all(array_fill('SELECT pg_sleep(180)'::text, ARRAY[20]), 'other')});
 	$node->poll_query_until('postgres', "SELECT count(*) > 10 FROM supervisor.task_status WHERE owner_pid = $pid") or die 'no tasks';
 	value("SELECT pg_terminate_backend($pid)");
 	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or die 'the session lives';
