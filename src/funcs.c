@@ -638,6 +638,7 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 			SupTaskRef	refs[BATCH_STEP];
 			int			k = Min(Min(BATCH_STEP, n - submitted), BATCH_WINDOW - inside);
 			int			accepted;
+			bool		too_large;
 
 			for (int i = 0; i < k; i++)
 			{
@@ -645,7 +646,18 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 				sup_task_pack(&inputs[i], commands[submitted + i], NULL, -1, NULL,
 							  nsettings, &settings);
 			}
-			accepted = sup_task_submit(pool, SUP_TASK_BATCH, k, inputs, refs, false, inside == 0);
+			too_large = inputs[0].len > (Size) sup_shared_memory * 1024;
+			accepted = sup_task_submit(pool, SUP_TASK_BATCH, k, inputs, refs, false,
+									   inside == 0 && !too_large);
+			if (accepted == 0 && inside == 0)
+			{
+				/* It can never have room: it fails alone. */
+				outcomes[submitted].sqlstate = ERRCODE_OUT_OF_MEMORY;
+				outcomes[submitted].message = pstrdup("out of shared memory for tasks");
+				submitted++;
+				ended++;
+				continue;
+			}
 			for (int i = 0; i < accepted; i++)
 			{
 				int			t = sup_task_index(refs[i].task);

@@ -174,6 +174,10 @@ is($session->query_safe(q{
 	'SELECT 1', 'one command may take most of it');
 ($sqlstate) = $session->error_of(q{SELECT supervisor.execute('SELECT 1 --' || repeat('x', 3000000))});
 is($sqlstate, '53200', 'but not more than there is');
+is($session->query_safe(q{
+		SELECT string_agg(coalesce(tag, sqlstate), ',' ORDER BY ordinality)
+		FROM supervisor.execute_all(ARRAY['SELECT 1', 'SELECT 1 --' || repeat('x', 3000000), 'SELECT 1'])}),
+	'SELECT 1,53200,SELECT 1', 'of execute_all only the command that is too large fails');
 # what is free may be in pieces
 cmp_ok(room(), '>=', $room - 2, 'all of it is free again');
 
