@@ -316,35 +316,52 @@ sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 #else
 	/* Those that a session can set, and the array that they were taken from. */
 	static struct config_generic **settable = NULL;
+	static int	n = 0;
 	static struct config_generic **taken_from = NULL;
 	static int	taken = 0;
-	static int	n = 0;
+
+	/* Where in that array those of libraries are, and which they were. */
+	static struct config_generic **custom = NULL;
+	static int *custom_at = NULL;
+	static int	ncustom = 0;
 	struct config_generic **all = get_guc_variables();
 	int			nall = GetNumConfigOptions();
+	bool		same = all == taken_from && nall == taken;
 
 	/*
 	 * A library that is loaded frees the placeholders of its settings and
 	 * puts its own in their places, so neither number nor address tell it
-	 * all.
+	 * all.  Core's own stay.
 	 */
-	if (nall != taken || memcmp(all, taken_from, sizeof(*all) * nall) != 0)
+	for (int i = 0; i < ncustom && same; i++)
+		same = all[custom_at[i]] == custom[i];
+	if (!same)
 	{
-		struct config_generic **lists;
-
 		taken = 0;
-		lists = MemoryContextAlloc(TopMemoryContext, sizeof(*lists) * 2 * nall);
-		if (taken_from)
-			pfree(taken_from);
-		taken_from = lists;
-		settable = lists + nall;
-		n = 0;
+		if (settable == NULL)
+			settable = MemoryContextAlloc(TopMemoryContext, sizeof(*settable) * nall * 2);
+		else
+			settable = repalloc(settable, sizeof(*settable) * nall * 2);
+		if (custom_at == NULL)
+			custom_at = MemoryContextAlloc(TopMemoryContext, sizeof(*custom_at) * nall);
+		else
+			custom_at = repalloc(custom_at, sizeof(*custom_at) * nall);
+		custom = settable + nall;
+		n = ncustom = 0;
 		for (int i = 0; i < nall; i++)
+		{
 			if (all[i]->context == PGC_USERSET || all[i]->context == PGC_SUSET)
 				settable[n++] = all[i];
+			if (all[i]->group == CUSTOM_OPTIONS)
+			{
+				custom_at[ncustom] = i;
+				custom[ncustom++] = all[i];
+			}
+		}
 
 		/* In the order of the arrays they are in they are faster to visit. */
 		qsort(settable, n, sizeof(*settable), sup_compare_addresses);
-		memcpy(taken_from, all, sizeof(*all) * nall);
+		taken_from = all;
 		taken = nall;
 	}
 	for (int i = 0; i < n; i++)

@@ -404,7 +404,15 @@ sup_pool_main(SupSlot *slot)
 			TimestampTz idle_since = GetCurrentTimestamp();
 
 			task = wait_idle(slot, &spin, owner >= 0 ? Sup->sessions[owner].cpu : -1);
-			sup_spin_note(&spin, task->submitted_at - idle_since);
+
+			/*
+			 * Where tasks come from several sessions, these have a better use
+			 * for the processor.
+			 */
+			if (task->owner == owner)
+				sup_spin_note(&spin, task->submitted_at - idle_since);
+			else
+				spin.credit = 0;
 		}
 		process_interrupts();
 	}

@@ -117,8 +117,10 @@ sup_worker_main(Datum main_arg)
 
 	on_shmem_exit(report_exit, PointerGetDatum(slot));
 
+	/* Its first block, which it keeps, is large enough for a short command. */
 	MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext",
-										   ALLOCSET_DEFAULT_SIZES);
+										   ALLOCSET_DEFAULT_MINSIZE, 32 * 1024,
+										   ALLOCSET_DEFAULT_MAXSIZE);
 	next_emit_log_hook = emit_log_hook;
 	emit_log_hook = note_log;
 	sup_redirect_messages();
