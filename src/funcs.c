@@ -554,43 +554,66 @@ batch_has_news(void *arg)
 }
 
 /*
- * Read what tasks of the batch have sent; how many have ended, and the CPU of
- * a worker that ran one.
+ * Read what tasks of the batch have sent, of at most BATCH_STEP tasks; true if
+ * there may be more.  Counts those that have ended, and notes the CPU of a
+ * worker that ran one.
  */
-static int
-collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *cpu)
+static bool
+collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *ended, int *cpu)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	SupTaskRef	refs[BATCH_STEP];
+	SupGarbage	garbage[BATCH_STEP];
+	char		tags[BATCH_STEP][COMPLETION_TAG_BUFSIZE];
+	int			done[BATCH_STEP];	/* ordinals of those that have nothing but
+									 * a tag */
+	int			ndone = 0;
 	int			n = 0;
-	int			ended = 0;
+	bool		more;
 
 	sup_lock();
 	session->hint = false;
-	while (n < BATCH_STEP && !dlist_is_empty(&session->news))
+	while (ndone + n < BATCH_STEP && !dlist_is_empty(&session->news))
 	{
 		SupTask    *task = dlist_container(SupTask, news_node, dlist_pop_head_node(&session->news));
 
 		task->in_news = false;
+		if (task->slot >= 0)
+			*cpu = Sup->slots[task->slot].cpu;
+		if (sup_task_state(task) == SUP_TASK_SUCCEEDED && task->out_len == 0 &&
+			!DsaPointerIsValid(task->first))
+		{
+			done[ndone] = ordinals[sup_task_index(task)];
+			memcpy(tags[ndone], task->tag, COMPLETION_TAG_BUFSIZE);
+			sup_garbage_init(&garbage[ndone]);
+			sup_task_release(task, &garbage[ndone]);
+			ndone++;
+			continue;
+		}
 		refs[n].task = task;
 		refs[n++].id = task->id;
 	}
-	if (!dlist_is_empty(&session->news))
+	more = !dlist_is_empty(&session->news);
+	if (more)
 		session->hint = true;
 	sup_unlock();
+
+	for (int i = 0; i < ndone; i++)
+	{
+		sup_garbage_free(&garbage[i]);
+		outcomes[done[i]].tag = pstrdup(tags[i]);
+	}
+	*ended += ndone;
 
 	for (int i = 0; i < n; i++)
 	{
 		int			t = sup_task_index(refs[i].task);
 		SupReader  *reader = &readers[t];
-		int			slot = refs[i].task->slot;
 		Outcome    *outcome = &outcomes[ordinals[t]];
 
 		if (!sup_reader_take(reader, &refs[i]))
 			continue;
-		ended++;
-		if (slot >= 0)
-			*cpu = Sup->slots[slot].cpu;
+		(*ended)++;
 		if (reader->state == SUP_TASK_SUCCEEDED)
 			outcome->tag = pstrdup(reader->tag);
 		else
@@ -599,7 +622,7 @@ collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *cpu)
 			outcome->message = sup_reader_error(reader);
 		}
 	}
-	return ended;
+	return more;
 }
 
 static void
@@ -680,14 +703,8 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 		if (!sup_spin_until(&spin, partner, batch_has_news, session))
 			(void) sup_sleep_until(batch_has_news, session, deadline);
 		sup_spin_note(&spin, GetCurrentTimestamp() - wait_start);
-		for (;;)
-		{
-			int			k = collect(readers, ordinals, outcomes, &partner);
-
-			ended += k;
-			if (k < BATCH_STEP)
-				break;
-		}
+		while (collect(readers, ordinals, outcomes, &ended, &partner))
+			 /* the rest */ ;
 		full = false;
 		if (ended < n && deadline != 0 && GetCurrentTimestamp() >= deadline)
 			ereport(ERROR,

@@ -239,7 +239,7 @@ sup_area(void)
 #define MAX_WAKES 64
 
 /* The lock is held for less time than it takes to go to sleep. */
-#define LOCK_TRIES 20
+#define LOCK_TRIES 50
 
 void
 sup_lock(void)
