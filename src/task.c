@@ -825,6 +825,24 @@ must_hurry(void)
 	return ProcDiePending || QueryCancelPending;
 }
 
+/* There is something to read, if anybody reads.  The caller holds the lock. */
+static void
+tell_reader(SupTask *task)
+{
+	SUP_ASSERT_LOCKED();
+	if (!task->reading || task->owner < 0 || task->unread == 0)
+		return;
+	if (task->kind == SUP_TASK_BATCH)
+	{
+		if (!task->in_news)
+			dlist_push_tail(&Sup->sessions[task->owner].news, &task->news_node);
+		task->in_news = true;
+		Sup->sessions[task->owner].hint = true;
+	}
+	sup_hint(&task->hint);
+	sup_wake(&ProcGlobal->allProcs[task->owner]);
+}
+
 /*
  * Wait until the task's reader has made room for 'size' bytes.  False: with
  * 'force' there is none, or nobody will read.
@@ -844,6 +862,8 @@ wait_for_room(Size size, bool force)
 		out_reads = task->owner >= 0;
 		reading = task->reading;
 		unread = task->unread;
+		if (unread + size > limit)
+			tell_reader(task);
 		sup_unlock();
 
 		if (!out_reads)
@@ -900,6 +920,7 @@ send_chunk(const char *data, uint32 len, bool force)
 		/* The reader may give back some of ours; nobody else's is waited for. */
 		sup_lock();
 		read_all = (task->unread == 0 && task->taken == 0) || !task->reading;
+		tell_reader(task);
 		sup_unlock();
 		if (force && (read_all || must_hurry()))
 			return false;
@@ -937,18 +958,9 @@ send_chunk(const char *data, uint32 len, bool force)
 	task->last = pointer;
 	task->unread += size;
 	Sup->bindings[task->binding].held += size;
-	if (task->reading)
-	{
-		if (task->kind == SUP_TASK_BATCH && !task->in_news)
-		{
-			dlist_push_tail(&Sup->sessions[task->owner].news, &task->news_node);
-			task->in_news = true;
-		}
-		if (task->kind == SUP_TASK_BATCH)
-			Sup->sessions[task->owner].hint = true;
-		sup_hint(&task->hint);
-		sup_wake(&ProcGlobal->allProcs[task->owner]);
-	}
+	/* Its session needs the rows only when they are complete: wake it seldom. */
+	if (task->unread >= (Size) sup_result_memory * 1024 / 4)
+		tell_reader(task);
 	sup_unlock();
 	return true;
 }
@@ -973,8 +985,12 @@ flush(bool force)
 void
 sup_out_push(void)
 {
-	if (out_task->reading)
-		(void) flush(!INTERRUPTS_CAN_BE_PROCESSED());
+	if (!out_task->reading)
+		return;
+	(void) flush(!INTERRUPTS_CAN_BE_PROCESSED());
+	sup_lock();
+	tell_reader(out_task);
+	sup_unlock();
 }
 
 /*
