@@ -98,12 +98,6 @@ sup_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
 #endif
 }
 
-static inline void
-sup_portal_define(Portal portal, const char *source, CommandTag tag, List *plans)
-{
-	PortalDefineQuery(portal, NULL, source, tag, plans, NULL);
-}
-
 static inline MinimalTuple
 sup_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull)
 {

@@ -535,7 +535,7 @@ sup_exec(SupTask *task, const SupInput *input, char *tag)
 
 		portal = CreatePortal("", true, true);
 		portal->visible = false;
-		sup_portal_define(portal, command, command_tag, plans);
+		PortalDefineQuery(portal, NULL, command, command_tag, plans, NULL);
 		PortalStart(portal, params, 0, InvalidSnapshot);
 
 		if (parsetree == row_statement)

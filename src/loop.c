@@ -576,7 +576,6 @@ judge_pool(int pool, TimestampTz now)
 		return 0;
 	}
 
-	p->down_reason = culprit ? culprit->reason : SUP_NO_SLOT;
 	if (culprit == NULL)
 		strlcpy(p->down_detail, "All slots are taken: see \"supervisor.max_workers\".", SUP_MESSAGE);
 	else if (OidIsValid(culprit->last_role))

@@ -155,7 +155,6 @@ typedef struct SupPool
 	int			no_slot;		/* workers wanted for which there is no slot */
 	TimestampTz no_worker_since;	/* 0: there is one */
 	bool		down;			/* ... and since start_timeout: refuse tasks */
-	SupReason	down_reason;
 	char		down_detail[SUP_MESSAGE];
 
 	/* Written by anyone. */
