@@ -18,6 +18,15 @@ as_root() {
 	fi
 }
 
+# Runs apt-get, and shows what it says only if it fails.
+apt() {
+	local said
+	said=$(as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get -qq -o DPkg::Lock::Timeout=120 "$@" </dev/null 2>&1) && return
+	say "$said"
+	return 1
+}
+
 # Who runs servers: PostgreSQL refuses to run as root.
 server_user() {
 	if [ "$(id -u)" -ne 0 ]; then

@@ -222,7 +222,8 @@ my $cold = PostgreSQL::Test::Cluster->new('cold');
 $cold->init_from_backup($primary, 'backup', has_streaming => 1);
 $cold->append_conf('postgresql.conf', 'hot_standby = off');
 $cold->start;
-$primary->wait_for_catchup($cold, 'replay', $primary->lsn('insert'));
+# by name: given the node, 19 would ask there
+$primary->wait_for_catchup('cold', 'replay', $primary->lsn('insert'));
 $cold->promote;
 ok($cold->poll_query_until('postgres', q{SELECT running = 3 FROM supervisor.pool_status WHERE pool = 'default'}),
 	'its pool comes with promotion');

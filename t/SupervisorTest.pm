@@ -17,7 +17,7 @@ sub new_node
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
 	%settings = (shared_preload_libraries => 'supervisor', %settings);
-	$node->init;
+	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
 	$node->append_conf('postgresql.conf', conf(%settings));
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION supervisor');
