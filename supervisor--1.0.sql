@@ -138,6 +138,172 @@ COMMENT ON FUNCTION supervisor.restart_pool(text, interval) IS
 'replaces all workers of a pool, one after another, each once its task has ended. True when all are new and ready; false with a WARNING after timeout, the request stands. No such pool: 42704';
 
 --
+-- Declared workers
+--
+
+CREATE TABLE supervisor.worker (
+    name name PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
+    command text,
+    run_every interval,
+    library text,
+    function text,
+    argument integer,
+    extra text,
+    type text,
+    role regrole,
+    instances integer NOT NULL DEFAULT 1,
+    start_after text NOT NULL DEFAULT 'recovery_finished',
+    restart text NOT NULL DEFAULT 'always',
+    restart_delay interval,
+    restart_delay_max interval,
+    max_restarts integer,
+    restart_window interval,
+    start_timeout interval,
+    stop_timeout interval,
+    run_timeout interval,
+    heartbeat_timeout interval,
+    bypass_allowconn boolean NOT NULL DEFAULT false,
+    bypass_rolelogincheck boolean NOT NULL DEFAULT false,
+    enabled boolean NOT NULL DEFAULT true,
+    extension name);
+
+COMMENT ON TABLE supervisor.worker IS
+'workers that the supervisor keeps running in this database; written by supervisor.add_worker, alter_worker and remove_worker. A change takes effect at commit';
+COMMENT ON COLUMN supervisor.worker.name IS 'name of the worker, unique in this database';
+COMMENT ON COLUMN supervisor.worker.command IS 'SQL that it runs; NULL if it is a C function. Everybody can read it';
+COMMENT ON COLUMN supervisor.worker.run_every IS 'time from the start of one run to the start of the next; NULL: it runs once per start';
+COMMENT ON COLUMN supervisor.worker.library IS 'library of its C function; NULL if it runs a command';
+COMMENT ON COLUMN supervisor.worker.function IS 'name of its C function, which is called as the postmaster calls a background worker';
+COMMENT ON COLUMN supervisor.worker.argument IS 'argument of the C function, NULL is 0';
+COMMENT ON COLUMN supervisor.worker.extra IS 'what the C function finds in MyBgworkerEntry->bgw_extra, at most 127 bytes';
+COMMENT ON COLUMN supervisor.worker.type IS 'backend_type in pg_stat_activity; NULL: the name';
+COMMENT ON COLUMN supervisor.worker.role IS 'role whose session runs the command';
+COMMENT ON COLUMN supervisor.worker.instances IS 'number of processes';
+COMMENT ON COLUMN supervisor.worker.start_after IS 'recovery_finished, or consistent_state: on a hot standby, too';
+COMMENT ON COLUMN supervisor.worker.restart IS 'always, on_failure or never: after which ends another process follows';
+COMMENT ON COLUMN supervisor.worker.restart_delay IS 'as the setting supervisor.restart_delay, which NULL leaves in force; so are the next five';
+COMMENT ON COLUMN supervisor.worker.restart_delay_max IS 'as the setting supervisor.restart_delay_max';
+COMMENT ON COLUMN supervisor.worker.max_restarts IS 'as the setting supervisor.max_restarts';
+COMMENT ON COLUMN supervisor.worker.restart_window IS 'as the setting supervisor.restart_window';
+COMMENT ON COLUMN supervisor.worker.start_timeout IS 'as the setting supervisor.start_timeout';
+COMMENT ON COLUMN supervisor.worker.stop_timeout IS 'as the setting supervisor.stop_timeout';
+COMMENT ON COLUMN supervisor.worker.run_timeout IS 'longest time of one run of the command; NULL or 0: no limit';
+COMMENT ON COLUMN supervisor.worker.heartbeat_timeout IS 'longest silence of a C function that sends heartbeats, see supervisor.h; NULL or 0: it sends none';
+COMMENT ON COLUMN supervisor.worker.bypass_allowconn IS 'the command may connect although the database allows no connections';
+COMMENT ON COLUMN supervisor.worker.bypass_rolelogincheck IS 'the command may connect although its role may not log in (PostgreSQL 17 and later)';
+COMMENT ON COLUMN supervisor.worker.enabled IS 'it shall run; set by supervisor.start_worker and stop_worker';
+COMMENT ON COLUMN supervisor.worker.extension IS 'extension whose script added it: it is dropped with that, and not dumped';
+
+-- A dump must not hand the number of a role that is gone to whoever has it next.
+SELECT pg_catalog.pg_extension_config_dump('supervisor.worker',
+    'WHERE extension IS NULL AND (role IS NULL OR role IN (SELECT oid FROM pg_catalog.pg_roles))');
+
+CREATE FUNCTION supervisor.worker_changed() RETURNS trigger
+AS 'MODULE_PATHNAME', 'supervisor_worker_changed'
+LANGUAGE C;
+COMMENT ON FUNCTION supervisor.worker_changed() IS 'has the supervisor read supervisor.worker when the transaction commits';
+
+CREATE TRIGGER worker_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON supervisor.worker
+    FOR EACH STATEMENT EXECUTE FUNCTION supervisor.worker_changed();
+ALTER TABLE supervisor.worker ENABLE ALWAYS TRIGGER worker_changed;
+
+CREATE FUNCTION supervisor.add_worker(
+    name text,
+    command text DEFAULT NULL,
+    run_every interval DEFAULT NULL,
+    library text DEFAULT NULL,
+    function text DEFAULT NULL,
+    argument integer DEFAULT NULL,
+    extra text DEFAULT NULL,
+    type text DEFAULT NULL,
+    role name DEFAULT NULL,
+    instances integer DEFAULT NULL,
+    start_after text DEFAULT NULL,
+    restart text DEFAULT NULL,
+    restart_delay interval DEFAULT NULL,
+    restart_delay_max interval DEFAULT NULL,
+    max_restarts integer DEFAULT NULL,
+    restart_window interval DEFAULT NULL,
+    start_timeout interval DEFAULT NULL,
+    stop_timeout interval DEFAULT NULL,
+    run_timeout interval DEFAULT NULL,
+    heartbeat_timeout interval DEFAULT NULL,
+    bypass_allowconn boolean DEFAULT NULL,
+    bypass_rolelogincheck boolean DEFAULT NULL,
+    enabled boolean DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'supervisor_add_worker'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.add_worker(text, text, interval, text, text, integer, text, text, name, integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
+'adds a worker that the supervisor keeps running in this database from the commit on: a command, which needs the right to SET ROLE to its role (by default the current one), or a C function (superuser). Arguments are the columns of supervisor.worker. A name that is taken: 42710; what makes no sense: 22023; without the right: 42501';
+
+CREATE FUNCTION supervisor.alter_worker(
+    name text,
+    command text DEFAULT NULL,
+    run_every interval DEFAULT NULL,
+    library text DEFAULT NULL,
+    function text DEFAULT NULL,
+    argument integer DEFAULT NULL,
+    extra text DEFAULT NULL,
+    type text DEFAULT NULL,
+    role name DEFAULT NULL,
+    instances integer DEFAULT NULL,
+    start_after text DEFAULT NULL,
+    restart text DEFAULT NULL,
+    restart_delay interval DEFAULT NULL,
+    restart_delay_max interval DEFAULT NULL,
+    max_restarts integer DEFAULT NULL,
+    restart_window interval DEFAULT NULL,
+    start_timeout interval DEFAULT NULL,
+    stop_timeout interval DEFAULT NULL,
+    run_timeout interval DEFAULT NULL,
+    heartbeat_timeout interval DEFAULT NULL,
+    bypass_allowconn boolean DEFAULT NULL,
+    bypass_rolelogincheck boolean DEFAULT NULL,
+    enabled boolean DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'supervisor_alter_worker'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.alter_worker(text, text, interval, text, text, integer, text, text, name, integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
+'changes those columns of a worker that are not NULL here; if that changes what runs, its processes are replaced, one after another, from the commit on. Needs the rights to add the worker as it was and as it will be. No such worker: 42704; other errors as for supervisor.add_worker';
+
+CREATE FUNCTION supervisor.remove_worker(name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'supervisor_remove_worker'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.remove_worker(text) IS
+'removes a worker, whose processes end from the commit on. Needs the right to add it. No such worker: 42704; one that an extension has added: 2BP01';
+
+CREATE FUNCTION supervisor.start_worker(name text, timeout interval DEFAULT '10 s')
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_start_worker'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.start_worker(text, interval) IS
+'starts a declared worker at once, also one that has failed, and waits until all its instances are ready; sets enabled in its row. If the transaction is rolled back, it follows its row again. True when done; false with a WARNING after timeout, the request stands. Needs the right to add it. No such worker: 42704';
+
+CREATE FUNCTION supervisor.stop_worker(name text, timeout interval DEFAULT '10 s')
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_stop_worker'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.stop_worker(text, interval) IS
+'terminates the processes of a declared worker at once, waits until they are gone, and keeps it stopped; clears enabled in its row. Otherwise as supervisor.start_worker';
+
+CREATE FUNCTION supervisor.restart_worker(name text, timeout interval DEFAULT '10 s')
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_restart_worker_by_name'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.restart_worker(text, interval) IS
+'replaces the processes of a declared worker, one after another: each is terminated, and its successor awaited. True when done; false with a WARNING after timeout, the request stands. Needs the right to signal a backend of its role (a C function: superuser). No such worker: 42704; not enabled: 55000';
+
+GRANT SELECT ON supervisor.worker TO PUBLIC;
+
+--
 -- Views.  The functions below them hide what pg_stat_activity would hide.
 --
 
@@ -287,13 +453,21 @@ REVOKE ALL ON FUNCTION
     supervisor.forget(bigint),
     supervisor.restart_worker(integer, interval, bigint),
     supervisor.terminate_worker(integer, interval, bigint),
-    supervisor.restart_pool(text, interval)
+    supervisor.restart_pool(text, interval),
+    supervisor.add_worker(text, text, interval, text, text, integer, text, text, name, integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean),
+    supervisor.alter_worker(text, text, interval, text, text, integer, text, text, name, integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean),
+    supervisor.remove_worker(text),
+    supervisor.start_worker(text, interval),
+    supervisor.stop_worker(text, interval),
+    supervisor.restart_worker(text, interval),
+    supervisor.worker_changed()
 FROM PUBLIC;
 REVOKE ALL ON PROCEDURE supervisor.perform(text, text[], text, interval) FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
     supervisor.restart_worker(integer, interval, bigint),
+    supervisor.restart_worker(text, interval),
     supervisor.terminate_worker(integer, interval, bigint),
     supervisor.restart_pool(text, interval)
 TO pg_signal_backend;

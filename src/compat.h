@@ -88,6 +88,23 @@ sup_wait_event_new(const char *name)
 #endif
 }
 
+/* 17 */
+#ifndef BGWORKER_BYPASS_ROLELOGINCHECK
+#define BGWORKER_BYPASS_ROLELOGINCHECK	0
+#endif
+
+/* 19: DDL on its database may end the worker. */
+#ifndef BGWORKER_INTERRUPTIBLE
+#define BGWORKER_INTERRUPTIBLE	0
+#endif
+
+/* Did a DROP DATABASE get stuck half-way?  Core says so in the row since 15.4. */
+static inline bool
+sup_database_invalid(Form_pg_database form)
+{
+	return form->datconnlimit == -2;	/* DATCONNLIMIT_INVALID_DB */
+}
+
 static inline bool
 sup_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
 {

@@ -419,10 +419,9 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 }
 
 void
-sup_exec(SupTask *task, const SupInput *input, char *tag)
+sup_exec(const SupInput *input, bool wants_rows, char *tag)
 {
 	const char *command = (const char *) (input + 1);
-	bool		wants_rows = task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH;
 	bool		was_logged = false;
 	bool		implicit_block;
 	List	   *parsetrees;

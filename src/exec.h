@@ -16,7 +16,7 @@
  * transaction that the caller has started, of which nothing is left.  Raises
  * what the command raises.  'tag' is of COMPLETION_TAG_BUFSIZE.
  */
-extern void sup_exec(SupTask *task, const SupInput *input, char *tag);
+extern void sup_exec(const SupInput *input, bool wants_rows, char *tag);
 
 /* Route what core would send to a client into the result of the task. */
 extern void sup_redirect_messages(void);

@@ -1,33 +1,30 @@
 /*-------------------------------------------------------------------------
  *
  * fence.c
- *	  Pool workers step aside for DDL on their database.
+ *	  Workers step aside for DDL on their database.
  *
  * DROP DATABASE and its kin fail while anybody is connected to the database.
- * A pool worker that has nothing to do there is no reason to fail: before
- * core's command runs, it is asked to leave, and nobody binds to the database
- * until the transaction ends.  A worker that runs a task is a session like
- * any other.
- *
- * Here is also what core does not tell anybody: that ALTER ROLE or DATABASE
- * ... SET has committed.
+ * A pool worker that has nothing to do there is no reason to fail, nor is a
+ * declared worker, which comes back: before core's command runs, they are asked
+ * to leave, and nobody binds to the database until the transaction ends.  A
+ * pool worker that runs a task is a session like any other.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
+
+#include <signal.h>
 
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
-#include "catalog/pg_db_role_setting.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
-#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -39,16 +36,6 @@
 #define FENCE_WAIT_MS	4000
 
 static ProcessUtility_hook_type next_ProcessUtility_hook = NULL;
-
-/* Whose settings this transaction has changed; InvalidOid is any. */
-#define MAX_CHANGES	32
-
-static struct
-{
-	Oid			role;
-	Oid			database;
-}			changes[MAX_CHANGES];
-static int	nchanges = 0;
 
 static bool fence_is_up = false;	/* this process holds one or more */
 
@@ -62,82 +49,19 @@ lower_fences(void)
 	for (int i = 0; i < SUP_FENCES; i++)
 		if (Sup->fences[i].holder == MyProcPid)
 			Sup->fences[i].holder = 0;
+	Sup->fence_lowered = true;
+	sup_wake_supervisor();
 	for (int i = 0; i < SUP_MAX_POOLS; i++)
 		if (Sup->pools[i].name[0] != '\0')
 			sup_dispatch(i, GetCurrentTimestamp());
 	sup_unlock();
 }
 
-/* The sessions of these roles and databases are out of date: for those in the pool. */
-static void
-publish_changes(void)
-{
-	sup_lock();
-	for (int i = 0; i < sup_max_workers; i++)
-	{
-		SupSlot    *slot = &Sup->slots[i];
-
-		for (int j = 0; j < nchanges && slot->binding >= 0; j++)
-			if ((!OidIsValid(changes[j].role) || changes[j].role == slot->role) &&
-				(!OidIsValid(changes[j].database) || changes[j].database == slot->database))
-				slot->stale = true;
-	}
-	sup_unlock();
-}
-
-static void
-note_change(Oid role, Oid database)
-{
-	for (int i = 0; i < nchanges; i++)
-		if (changes[i].role == role && changes[i].database == database)
-			return;
-	if (nchanges == MAX_CHANGES)
-	{
-		nchanges = 0;			/* they are many: any */
-		role = database = InvalidOid;
-	}
-	changes[nchanges].role = role;
-	changes[nchanges++].database = database;
-}
-
-/* The command has changed somebody's settings. */
-static void
-note_settings(Node *stmt)
-{
-	if (IsA(stmt, AlterRoleSetStmt))
-	{
-		AlterRoleSetStmt *set = (AlterRoleSetStmt *) stmt;
-
-		note_change(set->role ? get_rolespec_oid(set->role, true) : InvalidOid,
-					set->database ? get_database_oid(set->database, true) : InvalidOid);
-	}
-	else if (IsA(stmt, AlterDatabaseSetStmt))
-		note_change(InvalidOid,
-					get_database_oid(((AlterDatabaseSetStmt *) stmt)->dbname, true));
-}
-
-/* May a prepared transaction, that is about to be committed, have done so? */
-static bool
-others_change_settings(void)
-{
-	LOCKTAG		tag;
-	int			n;
-
-	/* They keep their lock on the catalog to the end. */
-	SET_LOCKTAG_RELATION(tag, InvalidOid, DbRoleSettingRelationId);
-	(void) GetLockConflicts(&tag, ShareLock, &n);
-	return n > 0;
-}
-
 static void
 transaction_ends(XactEvent event, void *arg)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_ABORT)
-		return;
-	if (event == XACT_EVENT_COMMIT && nchanges > 0)
-		publish_changes();
-	nchanges = 0;
-	lower_fences();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_ABORT)
+		lower_fences();
 }
 
 static void
@@ -153,7 +77,7 @@ workers_leaving(Oid database)
 	int			n = 0;
 
 	sup_lock();
-	for (int i = 0; i < sup_max_workers; i++)
+	for (int i = 0; i < sup_nslots(); i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
@@ -162,6 +86,40 @@ workers_leaving(Oid database)
 	}
 	sup_unlock();
 	return n;
+}
+
+/* Ask a worker to leave the database, if it is there.  The caller holds the lock. */
+static void
+ask_to_leave(SupSlot *slot, Oid database)
+{
+	if (slot->state == SUP_EMPTY || slot->exited || slot->pid == 0 || slot->leave != SUP_STAY)
+		return;
+
+	/* Where a C function connects to is its own affair. */
+	if (slot->kind == SUP_KIND_LIBRARY)
+		slot->database = slot->proc->databaseId;
+	if (slot->database != database)
+		return;
+	switch (slot->kind)
+	{
+		case SUP_KIND_POOL:
+			sup_ask_leave(slot, SUP_LEAVE_FENCE);
+			break;
+		case SUP_KIND_COMMAND:
+			sup_ask_leave(slot, SUP_LEAVE_FENCE);
+			slot->leaving = true;
+			if (slot->runs)
+				kill(slot->pid, SIGINT);
+			break;
+		case SUP_KIND_LIBRARY:
+			slot->leave = SUP_LEAVE_FENCE;
+			slot->leaving = true;
+			sup_ask_terminate(slot);
+			break;
+		case SUP_KIND_LOADER:
+			slot->leaving = true;	/* any moment */
+			break;
+	}
 }
 
 static void
@@ -193,14 +151,8 @@ raise_fence(Oid database)
 		fence->holder = MyProcPid;
 		fence->database = database;
 		fence_is_up = true;
-		for (int i = 0; i < sup_max_workers; i++)
-		{
-			SupSlot    *slot = &Sup->slots[i];
-
-			if (slot->state != SUP_EMPTY && slot->database == database && !slot->exited &&
-				slot->leave == SUP_STAY)
-				sup_ask_leave(slot, SUP_LEAVE_FENCE);
-		}
+		for (int i = 0; i < sup_nslots(); i++)
+			ask_to_leave(&Sup->slots[i], database);
 	}
 	sup_unlock();
 	if (fence == NULL)
@@ -312,18 +264,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				ProcessUtilityContext context, ParamListInfo params,
 				QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	Oid			database;
-	bool		in_transaction = IsTransactionState() && !IsAbortedTransactionBlockState() && !RecoveryInProgress();
-	bool		sets = IsA(pstmt->utilityStmt, AlterRoleSetStmt) ||
-		IsA(pstmt->utilityStmt, AlterDatabaseSetStmt);
-
-	if (in_transaction)
+	if (IsTransactionState() && !IsAbortedTransactionBlockState() && !RecoveryInProgress())
 	{
-		if (IsA(pstmt->utilityStmt, TransactionStmt) &&
-			((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED &&
-			others_change_settings())
-			note_change(InvalidOid, InvalidOid);
-		database = database_to_fence(pstmt, context);
+		Oid			database = database_to_fence(pstmt, context);
+
 		if (OidIsValid(database))
 			raise_fence(database);
 	}
@@ -334,9 +278,6 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
 								queryEnv, dest, qc);
-
-	if (sets && in_transaction)
-		note_settings(pstmt->utilityStmt);
 }
 
 void

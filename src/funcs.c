@@ -24,6 +24,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "args.h"
 #include "compat.h"
 #include "read.h"
 #include "rights.h"
@@ -45,68 +46,13 @@
  * Arguments
  */
 
-static void
-require_preload(void)
-{
-	if (Sup == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("supervisor must be loaded via \"%s\"", "shared_preload_libraries"),
-				 errhint("Add it to \"%s\" and restart the server.", "shared_preload_libraries")));
-}
-
-static void
-require_command(const char *command)
-{
-	if (command == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("command must not be null")));
-	if (command[strspn(command, " \t\n\r\f\v")] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("command is empty")));
-}
-
 static char *
 command_arg(FunctionCallInfo fcinfo, int n)
 {
 	char	   *command = PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
 
-	require_command(command);
+	sup_check_command(command);
 	return command;
-}
-
-static char *
-pool_arg(FunctionCallInfo fcinfo, int n)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("pool must not be null")));
-	return text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
-/* Time at which a timeout ends, 0 for never. */
-static TimestampTz
-deadline_arg(FunctionCallInfo fcinfo, int n)
-{
-	TimestampTz now;
-	Interval   *timeout;
-	Interval	zero = {0};
-
-	if (PG_ARGISNULL(n))
-		return 0;
-	timeout = PG_GETARG_INTERVAL_P(n);
-	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, IntervalPGetDatum(timeout),
-										  IntervalPGetDatum(&zero))) < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout must not be negative")));
-	now = GetCurrentTimestamp();
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(now),
-												   IntervalPGetDatum(timeout)));
 }
 
 static int64
@@ -296,11 +242,11 @@ supervisor_run(PG_FUNCTION_ARGS)
 	SupReader	reader = {0};
 	SupTaskRef	ref;
 
-	require_preload();
+	sup_require_preload();
 	command = command_arg(fcinfo, 0);
 	nparams = text_array(fcinfo, 1, &params);
-	pool = pool_arg(fcinfo, 2);
-	deadline = deadline_arg(fcinfo, 3);
+	pool = sup_text_arg(fcinfo, 2, "pool");
+	deadline = sup_deadline_arg(fcinfo, 3);
 	begin_rows(fcinfo, &reader);
 	sup_task_check_submitter(SUP_TASK_RUN);
 	if (runs_concurrently(command))
@@ -329,8 +275,8 @@ execute_args(FunctionCallInfo fcinfo, ExecuteArgs *args)
 {
 	args->command = command_arg(fcinfo, 0);
 	args->nparams = text_array(fcinfo, 1, &args->params);
-	args->pool = pool_arg(fcinfo, 2);
-	args->deadline = deadline_arg(fcinfo, 3);
+	args->pool = sup_text_arg(fcinfo, 2, "pool");
+	args->deadline = sup_deadline_arg(fcinfo, 3);
 	sup_task_check_submitter(SUP_TASK_EXECUTE);
 }
 
@@ -354,7 +300,7 @@ supervisor_execute(PG_FUNCTION_ARGS)
 	ExecuteArgs args;
 	SupReader	reader = {0};
 
-	require_preload();
+	sup_require_preload();
 	execute_args(fcinfo, &args);
 	if (runs_concurrently(args.command))
 		refuse_concurrently();
@@ -371,7 +317,7 @@ supervisor_perform(PG_FUNCTION_ARGS)
 	SupReader	reader = {0};
 	Oid			role;
 
-	require_preload();
+	sup_require_preload();
 	if (context == NULL || !IsA(context, CallContext) || context->atomic)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
@@ -409,10 +355,10 @@ supervisor_launch(PG_FUNCTION_ARGS)
 	char	   *pool;
 	SupTaskRef	ref;
 
-	require_preload();
+	sup_require_preload();
 	command = command_arg(fcinfo, 0);
 	nparams = text_array(fcinfo, 1, &params);
-	pool = pool_arg(fcinfo, 2);
+	pool = sup_text_arg(fcinfo, 2, "pool");
 	sup_task_check_submitter(SUP_TASK_LAUNCH);
 	submit_one(SUP_TASK_LAUNCH, command, nparams, params, pool, NULL,
 			   runs_concurrently(command), &ref);
@@ -445,9 +391,9 @@ supervisor_wait(PG_FUNCTION_ARGS)
 	volatile bool ended = false;
 	volatile SupTaskState state = SUP_TASK_FREE;
 
-	require_preload();
+	sup_require_preload();
 	id = task_arg(fcinfo, 0);
-	deadline = deadline_arg(fcinfo, 1);
+	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_task_of_session(id, &ref);
 	sup_task_start_waiting(&ref, false);
 	PG_TRY();
@@ -474,7 +420,7 @@ supervisor_result(PG_FUNCTION_ARGS)
 	SupTaskRef	ref;
 	SupReader	reader = {0};
 
-	require_preload();
+	sup_require_preload();
 	id = task_arg(fcinfo, 0);
 	begin_rows(fcinfo, &reader);
 	sup_task_of_session(id, &ref);
@@ -508,7 +454,7 @@ supervisor_forget(PG_FUNCTION_ARGS)
 {
 	SupTaskRef	ref;
 
-	require_preload();
+	sup_require_preload();
 	sup_task_of_session(task_arg(fcinfo, 0), &ref);
 	PG_RETURN_BOOL(sup_task_forget(&ref));
 }
@@ -520,7 +466,7 @@ supervisor_cancel(PG_FUNCTION_ARGS)
 	int64		id;
 	Oid			role;
 
-	require_preload();
+	sup_require_preload();
 	id = task_arg(fcinfo, 0);
 	sup_task_check_id(id);
 	if (!sup_task_role(id, &role))
@@ -727,17 +673,17 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 	Outcome    *outcomes;
 	int			n;
 
-	require_preload();
+	sup_require_preload();
 	n = text_array(fcinfo, 0, &commands);
 	if (n < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("commands must not be null")));
-	pool = pool_arg(fcinfo, 1);
-	deadline = deadline_arg(fcinfo, 2);
+	pool = sup_text_arg(fcinfo, 1, "pool");
+	deadline = sup_deadline_arg(fcinfo, 2);
 	for (int i = 0; i < n; i++)
 	{
-		require_command(commands[i]);
+		sup_check_command(commands[i]);
 		if (runs_concurrently(commands[i]))
 			refuse_concurrently();
 	}
@@ -789,8 +735,9 @@ typedef struct Control
 
 /* Is what was asked for done?  Takes the lock. */
 static bool
-control_done(const Control *c)
+control_done(void *arg)
 {
+	const Control *c = arg;
 	SupSlot    *slot = &Sup->slots[c->slot];
 	bool		done;
 
@@ -801,7 +748,8 @@ control_done(const Control *c)
 		done = slot->generation != c->generation || slot->exited;
 	else
 		done = slot->state == SUP_EMPTY ||
-			(slot->generation != c->generation && slot->ready && !slot->exited);
+			(slot->generation != c->generation && slot->ready &&
+			 (!slot->exited || (slot->kind == SUP_KIND_COMMAND && slot->exit_code == 0)));
 	sup_unlock();
 	return done;
 }
@@ -812,18 +760,20 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 	Control		c;
 	TimestampTz deadline;
 	SupSlot    *slot;
-	Oid			role;
+	Oid			role = InvalidOid;
+	bool		is_pool;
+	bool		rests;
 	bool		empty;
 	bool		over;
 
-	require_preload();
+	sup_require_preload();
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("slot must not be null")));
 	c.slot = PG_GETARG_INT32(0);
 	c.restart = restart;
-	deadline = deadline_arg(fcinfo, 1);
+	deadline = sup_deadline_arg(fcinfo, 1);
 	if (c.slot < 0 || c.slot >= sup_max_workers)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -834,7 +784,10 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 	slot = &Sup->slots[c.slot];
 	sup_lock();
 	empty = slot->state == SUP_EMPTY;
-	role = slot->role;
+	rests = slot->state == SUP_STOPPED || slot->state == SUP_FAILED;
+	is_pool = slot->kind == SUP_KIND_POOL;
+	if (!empty)
+		role = sup_slot_role(slot);
 	c.generation = slot->generation;
 	sup_unlock();
 	if (empty)
@@ -850,12 +803,17 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
 						   GetUserNameFromId(role, true)) :
 				 errdetail("The worker is unbound, and only a superuser may do that.")));
+	if (rests)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("worker in slot %d is not running", c.slot),
+				 errhint("Use supervisor.start_worker().")));
 
 	sup_lock();
 	/* the rights were checked for that process in that role */
-	over = slot->generation != c.generation ||
+	over = slot->generation != c.generation || slot->state == SUP_EMPTY ||
 		(!PG_ARGISNULL(2) && slot->generation != (uint64) PG_GETARG_INT64(2));
-	if (!over && slot->role != role)
+	if (!over && sup_slot_role(slot) != role)
 	{
 		sup_unlock();
 		ereport(ERROR,
@@ -867,31 +825,23 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 	{
 		if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
 			slot->restart_at = 0;	/* what is asked for is to try at once */
-		else if (restart)
+		else if (!restart)
+			sup_ask_terminate(slot);
+		else if (is_pool)
 			sup_ask_leave(slot, SUP_LEAVE_RESTART);
 		else
+		{
+			if (slot->leave == SUP_STAY)
+				slot->leave = SUP_LEAVE_RESTART;
 			sup_ask_terminate(slot);
-		sup_wake_supervisor();
+		}
+		sup_attend(slot);
 	}
 	sup_unlock();
 	if (over)
 		PG_RETURN_BOOL(false);
 
-	ConditionVariablePrepareToSleep(&Sup->changed);
-	while (!control_done(&c))
-	{
-		long		timeout = -1;
-
-		if (deadline != 0)
-		{
-			timeout = sup_milliseconds_until(GetCurrentTimestamp(), deadline);
-			if (timeout <= 0)
-				break;
-		}
-		(void) ConditionVariableTimedSleep(&Sup->changed, timeout, sup_wait_event(SUP_WAIT_WORKER));
-	}
-	ConditionVariableCancelSleep();
-	if (control_done(&c))
+	if (sup_await_change(control_done, &c, deadline))
 		PG_RETURN_BOOL(true);
 	ereport(WARNING,
 			(errmsg("worker in slot %d has not %s yet", c.slot, restart ? "restarted" : "ended"),
@@ -913,25 +863,30 @@ supervisor_terminate_worker(PG_FUNCTION_ARGS)
 	return control_worker(fcinfo, false);
 }
 
-/*
- * Are all the pool's processes newer than that, and ready?  'generations' has
- * those that were to go, plus 1; 0 is none.  Takes the lock.
- */
-static bool
-pool_restarted(const char *name, const uint64 *generations)
+/* Those that are to go, plus 1; 0 is none. */
+typedef struct PoolRestart
 {
+	const char *name;
+	uint64	   *generations;
+} PoolRestart;
+
+/* Are all the pool's processes newer than that, and ready?  Takes the lock. */
+static bool
+pool_restarted(void *arg)
+{
+	const PoolRestart *restart = arg;
 	SupPool    *pool;
 	bool		done = true;
 
 	sup_lock();
-	pool = sup_pool_by_name(name);
+	pool = sup_pool_by_name(restart->name);
 	for (int i = 0; i < sup_max_workers && pool != NULL && done; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (generations[i] == 0 || slot->state == SUP_EMPTY || slot->state == SUP_STUCK)
+		if (restart->generations[i] == 0 || slot->state == SUP_EMPTY || slot->state == SUP_STUCK)
 			continue;
-		done = slot->generation + 1 != generations[i] && slot->ready && !slot->exited;
+		done = slot->generation + 1 != restart->generations[i] && slot->ready && !slot->exited;
 	}
 	sup_unlock();
 	return done;
@@ -941,60 +896,45 @@ PG_FUNCTION_INFO_V1(supervisor_restart_pool);
 Datum
 supervisor_restart_pool(PG_FUNCTION_ARGS)
 {
-	char	   *name;
+	PoolRestart restart;
 	TimestampTz deadline;
 	SupPool    *pool;
-	uint64	   *generations;
-	bool		done;
+	dlist_iter	iter;
 
-	require_preload();
-	name = pool_arg(fcinfo, 0);
-	deadline = deadline_arg(fcinfo, 1);
+	sup_require_preload();
+	restart.name = sup_text_arg(fcinfo, 0, "pool");
+	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_await_supervisor();
-	generations = palloc0(sizeof(uint64) * sup_max_workers);
+	restart.generations = palloc0(sizeof(uint64) * sup_max_workers);
 
 	sup_lock();
-	pool = sup_pool_by_name(name);
+	pool = sup_pool_by_name(restart.name);
 	if (pool == NULL || pool->removed)
 	{
 		sup_unlock();
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pool \"%s\" does not exist", name),
+				 errmsg("pool \"%s\" does not exist", restart.name),
 				 errhint("Pools are named by \"supervisor.pools\".")));
 	}
-	for (int i = 0; i < sup_max_workers; i++)
+	dlist_foreach(iter, &pool->slots)
 	{
-		SupSlot    *slot = &Sup->slots[i];
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
 
-		if (slot->state == SUP_EMPTY || slot->state == SUP_STUCK || slot->surplus ||
-			&Sup->pools[slot->pool] != pool)
+		if (slot->state == SUP_STUCK || slot->surplus)
 			continue;
-		generations[i] = slot->generation + 1;
+		restart.generations[sup_slot_index(slot)] = slot->generation + 1;
 		slot->roll = true;
 	}
-	sup_wake_supervisor();
+	sup_attend_pool(pool);
 	sup_unlock();
 
-	ConditionVariablePrepareToSleep(&Sup->changed);
-	while (!(done = pool_restarted(name, generations)))
-	{
-		long		timeout = -1;
-
-		if (deadline != 0)
-		{
-			timeout = sup_milliseconds_until(GetCurrentTimestamp(), deadline);
-			if (timeout <= 0)
-				break;
-		}
-		(void) ConditionVariableTimedSleep(&Sup->changed, timeout, sup_wait_event(SUP_WAIT_WORKER));
-	}
-	ConditionVariableCancelSleep();
-	if (!done)
-		ereport(WARNING,
-				(errmsg("not all workers of pool \"%s\" have restarted yet", name),
-				 errdetail("The request stands.")));
-	PG_RETURN_BOOL(done);
+	if (sup_await_change(pool_restarted, &restart, deadline))
+		PG_RETURN_BOOL(true);
+	ereport(WARNING,
+			(errmsg("not all workers of pool \"%s\" have restarted yet", restart.name),
+			 errdetail("The request stands.")));
+	PG_RETURN_BOOL(false);
 }
 
 /*
@@ -1054,106 +994,261 @@ command_head(const SupTask *task, char *head)
 
 #define WORKER_COLS 27
 
+/* What a row of worker_status needs beside its slot. */
+typedef struct WorkerRow
+{
+	SupSlot		slot;
+	SupKind		kind;
+	char		name[NAMEDATALEN];
+	Oid			role;			/* whose rights it has */
+	Oid			datid;			/* where it is, or will be */
+	Oid			userid;
+	uint64		task;
+	int			command_len;	/* -1: there is none */
+	char		command[SUP_INLINE];
+} WorkerRow;
+
+static const char *const kind_names[] = {
+	[SUP_KIND_POOL] = "pool",
+	[SUP_KIND_COMMAND] = "command",
+	[SUP_KIND_LIBRARY] = "library",
+	[SUP_KIND_LOADER] = "loader"
+};
+
+/* Copy what is to be known of a worker.  The caller holds the lock. */
+static void
+copy_worker(WorkerRow *row, const SupSlot *slot)
+{
+	uint32		t = pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &slot->task));
+
+	row->slot = *slot;
+	row->kind = slot->kind;
+	strlcpy(row->name, sup_slot_name(slot), NAMEDATALEN);
+	row->role = sup_slot_role(slot);
+	row->datid = slot->database;
+	row->userid = slot->role;
+	row->task = 0;
+	row->command_len = -1;
+	if (slot->kind == SUP_KIND_COMMAND)
+	{
+		const SupDeclaration *d = &Sup->declarations[slot->declaration];
+
+		row->datid = d->database;
+		row->userid = d->program.role;
+		row->command_len = d->program.command_len;
+		memcpy(row->command, d->program.command, row->command_len);
+	}
+	else if (slot->kind == SUP_KIND_LIBRARY && slot->proc != NULL)
+	{
+		row->datid = slot->proc->databaseId;
+		row->userid = slot->proc->roleId;
+	}
+	else if (t != 0)
+	{
+		row->task = Sup->tasks[t - 1].id;
+		row->command_len = command_head(&Sup->tasks[t - 1], row->command);
+	}
+}
+
+static void
+put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
+{
+	const SupSlot *slot = &row->slot;
+	Datum		values[WORKER_COLS] = {0};
+	bool		nulls[WORKER_COLS] = {0};
+	bool		is_pool = row->kind == SUP_KIND_POOL;
+	const char *activity = NULL;
+
+	if (slot->state == SUP_RUNNING && !slot->exited && is_pool)
+		activity = row->task != 0 ? "busy" : slot->binding < 0 ? "unbound" : "idle";
+	else if (slot->state == SUP_RUNNING && !slot->exited && row->kind == SUP_KIND_COMMAND)
+		activity = slot->runs ? "busy" : "idle";
+
+	nulls[0] = row->kind == SUP_KIND_LOADER;	/* it is not one of those that are
+												 * counted */
+	values[0] = Int32GetDatum(index);
+	values[1] = Int64GetDatum(slot->generation);
+	values[2] = text_or_null(row->name, &nulls[2]);
+	values[3] = Int32GetDatum(slot->instance);
+	values[4] = CStringGetTextDatum(kind_names[row->kind]);
+	values[5] = text_or_null(is_pool ? row->name : NULL, &nulls[5]);
+	nulls[6] = slot->pid == 0;
+	values[6] = Int32GetDatum(slot->pid);
+	values[7] = oid_or_null(row->datid, &nulls[7]);
+	values[8] = oid_or_null(row->userid, &nulls[8]);
+	values[9] = CStringGetTextDatum(sup_state_names[slot->state]);
+	values[10] = text_or_null(activity, &nulls[10]);
+	values[11] = text_or_null(sup_reason_names[slot->reason], &nulls[11]);
+	values[12] = text_or_null(!OidIsValid(slot->last_role) || sup_may_see(slot->last_role) ?
+							  slot->detail : NULL, &nulls[12]);
+	values[13] = time_or_null(slot->started_at, &nulls[13]);
+	values[14] = time_or_null(slot->state_since, &nulls[14]);
+	values[15] = Int64GetDatum(slot->restarts);
+	values[16] = Int32GetDatum(slot->history.consecutive_failures);
+	values[17] = time_or_null(slot->restart_at == DT_NOEND ? 0 : slot->restart_at, &nulls[17]);
+	values[18] = time_or_null(slot->last_exit_at, &nulls[18]);
+	nulls[19] = slot->last_exit_at == 0 || slot->last_exit_code < 0;
+	values[19] = Int32GetDatum(slot->last_exit_code);
+	values[20] = text_or_null(slot->last_sqlstate ? unpack_sql_state(slot->last_sqlstate) : NULL, &nulls[20]);
+	values[21] = text_or_null(sup_may_see(slot->last_role) ? slot->last_error : NULL, &nulls[21]);
+	values[22] = Int64GetDatum(slot->tasks_succeeded);
+	values[23] = Int64GetDatum(slot->tasks_failed);
+	values[24] = Int64GetDatum(slot->tasks_canceled);
+	nulls[22] = nulls[23] = nulls[24] = !is_pool;
+	nulls[25] = row->task == 0;
+	values[25] = Int64GetDatum(row->task);
+	nulls[26] = row->command_len < 0;
+	if (!nulls[26] && sup_may_see(row->role))
+		values[26] = clipped_text(row->command, row->command_len, &nulls[26]);
+	else if (!nulls[26])
+		values[26] = CStringGetTextDatum("<insufficient privilege>");
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* One that has no slot. */
+static void
+put_slotless(ReturnSetInfo *rsinfo, const WorkerRow *row)
+{
+	const SupSlot *slot = &row->slot;
+	Datum		values[WORKER_COLS] = {0};
+	bool		nulls[WORKER_COLS];
+
+	memset(nulls, true, sizeof(nulls));
+	values[2] = text_or_null(row->name, &nulls[2]);
+	nulls[3] = slot->instance == 0;
+	values[3] = Int32GetDatum(slot->instance);
+	values[4] = CStringGetTextDatum(kind_names[row->kind]);
+	values[5] = text_or_null(row->kind == SUP_KIND_POOL ? row->name : NULL, &nulls[5]);
+	values[7] = oid_or_null(row->datid, &nulls[7]);
+	values[8] = oid_or_null(row->userid, &nulls[8]);
+	values[9] = CStringGetTextDatum(sup_state_names[slot->state]);
+	values[11] = text_or_null(sup_reason_names[slot->reason], &nulls[11]);
+	values[12] = text_or_null(slot->detail, &nulls[12]);
+	nulls[4] = nulls[9] = false;
+	if (row->command_len >= 0 && sup_may_see(row->role))
+		values[26] = clipped_text(row->command, row->command_len, &nulls[26]);
+	else if (row->command_len >= 0)
+	{
+		nulls[26] = false;
+		values[26] = CStringGetTextDatum("<insufficient privilege>");
+	}
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* Fill in the first instance of a declaration, from that one on, that has no slot; false: none. */
+static bool
+copy_slotless(WorkerRow *row, const SupDeclaration *d, int instance)
+{
+	SupSlot    *slot = &row->slot;
+	dlist_iter	iter;
+
+	if (d->gone)
+		return false;
+	for (; instance <= d->terms.instances; instance++)
+	{
+		bool		found = false;
+
+		dlist_foreach(iter, unconstify(dlist_head *, &d->slots))
+			found |= dlist_container(SupSlot, owner_node, iter.cur)->instance == instance;
+		if (!found)
+			break;
+	}
+	if (instance > d->terms.instances)
+		return false;
+
+	memset(slot, 0, sizeof(SupSlot));
+	slot->instance = instance;
+	strlcpy(row->name, d->name, NAMEDATALEN);
+	row->kind = d->program.kind;
+	row->role = row->userid = d->program.role;
+	row->datid = row->kind == SUP_KIND_COMMAND ? d->database : InvalidOid;
+	row->command_len = -1;
+	if (row->kind == SUP_KIND_COMMAND)
+	{
+		row->command_len = d->program.command_len;
+		memcpy(row->command, d->program.command, row->command_len);
+	}
+	slot->state = SUP_WAITING;
+	if (!sup_start_workers || !d->terms.enabled)
+	{
+		slot->state = SUP_STOPPED;
+		slot->reason = SUP_DISABLED;
+		strlcpy(slot->detail, sup_start_workers ? "it is not enabled" :
+				"supervisor.start_workers is off", sizeof(slot->detail));
+	}
+	else if (d->bad != SUP_NO_REASON)
+	{
+		if (d->bad == SUP_INVALID)
+			slot->state = SUP_FAILED;
+		slot->reason = d->bad;
+		strlcpy(slot->detail, d->bad_detail, sizeof(slot->detail));
+	}
+	else
+	{
+		slot->reason = SUP_NO_SLOT;
+		strlcpy(slot->detail, "all slots are taken: see supervisor.max_workers", sizeof(slot->detail));
+	}
+	return true;
+}
+
 PG_FUNCTION_INFO_V1(supervisor_get_workers);
 Datum
 supervisor_get_workers(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	SupSlot    *slots;
-	SupPool    *pools;
-	uint64	   *tasks;
-	char		(*commands)[SUP_INLINE];
-	int		   *command_lens;
+	WorkerRow	row;
 
-	require_preload();
-	slots = palloc(sizeof(SupSlot) * sup_max_workers);
-	pools = palloc(sizeof(SupPool) * SUP_MAX_POOLS);
-	tasks = palloc0(sizeof(uint64) * sup_max_workers);
-	commands = palloc(SUP_INLINE * sup_max_workers);
-	command_lens = palloc0(sizeof(int) * sup_max_workers);
-
-	sup_lock();
-	memcpy(slots, Sup->slots, sizeof(SupSlot) * sup_max_workers);
-	memcpy(pools, Sup->pools, sizeof(SupPool) * SUP_MAX_POOLS);
-	for (int i = 0; i < sup_max_workers; i++)
-	{
-		uint32		t = pg_atomic_read_u32(&slots[i].task);
-
-		if (slots[i].state == SUP_EMPTY || t == 0)
-			continue;
-		tasks[i] = Sup->tasks[t - 1].id;
-		command_lens[i] = command_head(&Sup->tasks[t - 1], commands[i]);
-	}
-	sup_unlock();
-
+	sup_require_preload();
 	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < sup_max_workers; i++)
-	{
-		SupSlot    *slot = &slots[i];
-		Datum		values[WORKER_COLS] = {0};
-		bool		nulls[WORKER_COLS] = {0};
-		const char *pool = pools[slot->pool].name;
-		bool		visible;
 
-		if (slot->state == SUP_EMPTY)
-			continue;
-		visible = sup_may_see(slot->role);
-		values[0] = Int32GetDatum(i);
-		values[1] = Int64GetDatum(slot->generation);
-		values[2] = CStringGetTextDatum(pool);
-		values[3] = Int32GetDatum(slot->instance);
-		values[4] = CStringGetTextDatum("pool");
-		values[5] = CStringGetTextDatum(pool);
-		nulls[6] = slot->pid == 0;
-		values[6] = Int32GetDatum(slot->pid);
-		values[7] = oid_or_null(slot->database, &nulls[7]);
-		values[8] = oid_or_null(slot->role, &nulls[8]);
-		values[9] = CStringGetTextDatum(sup_state_names[slot->state]);
-		values[10] = text_or_null(slot->state != SUP_RUNNING || slot->exited ? NULL :
-								  pg_atomic_read_u32(&slot->task) != 0 ? "busy" :
-								  slot->binding < 0 ? "unbound" : "idle", &nulls[10]);
-		values[11] = text_or_null(sup_reason_names[slot->reason], &nulls[11]);
-		values[12] = text_or_null(!OidIsValid(slot->last_role) || sup_may_see(slot->last_role) ?
-								  slot->detail : NULL, &nulls[12]);
-		values[13] = time_or_null(slot->started_at, &nulls[13]);
-		values[14] = time_or_null(slot->state_since, &nulls[14]);
-		values[15] = Int64GetDatum(slot->restarts);
-		values[16] = Int32GetDatum(slot->history.consecutive_failures);
-		values[17] = time_or_null(slot->restart_at, &nulls[17]);
-		values[18] = time_or_null(slot->last_exit_at, &nulls[18]);
-		nulls[19] = slot->last_exit_at == 0 || slot->last_exit_code < 0;
-		values[19] = Int32GetDatum(slot->last_exit_code);
-		values[20] = text_or_null(slot->last_sqlstate ? unpack_sql_state(slot->last_sqlstate) : NULL, &nulls[20]);
-		values[21] = text_or_null(sup_may_see(slot->last_role) ? slot->last_error : NULL, &nulls[21]);
-		values[22] = Int64GetDatum(slot->tasks_succeeded);
-		values[23] = Int64GetDatum(slot->tasks_failed);
-		values[24] = Int64GetDatum(slot->tasks_canceled);
-		nulls[25] = tasks[i] == 0;
-		values[25] = Int64GetDatum(tasks[i]);
-		nulls[26] = tasks[i] == 0;
-		if (tasks[i] != 0 && visible)
-			values[26] = clipped_text(commands[i], command_lens[i], &nulls[26]);
-		else if (tasks[i] != 0)
-			values[26] = CStringGetTextDatum("<insufficient privilege>");
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	/* One by one: nobody shall have to wait for all of them. */
+	for (int i = 0; i < sup_nslots(); i++)
+	{
+		bool		empty;
+
+		CHECK_FOR_INTERRUPTS();
+		sup_lock();
+		empty = Sup->slots[i].state == SUP_EMPTY;
+		if (!empty)
+			copy_worker(&row, &Sup->slots[i]);
+		sup_unlock();
+		if (!empty)
+			put_worker(rsinfo, &row, i);
 	}
 
 	/* Those for which there is no slot. */
 	for (int p = 0; p < SUP_MAX_POOLS; p++)
-		for (int i = 0; pools[p].name[0] != '\0' && i < pools[p].no_slot; i++)
-		{
-			Datum		values[WORKER_COLS] = {0};
-			bool		nulls[WORKER_COLS];
+	{
+		int			n;
 
-			memset(nulls, true, sizeof(nulls));
-			values[2] = values[5] = CStringGetTextDatum(pools[p].name);
-			values[4] = CStringGetTextDatum("pool");
-			values[9] = CStringGetTextDatum(sup_state_names[SUP_WAITING]);
-			values[11] = CStringGetTextDatum(sup_reason_names[SUP_NO_SLOT]);
-			values[12] = CStringGetTextDatum("all slots are taken: see supervisor.max_workers");
-			nulls[2] = nulls[4] = nulls[5] = nulls[9] = nulls[11] = nulls[12] = false;
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		}
+		memset(&row, 0, sizeof(row));
+		row.command_len = -1;
+		row.slot.state = SUP_WAITING;
+		row.slot.reason = SUP_NO_SLOT;
+		strlcpy(row.slot.detail, "all slots are taken: see supervisor.max_workers", SUP_MESSAGE);
+		sup_lock();
+		strlcpy(row.name, Sup->pools[p].name, NAMEDATALEN);
+		n = row.name[0] != '\0' ? Sup->pools[p].no_slot : 0;
+		sup_unlock();
+		while (n-- > 0)
+			put_slotless(rsinfo, &row);
+	}
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		bool		found;
+
+		row.slot.instance = 0;
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			sup_lock();
+			found = Sup->declaration_keys[i] != 0 &&
+				copy_slotless(&row, &Sup->declarations[i], row.slot.instance + 1);
+			sup_unlock();
+			if (found)
+				put_slotless(rsinfo, &row);
+		} while (found);
+	}
 	return (Datum) 0;
 }
 
@@ -1167,7 +1262,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 	SupPool    *pools;
 	int			(*counts)[3];
 
-	require_preload();
+	sup_require_preload();
 	pools = palloc(sizeof(SupPool) * SUP_MAX_POOLS);
 	counts = palloc0(sizeof(int) * 3 * SUP_MAX_POOLS);
 
@@ -1178,7 +1273,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 		SupSlot    *slot = &Sup->slots[i];
 
 		if ((slot->state != SUP_STARTING && slot->state != SUP_RUNNING) ||
-			!slot->ready || slot->leaving)
+			slot->kind != SUP_KIND_POOL || !slot->ready || slot->leaving)
 			continue;
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			counts[slot->pool][2]++;
@@ -1240,7 +1335,7 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 	TaskRow    *rows;
 	int			n = 0;
 
-	require_preload();
+	sup_require_preload();
 	rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(TaskRow) * sup_max_tasks);
 
 	sup_lock();
@@ -1318,7 +1413,7 @@ supervisor_get_events(PG_FUNCTION_ARGS)
 	SupEvent   *events;
 	int64		last;
 
-	require_preload();
+	sup_require_preload();
 	events = palloc(sizeof(Sup->events));
 	sup_lock();
 	memcpy(events, Sup->events, sizeof(Sup->events));

@@ -12,12 +12,15 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/varlena.h"
 
 #include "guc.h"
 
 int			sup_max_workers;
 int			sup_pool_size;
 char	   *sup_pools;
+bool		sup_start_workers;
+char	   *sup_databases;
 int			sup_max_tasks;
 int			sup_shared_memory;
 int			sup_result_memory;
@@ -151,8 +154,42 @@ sup_pool_settings(int *count)
 	return pools;
 }
 
+static bool
+check_databases(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *names;
+	bool		ok = SplitIdentifierString(copy, ',', &names);
+
+	if (!ok)
+		GUC_check_errdetail("List syntax is invalid.");
+	list_free(names);
+	pfree(copy);
+	return ok;
+}
+
+bool
+sup_database_listed(const char *name)
+{
+	char	   *copy = pstrdup(sup_databases);
+	List	   *names;
+	ListCell   *lc;
+	bool		found = false;
+
+	(void) SplitIdentifierString(copy, ',', &names);	/* as checked */
+	foreach(lc, names)
+	{
+		const char *listed = lfirst(lc);
+
+		found |= strcmp(listed, "*") == 0 || strcmp(listed, name) == 0;
+	}
+	list_free(names);
+	pfree(copy);
+	return found;
+}
+
 SupPolicy
-sup_pool_policy(void)
+sup_default_policy(void)
 {
 	SupPolicy	policy = {0};
 
@@ -161,7 +198,6 @@ sup_pool_policy(void)
 	policy.restart_delay_max = Max(restart_delay, restart_delay_max) * INT64CONST(1000);
 	policy.max_restarts = max_restarts;
 	policy.restart_window = restart_window * INT64CONST(1000);
-	policy.never_fails = true;
 	return policy;
 }
 
@@ -183,6 +219,16 @@ sup_define_settings(void)
 							   NULL,
 							   &sup_pools, "",
 							   PGC_SIGHUP, 0, check_pools, NULL, NULL);
+	DefineCustomBoolVariable("supervisor.start_workers",
+							 "Runs declared workers.",
+							 "If off, none runs; pools do.",
+							 &sup_start_workers, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("supervisor.databases",
+							   "Lists the databases whose declared workers run.",
+							   "An asterisk stands for all.",
+							   &sup_databases, "*",
+							   PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
 	DefineCustomIntVariable("supervisor.max_tasks",
 							"Sets the number of tasks at once.",
 							"Queued, running, and launched ones until they are read or forgotten. A role that is no superuser holds at most half.",
@@ -241,7 +287,7 @@ sup_define_settings(void)
 	DefineCustomIntVariable("supervisor.restart_window",
 							"Sets the time in which failures are counted.",
 							"Zero turns giving up off.",
-							&restart_window, 5 * 60 * 1000, 0, INT_MAX,
+							&restart_window, 10 * 60 * 1000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("supervisor.start_timeout",
 							"Sets how long a worker may take to start.",

@@ -21,6 +21,8 @@
 extern int	sup_max_workers;
 extern int	sup_pool_size;
 extern char *sup_pools;
+extern bool sup_start_workers;
+extern char *sup_databases;
 extern int	sup_max_tasks;
 extern int	sup_shared_memory;	/* kB */
 extern int	sup_result_memory;	/* kB */
@@ -45,7 +47,10 @@ extern void sup_define_settings(void);
 /* All pools of the settings, 'default' first, palloc'd. */
 extern SupPoolSetting *sup_pool_settings(int *count);
 
-/* The policy of a pool slot. */
-extern SupPolicy sup_pool_policy(void);
+/* The policy that the settings say. */
+extern SupPolicy sup_default_policy(void);
+
+/* Shall the declared workers of the database with that name run? */
+extern bool sup_database_listed(const char *name);
 
 #endif							/* SUP_GUC_H */

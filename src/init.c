@@ -16,6 +16,7 @@
 #include "guc.h"
 #include "launch.h"
 #include "state.h"
+#include "watch.h"
 
 SUP_MODULE_MAGIC;
 
@@ -56,5 +57,6 @@ _PG_init(void)
 	next_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
 	sup_install_fence();
+	sup_install_watch();
 	sup_register_supervisor();
 }

@@ -63,19 +63,33 @@ test_handles(BackgroundWorkerHandle *handle)
 }
 
 bool
-sup_launch(const SupSlot *slot, SupHandle *handle)
+sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 {
 	BackgroundWorker worker = {0};
 	BackgroundWorkerHandle *original;
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_start_time = launch->start_after;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "supervisor", sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, SUP_WORKER_FUNCTION, sizeof(worker.bgw_function_name));
-	snprintf(worker.bgw_name, BGW_MAXLEN, "supervisor pool worker: pool %s, slot %d",
-			 sup_slot_name(slot), sup_slot_index(slot));
-	strlcpy(worker.bgw_type, SUP_POOL_WORKER_TYPE, BGW_MAXLEN);
+	switch (slot->kind)
+	{
+		case SUP_KIND_POOL:
+			snprintf(worker.bgw_name, BGW_MAXLEN, "supervisor pool worker: pool %s, slot %d",
+					 sup_slot_name(slot), sup_slot_index(slot));
+			strlcpy(worker.bgw_type, SUP_POOL_WORKER_TYPE, BGW_MAXLEN);
+			break;
+		case SUP_KIND_LOADER:
+			strlcpy(worker.bgw_name, "supervisor loader", BGW_MAXLEN);
+			strlcpy(worker.bgw_type, "supervisor loader", BGW_MAXLEN);
+			break;
+		default:
+			worker.bgw_flags = launch->flags;
+			strlcpy(worker.bgw_name, launch->name, BGW_MAXLEN);
+			strlcpy(worker.bgw_type, launch->type, BGW_MAXLEN);
+			break;
+	}
 	worker.bgw_main_arg = Int32GetDatum(sup_slot_index(slot));
 	memcpy(worker.bgw_extra, &slot->generation, sizeof(slot->generation));
 	worker.bgw_notify_pid = MyProcPid;

@@ -13,11 +13,20 @@
 /* In _PG_init: the supervisor itself. */
 extern void sup_register_supervisor(void);
 
+/* What of a declared worker the postmaster is told. */
+typedef struct SupLaunch
+{
+	char		name[BGW_MAXLEN];
+	char		type[BGW_MAXLEN];
+	int			flags;
+	BgWorkerStartTime start_after;
+} SupLaunch;
+
 /*
  * Register the process of a slot; false if the server has no background
  * worker slot for it.  Only the supervisor calls this, and the next ones.
  */
-extern bool sup_launch(const SupSlot *slot, SupHandle *handle);
+extern bool sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle);
 
 extern BgwHandleStatus sup_launch_status(const SupSlot *slot);
 

@@ -15,14 +15,10 @@
 
 #include "access/xact.h"
 #include "jit/jit.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "replication/slot.h"
 #include "storage/ipc.h"
-#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 #include "utils/portal.h"
@@ -57,24 +53,6 @@ task_error_callback(void *arg)
 		errmsg("canceling statement due to task timeout");
 }
 
-/* What comes up in every loop of a worker that has no task. */
-static void
-process_interrupts(void)
-{
-	/* A cancel was for a task that is over; one may come at any time. */
-	HOLD_CANCEL_INTERRUPTS();
-	QueryCancelPending = false;
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
-	if (catchupInterruptPending)
-		ProcessCatchupInterrupt();
-	RESUME_CANCEL_INTERRUPTS();
-}
-
 static SupTask *
 given_task(SupSlot *slot)
 {
@@ -94,7 +72,7 @@ wait_unbound(SupSlot *slot)
 
 	while ((task = given_task(slot)) == NULL)
 	{
-		process_interrupts();
+		sup_worker_interrupts();
 		if (slot->leaving)
 			proc_exit(0);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
@@ -113,8 +91,6 @@ bind_to(SupSlot *slot, SupTask *task)
 {
 	bool		fenced;
 	char		name[NAMEDATALEN * 2];
-	Oid			database;
-	Oid			role;
 
 	sup_lock();
 	fenced = sup_database_fenced(slot->database);
@@ -122,8 +98,6 @@ bind_to(SupSlot *slot, SupTask *task)
 		slot->begun = true;
 	else
 		fenced = true;
-	database = slot->database;
-	role = slot->role;
 	sup_unlock();
 
 	if (fenced)
@@ -137,28 +111,10 @@ bind_to(SupSlot *slot, SupTask *task)
 		return false;
 	}
 
-	/* Core would take 0 for the bootstrap superuser. */
-	if (!OidIsValid(database) || !OidIsValid(role))
-		elog(FATAL, "pool worker has no database or role to bind to");
-
-	HOLD_CANCEL_INTERRUPTS();
-	BackgroundWorkerInitializeConnectionByOid(database, role, 0);
-
-	/*
-	 * Whatever the role's clients use: our reader has the database's
-	 * encoding.
-	 */
-	SetConfigOption("client_encoding", GetDatabaseEncodingName(), PGC_USERSET, PGC_S_CLIENT);
-	process_session_preload_libraries();
-	sup_fire_login_triggers();
 	snprintf(name, sizeof(name), "supervisor: pool %s, slot %d",
 			 sup_slot_name(slot), sup_slot_index(slot));
-	SetConfigOption("application_name", name, PGC_USERSET, PGC_S_CLIENT);
-	StartTransactionCommand();
-	sup_rights_bound();
-	CommitTransactionCommand();
+	sup_worker_connect(slot, 0, name);
 	task_timeout = RegisterTimeout(USER_TIMEOUT, task_timeout_handler);
-	RESUME_CANCEL_INTERRUPTS();
 	return true;
 }
 
@@ -225,7 +181,7 @@ run_task(SupSlot *slot, SupTask *task)
 			}
 			if (task->timeout > 0)
 				enable_timeout_after(task_timeout, task->timeout);
-			sup_exec(task, input, tag);
+			sup_exec(input, task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH, tag);
 			if (task->timeout > 0)
 				disable_timeout(task_timeout, false);
 		}
@@ -343,7 +299,7 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 			TimestampTz until = DT_NOEND;
 			long		timeout = -1;
 
-			process_interrupts();
+			sup_worker_interrupts();
 
 			now = GetCurrentTimestamp();
 			if (sup_idle_timeout > 0)
@@ -414,6 +370,6 @@ sup_pool_main(SupSlot *slot)
 			else
 				spin.credit = 0;
 		}
-		process_interrupts();
+		sup_worker_interrupts();
 	}
 }

@@ -22,6 +22,7 @@
 #include "commands/dbcommands.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "utils/acl.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -55,6 +56,7 @@ static uint64 good_session_at = 0;
 
 /* What the session of this worker has cached, and the role that it began with. */
 static Rights bound;
+static uint32 bound_flags;		/* BGWORKER_BYPASS_... */
 static bool bound_in_recovery;
 static uint32 bound_settings;	/* if so, its settings_version() */
 static Oid	bound_role = InvalidOid;
@@ -176,8 +178,9 @@ settings_version(void)
 }
 
 void
-sup_rights_bound(void)
+sup_rights_bound(uint32 flags)
 {
+	bound_flags = flags;
 	watch_catalogs();
 	bound = rights_of(GetSessionUserId());
 
@@ -205,7 +208,9 @@ sup_rights_hold(void)
 		uint64		now = changes;
 
 		r = rights_of(role);
-		if (!r.exists || !r.login || !r.allowed || !r.connect ||
+		if (!r.exists ||
+			(!r.login && !(bound_flags & BGWORKER_BYPASS_ROLELOGINCHECK)) ||
+			((!r.allowed || !r.connect) && !(bound_flags & BGWORKER_BYPASS_ALLOWCONN)) ||
 			r.super != bound.super || r.bypassrls != bound.bypassrls ||
 			r.replication != bound.replication ||
 			(OidIsValid(bound_role) && !sup_may_set_role(role, bound_role)))

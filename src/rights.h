@@ -17,7 +17,7 @@
 extern void sup_check_may_connect(void);
 
 /* This worker has just been bound: remember the rights that it got. */
-extern void sup_rights_bound(void);
+extern void sup_rights_bound(uint32 flags);
 
 /*
  * Would a fresh session of this worker's role be let in, with those rights?

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
@@ -61,7 +62,8 @@ const char *const sup_reason_names[] = {
 	[SUP_MAX_RESTARTS] = "max_restarts",
 	[SUP_NO_HEARTBEAT] = "no_heartbeat",
 	[SUP_START_TIMEOUT] = "start_timeout",
-	[SUP_STOP_TIMEOUT] = "stop_timeout"
+	[SUP_STOP_TIMEOUT] = "stop_timeout",
+	[SUP_INVALID] = "invalid"
 };
 
 const char *const sup_task_state_names[] = {
@@ -83,7 +85,8 @@ sup_wait_event(SupWaitEvent event)
 		[SUP_WAIT_RESULT_READ] = "SupervisorResultRead",
 		[SUP_WAIT_TASK] = "SupervisorTask",
 		[SUP_WAIT_WORKER] = "SupervisorWorker",
-		[SUP_WAIT_FENCE] = "SupervisorFence"
+		[SUP_WAIT_FENCE] = "SupervisorFence",
+		[SUP_WAIT_DUE] = "SupervisorDue"
 	};
 	static uint32 events[SUP_NUM_WAIT_EVENTS];
 
@@ -101,6 +104,13 @@ number_of_bindings(void)
 {
 	/* each has a task or a worker */
 	return sup_max_tasks + sup_max_workers;
+}
+
+/* Disabled ones, and those that find no slot, are shown, too. */
+static int
+number_of_declarations(void)
+{
+	return 2 * sup_max_workers + 64;
 }
 
 static int
@@ -122,7 +132,9 @@ lay_out(char *base)
 		size = add_size(size, MAXALIGN(mul_size(count, itemsize))); \
 	} while (0)
 
-	PLACE(Sup->slots, sup_max_workers, sizeof(SupSlot));
+	PLACE(Sup->slots, sup_nslots(), sizeof(SupSlot));
+	PLACE(Sup->declarations, number_of_declarations(), sizeof(SupDeclaration));
+	PLACE(Sup->declaration_keys, number_of_declarations(), sizeof(uint32));
 	PLACE(Sup->tasks, sup_max_tasks, sizeof(SupTask));
 	PLACE(Sup->task_ids, sup_max_tasks, sizeof(uint64));
 	PLACE(Sup->bindings, number_of_bindings(), sizeof(SupBinding));
@@ -144,6 +156,9 @@ sup_state_request(void)
 void
 sup_state_init(void)
 {
+	/* The postmaster's own memory outlives a crash. */
+	static TimestampTz last_init = 0;
+	static int	crashes = 0;
 	bool		found;
 	dsa_area   *created;
 
@@ -163,19 +178,41 @@ sup_state_init(void)
 		dlist_init(&Sup->finished);
 		Sup->next_wakeup = DT_NOEND;
 
+		dlist_init(&Sup->attention);
+		dlist_init(&Sup->changed_declarations);
+		Sup->load_all = true;
+
+		/* What crashes the server shall leave room for a person to log in. */
+		if (last_init != 0)
+		{
+			TimestampTz now = GetCurrentTimestamp();
+			SupPolicy	policy = sup_default_policy();
+
+			crashes = now - last_init > policy.restart_window ? 1 : crashes + 1;
+			Sup->crashes = crashes;
+			Sup->library_start_at = now + sup_policy_delay(&policy, crashes, 0);
+		}
+		last_init = GetCurrentTimestamp();
+
 		for (int i = 0; i < SUP_MAX_POOLS; i++)
 		{
+			dlist_init(&Sup->pools[i].slots);
 			dlist_init(&Sup->pools[i].queued);
 			dlist_init(&Sup->pools[i].unserved);
 			dlist_init(&Sup->pools[i].unbound);
 			dlist_init(&Sup->pools[i].idle);
 		}
 
-		memset(Sup->slots, 0, sizeof(SupSlot) * sup_max_workers);
-		for (int i = 0; i < sup_max_workers; i++)
+		Sup->ndeclarations = number_of_declarations();
+		memset(Sup->declarations, 0, sizeof(SupDeclaration) * Sup->ndeclarations);
+		memset(Sup->declaration_keys, 0, sizeof(uint32) * Sup->ndeclarations);
+
+		memset(Sup->slots, 0, sizeof(SupSlot) * sup_nslots());
+		for (int i = 0; i < sup_nslots(); i++)
 		{
 			pg_atomic_init_u32(&Sup->slots[i].task, 0);
 			pg_atomic_init_u32(&Sup->slots[i].spinning, 0);
+			Sup->slots[i].pool = Sup->slots[i].declaration = -1;
 			Sup->slots[i].binding = -1;
 			Sup->slots[i].last_exit_code = -1;
 		}
@@ -297,8 +334,65 @@ void
 sup_wake_supervisor(void)
 {
 	SUP_ASSERT_LOCKED();
-	if (Sup->supervisor != NULL)
+	if (Sup->supervisor != NULL && Sup->supervisor != MyProc)
 		sup_wake(Sup->supervisor);
+}
+
+/* Make it look at a slot, a pool or a declaration; the caller holds the lock. */
+void
+sup_attend(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	if (!slot->attended)
+		dlist_push_tail(&Sup->attention, &slot->attention_node);
+	slot->attended = true;
+	sup_wake_supervisor();
+}
+
+void
+sup_attend_pool(SupPool *pool)
+{
+	SUP_ASSERT_LOCKED();
+	pool->attended = true;
+	sup_wake_supervisor();
+}
+
+void
+sup_attend_declaration(SupDeclaration *declaration)
+{
+	SUP_ASSERT_LOCKED();
+	if (!declaration->attended)
+		dlist_push_tail(&Sup->changed_declarations, &declaration->attention_node);
+	declaration->attended = true;
+	sup_wake_supervisor();
+}
+
+/* Have the declarations of a database read; the caller holds the lock. */
+void
+sup_request_load(Oid database)
+{
+	SupLoad    *load = NULL;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_LOADS; i++)
+	{
+		if (Sup->loads[i].database == database)
+		{
+			load = &Sup->loads[i];
+			break;
+		}
+		if (Sup->loads[i].database == InvalidOid && load == NULL)
+			load = &Sup->loads[i];
+	}
+	if (load != NULL)
+	{
+		load->database = database;
+		load->due = 0;
+		load->failures = 0;
+	}
+	else
+		Sup->load_all = true;
+	sup_wake_supervisor();
 }
 
 /* Make sure that the supervisor looks at the table by that time. */
@@ -316,7 +410,26 @@ sup_wake_supervisor_by(TimestampTz when)
 const char *
 sup_slot_name(const SupSlot *slot)
 {
-	return Sup->pools[slot->pool].name;
+	if (slot->pool >= 0)
+		return Sup->pools[slot->pool].name;
+	if (slot->declaration >= 0)
+		return Sup->declarations[slot->declaration].name;
+	return "loader";
+}
+
+/* Whose rights a worker has, as far as it is for others to say; 0: nobody's. */
+Oid
+sup_slot_role(const SupSlot *slot)
+{
+	switch (slot->kind)
+	{
+		case SUP_KIND_POOL:
+			return slot->role;
+		case SUP_KIND_COMMAND:
+			return Sup->declarations[slot->declaration].program.role;
+		default:
+			return BOOTSTRAP_SUPERUSERID;
+	}
 }
 
 /* Add to the ring of events.  'slot' may be NULL; the caller holds the lock. */
@@ -340,10 +453,71 @@ sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 	 * an exited worker has no role any more, but its last words are that
 	 * role's
 	 */
-	e->role = slot == NULL ? InvalidOid : slot->exited ? slot->last_role : slot->role;
+	e->role = slot == NULL ? InvalidOid : slot->exited ? slot->last_role :
+		slot->kind == SUP_KIND_POOL ? slot->role : sup_slot_role(slot);
 	strlcpy(e->name, slot ? sup_slot_name(slot) : "", sizeof(e->name));
 	strlcpy(e->event, event, sizeof(e->event));
 	strlcpy(e->detail, detail ? detail : "", sizeof(e->detail));
+}
+
+/*
+ * Declarations.  The caller holds the lock.
+ */
+
+static uint32
+declaration_key(Oid database, const char *name)
+{
+	uint32		key = hash_combine(murmurhash32(database),
+								   hash_bytes((const unsigned char *) name, strlen(name)));
+
+	return key != 0 ? key : 1;
+}
+
+SupDeclaration *
+sup_declaration_find(Oid database, const char *name)
+{
+	uint32		key = declaration_key(database, name);
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] == key &&
+			Sup->declarations[i].database == database &&
+			strcmp(Sup->declarations[i].name, name) == 0)
+			return &Sup->declarations[i];
+	return NULL;
+}
+
+/* Take an entry for one that is not there yet; NULL: there is no room. */
+SupDeclaration *
+sup_declaration_add(Oid database, const char *name)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] == 0)
+		{
+			SupDeclaration *d = &Sup->declarations[i];
+
+			memset(d, 0, sizeof(SupDeclaration));
+			Sup->declaration_keys[i] = declaration_key(database, name);
+			d->id = ++Sup->last_declaration_id;
+			d->database = database;
+			strlcpy(d->name, name, NAMEDATALEN);
+			dlist_init(&d->slots);
+			return d;
+		}
+	return NULL;
+}
+
+void
+sup_declaration_free(SupDeclaration *declaration)
+{
+	SUP_ASSERT_LOCKED();
+	Assert(dlist_is_empty(&declaration->slots));
+	if (declaration->attended)
+		dlist_delete(&declaration->attention_node);
+	declaration->attended = false;
+	declaration->name[0] = '\0';
+	Sup->declaration_keys[declaration - Sup->declarations] = 0;
 }
 
 /*
@@ -439,7 +613,7 @@ sup_binding_drop(SupBinding *binding)
 
 	/* Its entry may be free now. */
 	if (Sup->pools[binding->pool].removed)
-		sup_wake_supervisor();
+		sup_attend_pool(&Sup->pools[binding->pool]);
 }
 
 /* How many tasks a role has, over all databases and pools. */
@@ -590,12 +764,13 @@ static int
 workers_coming(SupPool *pool)
 {
 	int			n = 0;
+	dlist_iter	iter;
 
-	for (int i = 0; i < sup_max_workers; i++)
+	dlist_foreach(iter, &pool->slots)
 	{
-		SupSlot    *slot = &Sup->slots[i];
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
 
-		if (slot->state == SUP_EMPTY || &Sup->pools[slot->pool] != pool || slot->surplus)
+		if (slot->surplus)
 			continue;
 		if ((slot->state == SUP_STARTING && !slot->ready) ||
 			(slot->state == SUP_WAITING && slot->reason == SUP_NO_REASON))
@@ -717,6 +892,7 @@ sup_ask_terminate(SupSlot *slot)
 {
 	SUP_ASSERT_LOCKED();
 	slot->terminate = true;
+	sup_attend(slot);
 	if (slot->listed)
 	{
 		sup_slot_unlink(slot);
@@ -790,7 +966,7 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 	}
 
 	if (p->size == 0)
-		sup_wake_supervisor();	/* which kept it for what was queued */
+		sup_attend_pool(p);		/* which kept it for what was queued */
 	dlist_push_head(&b->idle, &slot->binding_node);
 	dlist_push_head(&p->idle, &slot->pool_node);
 	slot->listed = true;

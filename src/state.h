@@ -22,6 +22,7 @@
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+#include "postmaster/bgworker.h"
 #include "storage/proc.h"
 #include "tcop/cmdtag.h"
 #include "utils/dsa.h"
@@ -38,6 +39,9 @@
 
 /* Databases that may be fenced off at once. */
 #define SUP_FENCES		16
+
+/* Databases whose declared workers are to be looked up; more are "all". */
+#define SUP_LOADS		64
 
 /* Room for a message that is kept, with its terminating zero. */
 #define SUP_MESSAGE		256
@@ -75,24 +79,45 @@ typedef enum SupReason
 	SUP_MAX_RESTARTS,
 	SUP_NO_HEARTBEAT,
 	SUP_START_TIMEOUT,
-	SUP_STOP_TIMEOUT
+	SUP_STOP_TIMEOUT,
+	SUP_INVALID
 } SupReason;
 
 typedef enum SupKind
 {
-	SUP_KIND_POOL
+	SUP_KIND_POOL,
+	SUP_KIND_COMMAND,			/* a declared worker that runs a command */
+	SUP_KIND_LIBRARY,			/* a declared worker that is a C function */
+	SUP_KIND_LOADER				/* reads a database's declarations */
 } SupKind;
 
-/* Why a pool worker is asked to leave; it does so once it has no task. */
+/* Why a worker is asked to leave; one of a pool does so once it has no task. */
 typedef enum SupLeave
 {
 	SUP_STAY,
-	SUP_LEAVE_RECYCLE,			/* room is needed for another binding, or it
-								 * is old */
-	SUP_LEAVE_SURPLUS,			/* the pool shrinks */
+	SUP_LEAVE_RECYCLE,			/* room is needed for another binding, or its
+								 * session is out of date */
+	SUP_LEAVE_SURPLUS,			/* the pool shrinks; it is not wanted any more */
 	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */
 	SUP_LEAVE_FENCE				/* DDL on its database */
 } SupLeave;
+
+/* How far a child has come. */
+typedef enum SupPhase
+{
+	SUP_PHASE_ATTACH,
+	SUP_PHASE_CONNECT,			/* to its database, as its role */
+	SUP_PHASE_LOAD,				/* its library, or its command */
+	SUP_PHASE_RUN
+} SupPhase;
+
+/* Where a declaration comes from. */
+typedef enum SupSource
+{
+	SUP_FROM_TABLE,				/* supervisor.worker */
+	SUP_FROM_LIBRARY,			/* supervisor.h, while libraries are preloaded */
+	SUP_FROM_CALL				/* supervisor.h, at run time */
+} SupSource;
 
 typedef enum SupTaskState
 {
@@ -146,10 +171,100 @@ typedef struct SupBinding
 	TimestampTz unserved_since;
 } SupBinding;
 
+/*
+ * How a declared worker is kept.  Times are in microseconds; -1 is what the
+ * setting of the same name says.
+ */
+typedef struct SupTerms
+{
+	bool		enabled;
+	int			instances;
+	SupRestart	restart;
+	int64		restart_delay;
+	int64		restart_delay_max;
+	int			max_restarts;
+	int64		restart_window;
+	int64		start_timeout;
+	int64		stop_timeout;
+} SupTerms;
+
+/*
+ * What a declared worker runs: if any of this changes, its processes are
+ * replaced.  Compared as bytes, so whoever makes one clears it first.
+ */
+typedef struct SupProgram
+{
+	SupKind		kind;
+	BgWorkerStartTime start_after;
+	int			flags;			/* BGWORKER_... */
+	char		type[BGW_MAXLEN];
+
+	/* A command. */
+	Oid			role;
+	int64		run_every;		/* microseconds, as those below; 0: once per
+								 * start */
+	int64		run_timeout;	/* 0: none */
+	bool		bypass_allowconn;
+	bool		bypass_rolelogincheck;
+	uint64		command_hash;	/* of all of it: its process reads it from the
+								 * table */
+	int			command_len;
+	char		command[SUP_INLINE];	/* its beginning */
+
+	/* A C function. */
+	int64		heartbeat_timeout;	/* 0: it promises none */
+	int32		argument;
+	bool		says_ready;		/* it is not ready before it says so */
+	char		library[MAXPGPATH];
+	char		function[BGW_MAXLEN];
+	char		extra[BGW_EXTRALEN];
+} SupProgram;
+
+/*
+ * A declared worker: what is to run, in one or more instances.  The loader
+ * writes what comes from a table, a session what comes from a call; a session
+ * that has started or stopped it in a transaction that is still open has set
+ * 'enabled', and its pid in 'holder', until that ends.
+ */
+typedef struct SupDeclaration
+{
+	char		name[NAMEDATALEN];	/* "": this entry is free */
+	uint64		id;				/* never reused */
+	SupSource	source;
+	Oid			database;		/* in which its row is; 0 */
+	SupTerms	terms;
+	SupProgram	program;
+	int			version;		/* of the program */
+	SupReason	bad;			/* why it can't run */
+	char		bad_detail[SUP_MESSAGE];
+	bool		gone;			/* its row is; the entry follows its processes */
+	bool		seen;			/* by the loader that runs now */
+	int			holder;
+	bool		roll;			/* restart its instances, one after another */
+	bool		start;			/* start those that stopped or failed */
+	bool		reloaded;		/* it has been read again */
+	int			notify_pid;		/* of whoever asked for it by a call */
+	bool		attended;
+	dlist_node	attention_node;
+
+	/* Written by the supervisor. */
+	dlist_head	slots;			/* SupSlot.owner_node */
+	int			no_slot;		/* instances for which there is no slot */
+} SupDeclaration;
+
+/* A database whose table supervisor.worker is to be read. */
+typedef struct SupLoad
+{
+	Oid			database;		/* 0: free */
+	TimestampTz due;
+	int			failures;		/* in a row */
+} SupLoad;
+
 typedef struct SupPool
 {
 	/* Written by the supervisor. */
 	char		name[NAMEDATALEN];	/* "": this entry is free */
+	dlist_head	slots;			/* SupSlot.owner_node */
 	int			size;			/* as the settings say; 0 if removed */
 	bool		removed;		/* not in the settings any more */
 	int			no_slot;		/* workers wanted for which there is no slot */
@@ -158,6 +273,7 @@ typedef struct SupPool
 	char		down_detail[SUP_MESSAGE];
 
 	/* Written by anyone. */
+	bool		attended;		/* the supervisor shall look at it */
 	int			nqueued;
 	int			nunserved;		/* length of 'unserved' */
 	dlist_head	queued;			/* bindings with queued tasks */
@@ -184,7 +300,10 @@ typedef struct SupSlot
 	SupReason	reason;
 	char		detail[SUP_MESSAGE];
 	SupKind		kind;
-	int			pool;
+	int			pool;			/* -1: it is none's */
+	int			declaration;	/* -1: it is none's */
+	int			version;		/* of its program that the process runs */
+	dlist_node	owner_node;		/* in the list of its pool or declaration */
 	int			instance;
 	uint64		generation;		/* never reset; incremented for each process */
 	bool		has_handle;
@@ -197,6 +316,7 @@ typedef struct SupSlot
 	TimestampTz started_at;
 	TimestampTz state_since;
 	TimestampTz deadline;		/* of starting and stopping; 0: none */
+	int64		heartbeat_timeout;	/* of the program that it runs */
 	TimestampTz restart_at;		/* of backoff and waiting */
 	int			look_again;		/* ms, while an adopted child is being reaped */
 	int			attempts;		/* starts refused in a row */
@@ -209,6 +329,9 @@ typedef struct SupSlot
 	bool		exited;
 	int			pid;
 	PGPROC	   *proc;
+	SupPhase	phase;
+	SupReason	exit_reason;	/* why it could not begin its work */
+	TimestampTz next_run;		/* of a command; 0: at once */
 	TimestampTz attached_at;
 	TimestampTz ready_at;
 	TimestampTz exited_at;
@@ -216,8 +339,10 @@ typedef struct SupSlot
 	int			exit_code;
 	bool		exit_of_role;	/* it was bound, or in its bind: the doing of
 								 * that role */
-	/* Written by the child, without the lock: hints for spinning. */
-	volatile int cpu;
+	/* Written by the child, without the lock. */
+	volatile bool runs;			/* a command worker runs its command now */
+	volatile TimestampTz heartbeat_at;
+	volatile int cpu;			/* a hint for spinning */
 	pg_atomic_uint32 spinning;	/* counted in nspinning; whoever clears it
 								 * uncounts */
 
@@ -227,8 +352,11 @@ typedef struct SupSlot
 	int			last_sqlstate;
 	char		last_error[SUP_MESSAGE];
 	Oid			last_role;		/* role whose error that is */
+	Oid			last_database;	/* of a declared worker: where it was */
 
 	/* Written by anyone. */
+	bool		attended;		/* the supervisor shall look at it */
+	dlist_node	attention_node;
 	bool		terminate;		/* asks the supervisor to terminate this
 								 * generation */
 	volatile SupLeave leave;
@@ -376,6 +504,20 @@ typedef struct SupShared
 	PGPROC	   *supervisor;
 	bool		pools_set;		/* it has read the settings once */
 	TimestampTz next_wakeup;	/* when it will look by itself */
+	dlist_head	attention;		/* SupSlot.attention_node */
+	dlist_head	changed_declarations;	/* SupDeclaration.attention_node */
+	bool		fence_lowered;
+
+	/* Databases to be read: written by anyone. */
+	SupLoad		loads[SUP_LOADS];
+	bool		load_all;		/* begin a pass over all of them */
+	Oid			load_cursor;	/* the pass has come to this one; 0: none is
+								 * under way */
+	Oid			loading;		/* by the loader that runs now */
+	bool		in_recovery;	/* when the supervisor looked last */
+	TimestampTz library_start_at;	/* after a crash, C functions wait */
+	int			crashes;		/* in a row */
+	uint64		last_declaration_id;
 
 	pg_atomic_uint32 nspinning; /* processes that spin now */
 	volatile int nbusy;			/* workers that have a task; read without the
@@ -393,7 +535,11 @@ typedef struct SupShared
 	SupEvent	events[SUP_EVENTS];
 
 	/* These point into the same piece of memory. */
-	SupSlot    *slots;
+	SupSlot    *slots;			/* the last one is the loader's */
+	SupDeclaration *declarations;
+	uint32	   *declaration_keys;	/* hash of database and name, dense, 0 if
+									 * free */
+	int			ndeclarations;
 	SupTask    *tasks;
 	uint64	   *task_ids;		/* copy of each task's id, dense, 0 if free */
 	SupBinding *bindings;
@@ -420,10 +566,11 @@ typedef enum SupWaitEvent
 	SUP_WAIT_RESULT_READ,		/* a task, for its reader to make room */
 	SUP_WAIT_TASK,				/* a session, for its task */
 	SUP_WAIT_WORKER,			/* a session, for a worker to start or stop */
-	SUP_WAIT_FENCE				/* DDL, for workers to leave its database */
+	SUP_WAIT_FENCE,				/* DDL, for workers to leave its database */
+	SUP_WAIT_DUE				/* a declared worker, for its next run */
 } SupWaitEvent;
 
-#define SUP_NUM_WAIT_EVENTS (SUP_WAIT_FENCE + 1)
+#define SUP_NUM_WAIT_EVENTS (SUP_WAIT_DUE + 1)
 
 extern uint32 sup_wait_event(SupWaitEvent event);
 
@@ -458,6 +605,19 @@ sup_slot_index(const SupSlot *slot)
 	return (int) (slot - Sup->slots);
 }
 
+/* The slots of workers and, after them, that of the loader. */
+static inline int
+sup_nslots(void)
+{
+	return sup_max_workers + 1;
+}
+
+static inline SupSlot *
+sup_loader_slot(void)
+{
+	return &Sup->slots[sup_max_workers];
+}
+
 static inline int
 sup_task_index(const SupTask *task)
 {
@@ -487,9 +647,15 @@ sup_stop_counting(pg_atomic_uint32 *spinning)
 
 /* All that follow: the caller holds the lock. */
 extern void sup_wake_supervisor(void);
+extern void sup_attend(SupSlot *slot);
+extern void sup_attend_pool(SupPool *pool);
+extern void sup_attend_declaration(SupDeclaration *declaration);
+extern void sup_request_load(Oid database);
 extern void sup_wake_supervisor_by(TimestampTz when);
 extern void sup_add_event(const SupSlot *slot, const char *event, const char *detail);
 extern const char *sup_slot_name(const SupSlot *slot);
+
+extern Oid	sup_slot_role(const SupSlot *slot);
 
 extern SupPool *sup_pool_by_name(const char *name);
 extern bool sup_pool_in_use(int pool);
@@ -503,6 +669,10 @@ extern void sup_binding_drop(SupBinding *binding);
 extern void sup_queue_push(SupTask *task, TimestampTz now);
 extern void sup_queue_push_front(SupTask *task, TimestampTz now);
 extern void sup_queue_remove(SupTask *task);
+
+extern SupDeclaration *sup_declaration_find(Oid database, const char *name);
+extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
+extern void sup_declaration_free(SupDeclaration *declaration);
 
 extern bool sup_database_fenced(Oid database);
 

@@ -335,6 +335,28 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 	return is_done;
 }
 
+bool
+sup_await_change(bool (*done) (void *arg), void *arg, TimestampTz deadline)
+{
+	bool		is_done;
+
+	ConditionVariablePrepareToSleep(&Sup->changed);
+	while (!(is_done = done(arg)))
+	{
+		long		timeout = -1;
+
+		if (deadline != 0)
+		{
+			timeout = sup_milliseconds_until(GetCurrentTimestamp(), deadline);
+			if (timeout <= 0)
+				break;
+		}
+		(void) ConditionVariableTimedSleep(&Sup->changed, timeout, sup_wait_event(SUP_WAIT_WORKER));
+	}
+	ConditionVariableCancelSleep();
+	return is_done;
+}
+
 void
 sup_await_supervisor(void)
 {

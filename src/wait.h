@@ -36,4 +36,10 @@ extern bool sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz dea
 /* Raise 55000 if there is no supervisor; wait for it if it is about to come. */
 extern void sup_await_supervisor(void);
 
+/*
+ * Sleep until workers have changed so that done(arg), which takes the lock; a
+ * deadline of 0 is none.  False: it was not done in time.
+ */
+extern bool sup_await_change(bool (*done) (void *arg), void *arg, TimestampTz deadline);
+
 #endif							/* SUP_WAIT_H */

@@ -11,25 +11,59 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "fmgr.h"
 #include "libpq/pqsignal.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/sinval.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
 #include "exec.h"
+#include "rights.h"
 #include "task.h"
 #include "worker.h"
 
 static uint64 my_generation;
 static emit_log_hook_type next_emit_log_hook = NULL;
 
+static SupSlot *my_slot = NULL;
+
 /* The last error of this process that went, or would have gone, to the log. */
 static int	last_sqlstate = 0;
 static char last_error[SUP_MESSAGE] = "";
+static bool last_says_missing = false;
+
+/* A declared worker ends in this phase: what is missing, if that is why? */
+static SupReason
+why_not_begun(SupPhase phase)
+{
+	if (phase == SUP_PHASE_CONNECT)
+		switch (last_sqlstate)
+		{
+			case ERRCODE_UNDEFINED_DATABASE:
+				return SUP_NO_DATABASE;
+			case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+			case ERRCODE_INSUFFICIENT_PRIVILEGE:
+				return SUP_DATABASE_NOT_ALLOWED;
+			case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
+				return last_says_missing ? SUP_NO_ROLE : SUP_NO_LOGIN;
+		}
+	else if (phase == SUP_PHASE_LOAD)
+		switch (last_sqlstate)
+		{
+			case ERRCODE_UNDEFINED_FUNCTION:
+				return SUP_NO_FUNCTION;
+			default:
+				return SUP_NO_LIBRARY;
+		}
+	return SUP_NO_REASON;
+}
 
 /*
  * Keep the error that may be this process's last.  And leave to the reader of
@@ -42,6 +76,11 @@ note_log(ErrorData *edata)
 	{
 		last_sqlstate = edata->sqlerrcode;
 		strlcpy(last_error, edata->message, sizeof(last_error));
+		/* the untranslated text: core has one SQLSTATE for two things */
+		last_says_missing = edata->message_id && strstr(edata->message_id, "does not exist") != NULL;
+		/* The supervisor logs it, once, however often it is tried. */
+		if (my_slot->declaration >= 0 && why_not_begun(my_slot->phase) != SUP_NO_REASON)
+			edata->output_to_server = false;
 	}
 	if (edata->output_to_client && edata->elevel < FATAL && sup_out_has_reader())
 		edata->output_to_server = false;
@@ -68,7 +107,10 @@ report_exit(int code, Datum arg)
 		slot->last_exit_code = slot->exit_code = code;
 		slot->last_sqlstate = code != 0 ? last_sqlstate : 0;
 		strlcpy(slot->last_error, code != 0 ? last_error : "", SUP_MESSAGE);
-		slot->last_role = slot->role;
+		slot->last_role = slot->kind == SUP_KIND_POOL ? slot->role : sup_slot_role(slot);
+		slot->last_database = slot->database;
+		if (slot->declaration >= 0 && code != 0)
+			slot->exit_reason = why_not_begun(slot->phase);
 		slot->exit_of_role = slot->begun || slot->binding >= 0;
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			sup_task_worker_died(slot, last_sqlstate, last_error);
@@ -79,11 +121,39 @@ report_exit(int code, Datum arg)
 		slot->pid = 0;
 		slot->proc = NULL;
 		slot->database = slot->role = InvalidOid;
-		sup_wake_supervisor();
-		sup_dispatch(pool, now);
+		sup_attend(slot);
+		if (pool >= 0)
+			sup_dispatch(pool, now);
 	}
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
+}
+
+/*
+ * Run a declared C function, as the postmaster would: what it gets to see of
+ * itself is its own, and signals are still blocked.
+ */
+pg_noreturn static void
+run_library(const char *name, const SupProgram *program)
+{
+	bgworker_main_type function;
+
+	strlcpy(MyBgworkerEntry->bgw_library_name, program->library,
+			sizeof(MyBgworkerEntry->bgw_library_name));
+	strlcpy(MyBgworkerEntry->bgw_function_name, program->function,
+			sizeof(MyBgworkerEntry->bgw_function_name));
+	MyBgworkerEntry->bgw_main_arg = Int32GetDatum(program->argument);
+	memset(MyBgworkerEntry->bgw_extra, 0, BGW_EXTRALEN);
+	strlcpy(MyBgworkerEntry->bgw_extra, program->extra, BGW_EXTRALEN);
+
+	my_slot->phase = SUP_PHASE_LOAD;
+	function = (bgworker_main_type) load_external_function(program->library, program->function,
+														   true, NULL);
+	my_slot->phase = SUP_PHASE_RUN;
+	if (!program->says_ready)
+		sup_worker_ready(my_slot);
+	function(MyBgworkerEntry->bgw_main_arg);
+	proc_exit(0);
 }
 
 void
@@ -91,9 +161,12 @@ sup_worker_main(Datum main_arg)
 {
 	int			index = DatumGetInt32(main_arg);
 	SupSlot    *slot;
+	SupKind		kind = SUP_KIND_POOL;
+	char		name[NAMEDATALEN] = "";
+	SupProgram	program;
 	bool		mine;
 
-	if (Sup == NULL || index < 0 || index >= sup_max_workers)
+	if (Sup == NULL || index < 0 || index >= sup_nslots())
 		proc_exit(0);
 	slot = &Sup->slots[index];
 	memcpy(&my_generation, MyBgworkerEntry->bgw_extra, sizeof(my_generation));
@@ -101,13 +174,25 @@ sup_worker_main(Datum main_arg)
 	(void) sup_area();			/* so that the report may still use it */
 
 	sup_lock();
-	mine = slot->generation == my_generation && slot->state == SUP_STARTING && !slot->attached;
+	mine = slot->generation == my_generation && !slot->attached &&
+		(slot->state == SUP_STARTING ||
+		 (slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY));
 	if (mine)
 	{
 		slot->attached = true;
 		slot->attached_at = GetCurrentTimestamp();
 		slot->pid = MyProcPid;
 		slot->proc = MyProc;
+		kind = slot->kind;
+		if (slot->declaration >= 0)
+		{
+			const SupDeclaration *d = &Sup->declarations[slot->declaration];
+
+			program = d->program;
+			memcpy(name, d->name, NAMEDATALEN);
+			if (slot->version != d->version)
+				slot->leave = SUP_LEAVE_RECYCLE;	/* changed meanwhile */
+		}
 	}
 	sup_unlock();
 
@@ -115,21 +200,31 @@ sup_worker_main(Datum main_arg)
 	if (!mine)
 		proc_exit(0);
 
+	my_slot = slot;
 	on_shmem_exit(report_exit, PointerGetDatum(slot));
+	next_emit_log_hook = emit_log_hook;
+	emit_log_hook = note_log;
+	if (slot->leave != SUP_STAY)
+		proc_exit(0);
+	if (kind == SUP_KIND_LIBRARY)
+		run_library(name, &program);
 
 	/* Its first block, which it keeps, is large enough for a short command. */
 	MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext",
 										   ALLOCSET_DEFAULT_MINSIZE, 32 * 1024,
 										   ALLOCSET_DEFAULT_MAXSIZE);
-	next_emit_log_hook = emit_log_hook;
-	emit_log_hook = note_log;
 	sup_redirect_messages();
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 
-	sup_pool_main(slot);
+	if (kind == SUP_KIND_COMMAND)
+		sup_command_main(slot, name, &program);
+	else if (kind == SUP_KIND_LOADER)
+		sup_loader_main(slot);
+	else
+		sup_pool_main(slot);
 }
 
 void
@@ -139,8 +234,50 @@ sup_worker_ready(SupSlot *slot)
 	slot->ready = true;
 	slot->ready_at = GetCurrentTimestamp();
 	slot->cpu = sup_current_cpu();
-	sup_slot_unbound(slot);
-	sup_wake_supervisor();
+	if (slot->kind == SUP_KIND_POOL)
+		sup_slot_unbound(slot);
+	sup_attend(slot);
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
+}
+
+void
+sup_worker_interrupts(void)
+{
+	/* A cancel was for a task that is over; one may come at any time. */
+	HOLD_CANCEL_INTERRUPTS();
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (catchupInterruptPending)
+		ProcessCatchupInterrupt();
+	RESUME_CANCEL_INTERRUPTS();
+}
+
+void
+sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
+{
+	/* Core would take 0 for the bootstrap superuser. */
+	if (!OidIsValid(slot->database) || !OidIsValid(slot->role))
+		elog(FATAL, "worker has no database or role to bind to");
+
+	HOLD_CANCEL_INTERRUPTS();
+	BackgroundWorkerInitializeConnectionByOid(slot->database, slot->role, flags);
+
+	/*
+	 * Whatever the role's clients use: our reader has the database's
+	 * encoding.
+	 */
+	SetConfigOption("client_encoding", GetDatabaseEncodingName(), PGC_USERSET, PGC_S_CLIENT);
+	process_session_preload_libraries();
+	sup_fire_login_triggers();
+	SetConfigOption("application_name", application_name, PGC_USERSET, PGC_S_CLIENT);
+	StartTransactionCommand();
+	sup_rights_bound(flags);
+	CommitTransactionCommand();
+	RESUME_CANCEL_INTERRUPTS();
 }

@@ -521,7 +521,7 @@ foreach my $end (qw(min_val max_val))
 	is( $node->safe_psql('postgres', q{SELECT sum(size) FROM supervisor.pool_status}),
 		$settings{'supervisor.pool_size'}, "$end: the pool has its size");
 	is( $node->safe_psql('postgres', q{
-			SELECT count(*) FROM supervisor.worker_status}),
+			SELECT count(*) FROM supervisor.worker_status WHERE kind = 'pool'}),
 		$settings{'supervisor.pool_size'}, "$end: every worker wanted has a row");
 }
 

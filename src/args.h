@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * args.h
+ *	  What the SQL-callable functions do with their arguments.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_ARGS_H
+#define SUP_ARGS_H
+
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+
+/* Raise 55000 if the library was not preloaded. */
+extern void sup_require_preload(void);
+
+/* A text argument; 22004 if it is NULL. */
+extern char *sup_text_arg(FunctionCallInfo fcinfo, int n, const char *name);
+
+/* Raise 22004 or 22023 if a command is NULL or empty. */
+extern void sup_check_command(const char *command);
+
+/* Time at which a timeout ends, 0 for never; 22023 if it is negative. */
+extern TimestampTz sup_deadline_arg(FunctionCallInfo fcinfo, int n);
+
+#endif							/* SUP_ARGS_H */

@@ -1,0 +1,90 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.h
+ *	  The table supervisor.worker of the current database.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_CATALOG_H
+#define SUP_CATALOG_H
+
+#include "state.h"
+
+/* Its columns, in order. */
+typedef enum SupColumn
+{
+	SUP_COL_NAME,
+	SUP_COL_COMMAND,
+	SUP_COL_RUN_EVERY,
+	SUP_COL_LIBRARY,
+	SUP_COL_FUNCTION,
+	SUP_COL_ARGUMENT,
+	SUP_COL_EXTRA,
+	SUP_COL_TYPE,
+	SUP_COL_ROLE,
+	SUP_COL_INSTANCES,
+	SUP_COL_START_AFTER,
+	SUP_COL_RESTART,
+	SUP_COL_RESTART_DELAY,
+	SUP_COL_RESTART_DELAY_MAX,
+	SUP_COL_MAX_RESTARTS,
+	SUP_COL_RESTART_WINDOW,
+	SUP_COL_START_TIMEOUT,
+	SUP_COL_STOP_TIMEOUT,
+	SUP_COL_RUN_TIMEOUT,
+	SUP_COL_HEARTBEAT_TIMEOUT,
+	SUP_COL_BYPASS_ALLOWCONN,
+	SUP_COL_BYPASS_ROLELOGINCHECK,
+	SUP_COL_ENABLED,
+	SUP_COL_EXTENSION
+} SupColumn;
+
+#define SUP_WORKER_COLS (SUP_COL_EXTENSION + 1)
+
+typedef struct SupColumnDef
+{
+	const char *name;
+	Oid			type;
+} SupColumnDef;
+
+extern const SupColumnDef sup_worker_columns[SUP_WORKER_COLS];
+
+/* A row, understood. */
+typedef struct SupRow
+{
+	char		name[NAMEDATALEN];
+	char		extension[NAMEDATALEN]; /* "": none */
+	SupTerms	terms;
+	SupProgram	program;
+	const char *command;		/* all of it; NULL: it is a C function */
+
+	/* If it is no good: what is wrong. */
+	int			sqlstate;		/* 0: it is good */
+	const char *message;
+	const char *hint;
+} SupRow;
+
+/*
+ * The table, if everything about it is as our script made it and only
+ * superusers can have changed it; or else 0, and in *complaint, unless there is
+ * just no such extension here, what is wrong.  In a transaction.
+ */
+extern Oid	sup_catalog_table(const char **complaint);
+
+extern Oid	sup_catalog_owner(Oid table);
+
+/* Read all rows, in the latest snapshot.  Without 'wait', not getting the lock is an error. */
+typedef void (*SupRowVisitor) (Datum *values, bool *nulls, void *arg);
+
+extern void sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg);
+
+/* Understand a row.  What can only be known elsewhere, as whether its role exists, is not asked. */
+extern void sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row);
+
+/* The command of a worker, palloc'd; NULL if it is not the one with that hash any more. */
+extern char *sup_catalog_command(const char *name, uint64 hash);
+
+/* Delete the rows that belong to an extension, which is about to be dropped. */
+extern void sup_catalog_delete_extension(const char *extension);
+
+#endif							/* SUP_CATALOG_H */

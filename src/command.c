@@ -1,0 +1,220 @@
+/*-------------------------------------------------------------------------
+ *
+ * command.c
+ *	  A declared worker that runs a command, once or again and again.
+ *
+ * It is a session of its role.  An error in the command ends the process, and
+ * policy says when there is another.  Between runs nothing is left over.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/timeout.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "exec.h"
+#include "rights.h"
+#include "worker.h"
+
+static TimeoutId run_timeout;
+static volatile sig_atomic_t run_timed_out = false;
+
+static void
+run_timeout_handler(void)
+{
+	run_timed_out = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+/* Core says "user request" of every cancel that is not its own timeout. */
+static void
+run_error_callback(void *arg)
+{
+	if (run_timed_out && geterrcode() == ERRCODE_QUERY_CANCELED)
+		errmsg("canceling statement due to run timeout");
+}
+
+/* This session is out of date: another takes its place, and keeps its schedule. */
+pg_noreturn static void
+make_room(SupSlot *slot)
+{
+	sup_lock();
+	if (slot->leave == SUP_STAY)
+		slot->leave = SUP_LEAVE_RECYCLE;
+	sup_unlock();
+	proc_exit(0);
+}
+
+/* Log in, unless DDL on the database is under way. */
+static void
+log_in(SupSlot *slot, const char *name, const SupProgram *program)
+{
+	char		application_name[NAMEDATALEN * 2];
+	bool		fenced;
+
+	sup_lock();
+	slot->phase = SUP_PHASE_CONNECT;
+	slot->database = Sup->declarations[slot->declaration].database;
+	slot->role = program->role;
+	fenced = sup_database_fenced(slot->database);
+	if (fenced)
+		slot->leave = SUP_LEAVE_FENCE;
+	sup_unlock();
+	if (fenced)
+		proc_exit(0);
+
+	snprintf(application_name, sizeof(application_name), "supervisor: %s", name);
+	sup_worker_connect(slot,
+					   (program->bypass_allowconn ? BGWORKER_BYPASS_ALLOWCONN : 0) |
+					   (program->bypass_rolelogincheck ? BGWORKER_BYPASS_ROLELOGINCHECK : 0),
+					   application_name);
+	run_timeout = RegisterTimeout(USER_TIMEOUT, run_timeout_handler);
+}
+
+/* Read the command from its row, and pack it as a task's. */
+static SupInput *
+read_command(SupSlot *slot, const char *name, const SupProgram *program)
+{
+	char	   *command;
+	SupInput   *input;
+
+	slot->phase = SUP_PHASE_LOAD;
+	StartTransactionCommand();
+	command = sup_catalog_command(name, program->command_hash);
+	if (command == NULL)
+	{
+		/* It has changed, and whoever reads the table is late, or not here. */
+		sup_lock();
+		sup_request_load(slot->database);
+		sup_unlock();
+		make_room(slot);
+	}
+	input = MemoryContextAlloc(TopMemoryContext, sizeof(SupInput) + strlen(command) + 1);
+	input->command_len = strlen(command);
+	input->ncolumns = input->nparams = -1;
+	input->nsettings = 0;
+	strcpy((char *) (input + 1), command);
+	CommitTransactionCommand();
+	return input;
+}
+
+static void
+run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
+{
+	const char *command = (const char *) (input + 1);
+	char		tag[COMPLETION_TAG_BUFSIZE];
+	ErrorContextCallback callback;
+
+	SetCurrentStatementStartTimestamp();
+	debug_query_string = command;
+	pgstat_report_activity(STATE_RUNNING, command);
+	run_timed_out = false;
+	MemoryContextSwitchTo(MessageContext);
+
+	PG_TRY();
+	{
+		callback.callback = run_error_callback;
+		callback.arg = NULL;
+		callback.previous = error_context_stack;
+		error_context_stack = &callback;
+
+		/* From here on a cancel is for this run, and a request to leave sends one. */
+		QueryCancelPending = false;
+		slot->runs = true;
+		pg_memory_barrier();
+		if (slot->leave != SUP_STAY)
+			proc_exit(0);
+
+		StartTransactionCommand();
+		if (slot->stale || !sup_rights_hold())
+		{
+			CommitTransactionCommand();
+			make_room(slot);
+		}
+		if (program->run_timeout > 0)
+			enable_timeout_after(run_timeout, Max(program->run_timeout / 1000, 1));
+		sup_exec(input, false, tag);
+		if (program->run_timeout > 0)
+			disable_timeout(run_timeout, false);
+		error_context_stack = callback.previous;
+	}
+	PG_CATCH();
+	{
+		/* Who had to make way for DDL has not failed. */
+		if (slot->leave == SUP_LEAVE_FENCE && geterrcode() == ERRCODE_QUERY_CANCELED)
+		{
+			HOLD_INTERRUPTS();
+			AbortOutOfAnyTransaction();
+			proc_exit(0);
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	/* What comes now is too late to cancel it. */
+	HOLD_CANCEL_INTERRUPTS();
+	slot->runs = false;
+	debug_query_string = NULL;
+	sup_discard_all(slot->role);
+	RESUME_CANCEL_INTERRUPTS();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	(void) pgstat_report_stat(true);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(MessageContext);
+}
+
+/* Sleep until then; a worker that is told to leave meanwhile does. */
+static void
+sleep_until(SupSlot *slot, TimestampTz until)
+{
+	for (;;)
+	{
+		TimestampTz now;
+
+		ResetLatch(MyLatch);
+		if (slot->leave != SUP_STAY)
+			proc_exit(0);
+		sup_worker_interrupts();
+		now = GetCurrentTimestamp();
+		if (now >= until)
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 sup_milliseconds_until(now, until), sup_wait_event(SUP_WAIT_DUE));
+	}
+}
+
+void
+sup_command_main(SupSlot *slot, const char *name, const SupProgram *program)
+{
+	SupInput   *input;
+
+	log_in(slot, name, program);
+	input = read_command(slot, name, program);
+	slot->phase = SUP_PHASE_RUN;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	sup_worker_ready(slot);
+
+	for (;;)
+	{
+		TimestampTz start;
+
+		sleep_until(slot, slot->next_run);
+		start = GetCurrentTimestamp();
+		run_command(slot, input, program);
+		if (program->run_every == 0)
+			proc_exit(0);
+
+		/* From start to start; what was missed is not made up for. */
+		slot->next_run = Max(start + program->run_every, GetCurrentTimestamp());
+	}
+}

@@ -1,0 +1,530 @@
+/*-------------------------------------------------------------------------
+ *
+ * declared.c
+ *	  Brings declared workers to what is declared.  For the supervisor only.
+ *
+ * The supervisor has no database, so it can't read supervisor.worker.  A
+ * short-lived process does that, the loader, for one database at a time: for
+ * all at the start of the server and after promotion, and for one when its
+ * table has changed.  What it read stays in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_database.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "declared.h"
+#include "lifecycle.h"
+
+/* A loader that failed is not tried more often. */
+#define RETRY_MIN_US	INT64CONST(1000000)
+
+/* Whom the pass over all databases is about, in order of their OIDs. */
+static List *databases = NIL;
+
+/* The settings as of the last look. */
+static char *listed_databases = NULL;
+
+/* When to go through all databases because too many of them failed. */
+static TimestampTz pass_due = DT_NOEND;
+
+/*
+ * Declarations
+ */
+
+/* No process of it shall run, and why not; SUP_NO_REASON: they shall. */
+static SupReason
+why_not(const SupDeclaration *d, const char **detail)
+{
+	if (!sup_start_workers)
+	{
+		*detail = "supervisor.start_workers is off";
+		return SUP_DISABLED;
+	}
+	if (!d->terms.enabled)
+	{
+		*detail = "it is not enabled";
+		return SUP_DISABLED;
+	}
+	*detail = d->bad_detail;
+	return d->bad;
+}
+
+/* An instance that has no process and shall have none. */
+static void
+keep_down(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now)
+{
+	SupState	state = reason == SUP_DISABLED ? SUP_STOPPED :
+		reason == SUP_INVALID ? SUP_FAILED : SUP_WAITING;
+
+	if (slot->state == state && slot->reason == reason && slot->restart_at == DT_NOEND)
+		return;
+	slot->restart_at = DT_NOEND;
+	sup_enter(slot, state, reason, detail, now);
+}
+
+/* Has what kept it down, or from beginning, gone? */
+static bool
+may_run_now(const SupSlot *slot, const SupDeclaration *d)
+{
+	if (slot->state == SUP_STOPPED || slot->state == SUP_FAILED)
+		return slot->reason == SUP_DISABLED || slot->reason == SUP_INVALID;
+	if (slot->state != SUP_WAITING || slot->reason == SUP_FENCED ||
+		slot->reason == SUP_NO_BACKGROUND_WORKER_SLOT)
+		return false;
+	return slot->restart_at == DT_NOEND || (d->reloaded && slot->exit_reason != SUP_NO_REASON);
+}
+
+/* Start an instance that has no process, as if for the first time. */
+static void
+revive(SupSlot *slot, const SupDeclaration *d, TimestampTz now)
+{
+	if (slot->version != d->version)
+		slot->next_run = 0;
+	slot->version = d->version;
+	slot->exit_reason = SUP_NO_REASON;
+	slot->attempts = 0;
+	memset(&slot->history, 0, sizeof(slot->history));
+	if (slot->state != SUP_WAITING || slot->reason != SUP_FENCED)
+	{
+		slot->restart_at = now;
+		sup_enter(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
+	}
+}
+
+/*
+ * Bring a declaration's slots to what is wanted.  The caller holds the lock.
+ * Returns how many instances have just been found to be without a slot.
+ */
+static int
+reconcile(SupDeclaration *d, TimestampTz now)
+{
+	const char *detail = NULL;
+	SupReason	reason = why_not(d, &detail);
+	int			wanted = d->gone ? 0 : d->terms.instances;
+	int			had_no_slot = d->no_slot;
+	bool		roll = false;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &d->slots)
+	{
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+		if (slot->instance > wanted || slot->kind != d->program.kind)
+		{
+			if (sup_has_process(slot))
+				sup_end_process(slot, SUP_LEAVE_SURPLUS);
+			else
+				sup_release_slot(slot, "it is not declared any more", now);
+		}
+		else if (reason != SUP_NO_REASON)
+		{
+			if (sup_has_process(slot))
+				sup_end_process(slot, SUP_LEAVE_SURPLUS);
+			else if (slot->state != SUP_FAILED || slot->reason == SUP_INVALID)
+				keep_down(slot, reason, detail, now);
+		}
+		else if (sup_has_process(slot))
+		{
+			if (slot->version != d->version || d->roll)
+				slot->roll = true;
+			roll |= slot->roll;
+		}
+		else if (d->start || d->roll || may_run_now(slot, d) ||
+				 (slot->version != d->version && slot->state != SUP_FAILED))
+			revive(slot, d, now);
+	}
+	d->roll = d->start = d->reloaded = false;
+	if (roll)
+		sup_roll(&d->slots, now);
+
+	d->no_slot = 0;
+	for (int instance = 1; instance <= wanted && reason == SUP_NO_REASON; instance++)
+	{
+		bool		found = false;
+
+		dlist_foreach_modify(iter, &d->slots)
+			found |= dlist_container(SupSlot, owner_node, iter.cur)->instance == instance;
+		if (!found && sup_take_slot(-1, d - Sup->declarations, instance, now) == NULL)
+			d->no_slot++;
+	}
+	if (d->gone && dlist_is_empty(&d->slots))
+		sup_declaration_free(d);
+	else if (d->no_slot > 0 && had_no_slot == 0)
+	{
+		sup_add_event(NULL, "waiting", "all slots are taken: see supervisor.max_workers");
+		return d->no_slot;
+	}
+	return 0;
+}
+
+void
+sup_look_at_declarations(bool slots_freed, TimestampTz now)
+{
+	int			no_slot = 0;
+
+	sup_lock();
+	for (int i = 0; slots_freed && i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] != 0 && Sup->declarations[i].no_slot > 0)
+			sup_attend_declaration(&Sup->declarations[i]);
+
+	/* Whatever a reconciliation changes comes once more, at the end. */
+	while (!dlist_is_empty(&Sup->changed_declarations))
+	{
+		SupDeclaration *d = dlist_container(SupDeclaration, attention_node,
+											dlist_pop_head_node(&Sup->changed_declarations));
+
+		d->attended = false;
+		no_slot += reconcile(d, now);
+	}
+	sup_unlock();
+
+	if (no_slot > 0)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no slot for %d declared workers", no_slot),
+				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
+}
+
+/*
+ * Databases
+ */
+
+/* Forget a database's declarations.  The caller holds the lock. */
+static void
+forget_database(Oid database)
+{
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+
+		if (Sup->declaration_keys[i] != 0 && d->database == database && OidIsValid(database))
+		{
+			d->gone = true;
+			sup_attend_declaration(d);
+		}
+	}
+}
+
+/* Its workers can't run: say so.  The caller holds the lock. */
+static void
+shut_database(Oid database, const char *detail)
+{
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+
+		if (Sup->declaration_keys[i] != 0 && d->database == database)
+		{
+			d->bad = SUP_DATABASE_NOT_ALLOWED;
+			strlcpy(d->bad_detail, detail, sizeof(d->bad_detail));
+			sup_attend_declaration(d);
+		}
+	}
+}
+
+static int
+compare_oids(const ListCell *a, const ListCell *b)
+{
+	return lfirst_oid(a) < lfirst_oid(b) ? -1 : lfirst_oid(a) > lfirst_oid(b);
+}
+
+/*
+ * Look into pg_database, which a process without a database can: for one, or
+ * with 0 for all whose declared workers shall run, which are returned in
+ * order.  Those of the others are forgotten, or kept from running.
+ */
+static List *
+find_databases(Oid wanted)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *result = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		const char *shut = NULL;
+		MemoryContext oldcontext;
+
+		CHECK_FOR_INTERRUPTS();
+		if (OidIsValid(wanted) && form->oid != wanted)
+			continue;
+		found = true;
+		if (!sup_database_listed(NameStr(form->datname)))
+		{
+			sup_lock();
+			forget_database(form->oid);
+			sup_unlock();
+			continue;
+		}
+		if (form->datistemplate)
+			shut = "its database is a template";
+		else if (!form->datallowconn)
+			shut = "its database does not accept connections";
+		else if (sup_database_invalid(form))
+			shut = "its database is invalid";
+		if (shut != NULL)
+		{
+			sup_lock();
+			shut_database(form->oid, shut);
+			sup_unlock();
+			continue;
+		}
+		oldcontext = MemoryContextSwitchTo(context);
+		result = lappend_oid(result, form->oid);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+
+	if (OidIsValid(wanted) && !found)
+	{
+		sup_lock();
+		forget_database(wanted);
+		sup_unlock();
+	}
+	list_sort(result, compare_oids);
+	return result;
+}
+
+/* Databases that have declarations, and are gone. */
+static void
+forget_dropped(const List *existing)
+{
+	sup_lock();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+
+		if (Sup->declaration_keys[i] != 0 && OidIsValid(d->database) &&
+			d->bad != SUP_DATABASE_NOT_ALLOWED && !list_member_oid(existing, d->database))
+		{
+			d->gone = true;
+			sup_attend_declaration(d);
+		}
+	}
+	sup_unlock();
+}
+
+void
+sup_set_declared(void)
+{
+	sup_lock();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] != 0)
+			sup_attend_declaration(&Sup->declarations[i]);
+
+	/*
+	 * On a standby nobody tells of a change that the primary has made: a
+	 * reload makes it look.
+	 */
+	if (listed_databases == NULL || strcmp(listed_databases, sup_databases) != 0 ||
+		RecoveryInProgress())
+		Sup->load_all |= listed_databases != NULL;
+	sup_unlock();
+
+	if (listed_databases != NULL)
+		pfree(listed_databases);
+	listed_databases = MemoryContextStrdup(TopMemoryContext, sup_databases);
+}
+
+/* An entry for a database that is to be read; NULL: there is none. */
+static SupLoad *
+load_of(Oid database)
+{
+	for (int i = 0; i < SUP_LOADS; i++)
+		if (Sup->loads[i].database == database)
+			return &Sup->loads[i];
+	return NULL;
+}
+
+/* The loader has ended: was it well? */
+static void
+load_ended(TimestampTz now)
+{
+	SupSlot    *slot = sup_loader_slot();
+	SupPolicy	policy = sup_default_policy();
+	Oid			database = Sup->loading;
+	bool		failed = slot->last_exit_code != 0;
+	SupLoad    *load;
+	bool		news = false;
+
+	sup_lock();
+	Sup->loading = InvalidOid;
+	load = load_of(database);
+	if (load != NULL && load->due != DT_NOEND)
+		failed = false;			/* it is to be read again anyhow */
+	else if (load != NULL && !failed)
+		load->database = InvalidOid;
+	else if (failed)
+	{
+		if (load == NULL && (load = load_of(InvalidOid)) != NULL)
+		{
+			load->database = database;
+			load->failures = 0;
+		}
+		if (load != NULL)
+		{
+			news = load->failures++ == 0;
+			load->due = now + Max(sup_policy_delay(&policy, load->failures,
+												   pg_prng_double(&pg_global_prng_state)),
+								  RETRY_MIN_US);
+		}
+		else
+			pass_due = now + Max(policy.restart_delay_max, RETRY_MIN_US);
+	}
+	if (news)
+	{
+		char		detail[SUP_MESSAGE];
+
+		snprintf(detail, sizeof(detail), "database %u: %.200s", database, slot->last_error);
+		sup_add_event(NULL, "loader failed", detail);
+	}
+	sup_unlock();
+	if (news)
+		ereport(LOG,
+				(errmsg("could not read the declared workers of database %u: %s",
+						database, slot->last_error),
+				 errdetail("It is tried again with growing delays.")));
+}
+
+/*
+ * A database that is to be read because somebody asked for it; 'next' is when
+ * another one falls due.
+ */
+static Oid
+requested_load(TimestampTz now, TimestampTz *next)
+{
+	Oid			database = InvalidOid;
+
+	sup_lock();
+	for (int i = 0; i < SUP_LOADS; i++)
+	{
+		SupLoad    *load = &Sup->loads[i];
+
+		if (!OidIsValid(load->database) || load->due == DT_NOEND)
+			continue;
+		if (load->due > now)
+			*next = Min(*next, load->due);
+		else if (!sup_database_fenced(load->database))
+			database = load->database;
+	}
+	if (OidIsValid(database))
+		load_of(database)->due = DT_NOEND;	/* unless it is asked for again */
+	sup_unlock();
+	return database;
+}
+
+/* The next database of the pass over all of them. */
+static Oid
+next_of_pass(TimestampTz now, TimestampTz *next)
+{
+	Oid			database = InvalidOid;
+
+	if (now >= pass_due || Sup->load_all)
+	{
+		pass_due = DT_NOEND;
+		sup_lock();
+		Sup->load_all = false;
+		Sup->load_cursor = 1;
+		sup_unlock();
+		list_free(databases);
+		databases = NIL;
+	}
+	*next = Min(*next, pass_due);
+	if (!OidIsValid(Sup->load_cursor))
+		return InvalidOid;
+
+	if (databases == NIL)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
+		databases = find_databases(InvalidOid);
+		MemoryContextSwitchTo(oldcontext);
+		forget_dropped(databases);
+	}
+	while (databases != NIL && linitial_oid(databases) <= Sup->load_cursor)
+		databases = list_delete_first(databases);
+
+	sup_lock();
+	if (databases == NIL)
+		Sup->load_cursor = InvalidOid;	/* that was the last */
+	else if (!sup_database_fenced(linitial_oid(databases)))
+		database = Sup->load_cursor = linitial_oid(databases);
+	sup_unlock();
+	return database;
+}
+
+TimestampTz
+sup_look_at_loads(TimestampTz now)
+{
+	SupSlot    *slot = sup_loader_slot();
+	TimestampTz next = DT_NOEND;
+	bool		recovery = RecoveryInProgress();
+	Oid			database;
+
+	if (slot->state == SUP_EMPTY && OidIsValid(Sup->loading))
+		load_ended(now);
+	sup_lock();
+	if (Sup->in_recovery && !recovery)
+		Sup->load_all = true;	/* the standby has been promoted */
+	Sup->in_recovery = recovery;
+	sup_unlock();
+
+	if (OidIsValid(Sup->loading))
+		return next;			/* one at a time */
+
+	database = requested_load(now, &next);
+	if (OidIsValid(database) && find_databases(database) == NIL)
+	{
+		sup_lock();
+		if (load_of(database)->due == DT_NOEND)
+			load_of(database)->database = InvalidOid;
+		sup_unlock();
+		return now;
+	}
+	if (!OidIsValid(database))
+		database = next_of_pass(now, &next);
+
+	sup_lock();
+	if (slot->state == SUP_EMPTY)
+	{
+		/*
+		 * On a standby with nothing to read, it is the process that tells of
+		 * promotion.
+		 */
+		Sup->loading = database;
+		if (OidIsValid(database) || recovery)
+			sup_take_loader_slot(now);
+	}
+	else if (OidIsValid(database))
+	{
+		/* That one makes room meanwhile. */
+		sup_request_load(database);
+		sup_end_process(slot, SUP_LEAVE_RECYCLE);
+	}
+	sup_unlock();
+	return slot->state == SUP_EMPTY || slot->reason == SUP_RECOVERY ? next : Min(next, now);
+}

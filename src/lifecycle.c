@@ -1,0 +1,925 @@
+/*-------------------------------------------------------------------------
+ *
+ * lifecycle.c
+ *	  The life of a slot, from state to state.  For the supervisor only.
+ *
+ * A turn costs what has changed or fallen due, not what there is: it looks at
+ * slots that somebody has asked it to look at (Sup->attention), at those whose
+ * time has come (a heap), and at those whose process is on its way in or out,
+ * since the postmaster's signal does not say whose news it brings.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_authid.h"
+#include "common/pg_prng.h"
+#include "lib/pairingheap.h"
+#include "miscadmin.h"
+#include "port/pg_bitutils.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "launch.h"
+#include "lifecycle.h"
+#include "policy.h"
+
+/* Nobody tells us of the end of an adopted child: look again after so long. */
+#define REAP_LOOK_MIN_MS	5
+#define REAP_LOOK_MAX_MS	500
+
+/* What could not even be started is not tried more often, whatever the policy. */
+#define RETRY_MIN_US	INT64CONST(1000000)
+
+/* When a slot is to be looked at. */
+typedef struct Due
+{
+	pairingheap_node node;
+	TimestampTz when;
+	bool		in_heap;
+} Due;
+
+static Due *dues;				/* by slot */
+static pairingheap *heap;
+static uint64 *moving;			/* set of slots on their way in or out */
+static uint64 *empty;
+static uint64 *startable;		/* wanted, and due now */
+static uint64 *look;			/* to be looked at in this turn */
+
+static bool slots_freed = false;
+
+/* Were we last refused a background worker slot? */
+static bool no_background_worker_slot = false;
+static bool no_loader_slot = false;
+
+static int
+compare_dues(const pairingheap_node *a, const pairingheap_node *b, void *arg)
+{
+	const Due  *x = pairingheap_const_container(Due, node, a);
+	const Due  *y = pairingheap_const_container(Due, node, b);
+
+	return x->when < y->when ? 1 : x->when > y->when ? -1 : 0;
+}
+
+static void
+set_due(int slot, TimestampTz when)
+{
+	Due		   *due = &dues[slot];
+
+	if (due->in_heap)
+		pairingheap_remove(heap, &due->node);
+	due->in_heap = when != DT_NOEND;
+	due->when = when;
+	if (due->in_heap)
+		pairingheap_add(heap, &due->node);
+}
+
+/* Sets of slots, which can be changed while the lock is held. */
+
+static int
+set_words(void)
+{
+	return sup_nslots() / 64 + 1;
+}
+
+static void
+set_member(uint64 *set, int slot, bool is_member)
+{
+	uint64		bit = UINT64CONST(1) << (slot % 64);
+
+	if (is_member)
+		set[slot / 64] |= bit;
+	else
+		set[slot / 64] &= ~bit;
+}
+
+/* The first member after that one; -1: none. */
+static int
+next_member(const uint64 *set, int slot)
+{
+	slot++;
+	for (int i = slot / 64; i < set_words(); i++)
+	{
+		uint64		word = set[i];
+
+		if (i == slot / 64)
+			word &= ~UINT64CONST(0) << (slot % 64);
+		if (word != 0)
+			return i * 64 + pg_rightmost_one_pos64(word);
+	}
+	return -1;
+}
+
+static double
+jitter(void)
+{
+	return pg_prng_double(&pg_global_prng_state);
+}
+
+/* What a slot's worker is called in the log. */
+static const char *
+name_of(const SupSlot *slot)
+{
+	if (slot->kind == SUP_KIND_POOL)
+		return psprintf("worker of pool \"%s\" in slot %d", sup_slot_name(slot), sup_slot_index(slot));
+	if (slot->kind == SUP_KIND_LOADER)
+		return "loader of declared workers";
+	return psprintf("worker \"%s\" in slot %d", sup_slot_name(slot), sup_slot_index(slot));
+}
+
+static SupDeclaration *
+declaration_of(const SupSlot *slot)
+{
+	return slot->declaration >= 0 ? &Sup->declarations[slot->declaration] : NULL;
+}
+
+static inline int64
+either(int64 own, int64 setting)
+{
+	return own >= 0 ? own : setting;
+}
+
+/* How a slot is kept; others may change it, but each number in one piece. */
+static SupPolicy
+policy_of(const SupSlot *slot)
+{
+	SupPolicy	policy = sup_default_policy();
+	const SupDeclaration *d = declaration_of(slot);
+
+	if (d == NULL)
+		policy.never_fails = true;
+	else
+	{
+		policy.restart = d->terms.restart;
+		policy.restart_delay = either(d->terms.restart_delay, policy.restart_delay);
+		policy.restart_delay_max = Max(either(d->terms.restart_delay_max, policy.restart_delay_max),
+									   policy.restart_delay);
+		policy.max_restarts = either(d->terms.max_restarts, policy.max_restarts);
+		policy.restart_window = either(d->terms.restart_window, policy.restart_window);
+	}
+	return policy;
+}
+
+/* In microseconds; 0: none. */
+static int64
+start_timeout_of(const SupSlot *slot)
+{
+	const SupDeclaration *d = declaration_of(slot);
+
+	return either(d ? d->terms.start_timeout : -1, sup_start_timeout * INT64CONST(1000));
+}
+
+static int64
+stop_timeout_of(const SupSlot *slot)
+{
+	const SupDeclaration *d = declaration_of(slot);
+
+	return either(d ? d->terms.stop_timeout : -1, sup_stop_timeout * INT64CONST(1000));
+}
+
+/* A slot has changed: note when to look again. */
+static void
+settle(SupSlot *slot, TimestampTz now)
+{
+	int			i = sup_slot_index(slot);
+	TimestampTz when = DT_NOEND;
+	bool		has_process = sup_has_process(slot);
+	bool		waits = !has_process &&
+		(slot->state == SUP_WAITING || slot->state == SUP_BACKOFF);
+
+	SUP_ASSERT_LOCKED();
+	if (waits)
+		when = slot->restart_at;
+	else if (has_process && slot->exited)
+		/* The postmaster has yet to reap it, and tells us, unless adopted. */
+		when = TimestampTzPlusMilliseconds(now, slot->notifies ? REAP_LOOK_MAX_MS : slot->look_again);
+	else if (has_process && slot->deadline != 0)
+		when = slot->deadline;
+	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0)
+		when = slot->heartbeat_at + slot->heartbeat_timeout;
+
+	set_member(startable, i, waits && when <= now);
+	set_due(i, waits && when <= now ? DT_NOEND : when);
+	set_member(moving, i, has_process && (slot->state != SUP_RUNNING || slot->exited));
+	set_member(empty, i, slot->state == SUP_EMPTY && slot != sup_loader_slot());
+}
+
+/* Whoever a slot belongs to is to be looked at, too. */
+static void
+attend_owner(SupSlot *slot)
+{
+	if (slot->pool >= 0)
+		sup_attend_pool(&Sup->pools[slot->pool]);
+	if (slot->declaration >= 0)
+		sup_attend_declaration(&Sup->declarations[slot->declaration]);
+}
+
+/*
+ * Transitions.  Only this process writes 'state'.  The caller holds the lock.
+ */
+
+void
+sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	if ((slot->state != state || slot->reason != reason) && slot->kind != SUP_KIND_LOADER)
+		sup_add_event(slot, sup_state_names[state], detail);
+	slot->state = state;
+	slot->reason = reason;
+	slot->state_since = now;
+	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
+	settle(slot, now);
+	attend_owner(slot);
+}
+
+static void
+empty_to_waiting(SupSlot *slot, SupKind kind, int pool, int declaration, int instance,
+				 TimestampTz now)
+{
+	Assert(slot->state == SUP_EMPTY);
+	slot->kind = kind;
+	slot->pool = pool;
+	slot->declaration = declaration;
+	slot->instance = instance;
+	slot->surplus = slot->roll = slot->terminate = slot->leaving = false;
+	slot->leave = SUP_STAY;
+	slot->attached = slot->ready = slot->exited = false;
+	slot->exit_reason = SUP_NO_REASON;
+	slot->has_handle = false;
+	slot->version = 0;
+	slot->next_run = 0;
+	slot->runs = false;
+	slot->started_at = slot->deadline = 0;
+	slot->heartbeat_timeout = 0;
+	slot->restart_at = now;
+	slot->attempts = 0;
+	slot->restarts = 0;
+	memset(&slot->history, 0, sizeof(slot->history));
+	slot->last_exit_at = 0;
+	slot->last_exit_code = -1;
+	slot->last_sqlstate = 0;
+	slot->last_error[0] = '\0';
+	slot->last_role = InvalidOid;
+	slot->tasks_succeeded = slot->tasks_failed = slot->tasks_canceled = 0;
+	slot->state = SUP_WAITING;
+	slot->reason = SUP_NO_REASON;
+	slot->detail[0] = '\0';
+	slot->state_since = now;
+}
+
+SupSlot *
+sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
+{
+	int			i = next_member(empty, -1);
+	SupSlot    *slot;
+	SupKind		kind = SUP_KIND_POOL;
+
+	SUP_ASSERT_LOCKED();
+	if (i < 0)
+		return NULL;
+	slot = &Sup->slots[i];
+	if (declaration >= 0)
+		kind = Sup->declarations[declaration].program.kind;
+	empty_to_waiting(slot, kind, pool, declaration, instance, now);
+	dlist_push_tail(pool >= 0 ? &Sup->pools[pool].slots : &Sup->declarations[declaration].slots,
+					&slot->owner_node);
+
+	/* What may have crashed the server waits, so that a person can stop it. */
+	if (kind == SUP_KIND_LIBRARY && now < Sup->library_start_at)
+	{
+		char		detail[SUP_MESSAGE];
+
+		snprintf(detail, sizeof(detail), "the server has crashed, %d times in a row", Sup->crashes);
+		slot->restart_at = Sup->library_start_at;
+		sup_enter(slot, SUP_BACKOFF, SUP_EXITED, detail, now);
+	}
+	else
+		settle(slot, now);
+	return slot;
+}
+
+void
+sup_take_loader_slot(TimestampTz now)
+{
+	SupSlot    *slot = sup_loader_slot();
+
+	SUP_ASSERT_LOCKED();
+	empty_to_waiting(slot, SUP_KIND_LOADER, -1, -1, 1, now);
+	settle(slot, now);
+}
+
+void
+sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	sup_enter(slot, SUP_EMPTY, SUP_NO_REASON, why, now);
+	if (slot->kind != SUP_KIND_LOADER)
+		dlist_delete(&slot->owner_node);
+	slot->pool = slot->declaration = -1;
+	slot->generation++;
+	slot->has_handle = false;
+	slot->roll = slot->surplus = false;
+	slot->pid = 0;
+	slots_freed = true;
+}
+
+bool
+sup_slots_freed(void)
+{
+	bool		freed = slots_freed;
+
+	slots_freed = false;
+	return freed;
+}
+
+void
+sup_make_due(SupSlot *slot, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	if (sup_has_process(slot) || (slot->state != SUP_WAITING && slot->state != SUP_BACKOFF))
+		return;
+	slot->restart_at = now;
+	settle(slot, now);
+}
+
+void
+sup_end_process(SupSlot *slot, SupLeave why)
+{
+	SUP_ASSERT_LOCKED();
+	if (!sup_has_process(slot) || slot->exited)
+		return;
+	if (slot->leave == SUP_STAY)
+		slot->leave = why;
+	if (slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
+		sup_ask_terminate(slot);
+}
+
+/*
+ * Start and end
+ */
+
+/* Does something other than a lack of resources forbid to start it now? */
+static SupReason
+obstacle(const SupSlot *slot)
+{
+	const SupDeclaration *d = declaration_of(slot);
+
+	if (slot->kind == SUP_KIND_LOADER)
+		return OidIsValid(Sup->loading) && sup_database_fenced(Sup->loading) ?
+			SUP_FENCED : SUP_NO_REASON;
+	if (d != NULL &&
+		((OidIsValid(d->database) && sup_database_fenced(d->database)) ||
+		 (OidIsValid(slot->last_database) && sup_database_fenced(slot->last_database))))
+		return SUP_FENCED;
+	return SUP_NO_REASON;
+}
+
+/* Register the process of a slot that waits; takes the lock itself. */
+static bool
+waiting_to_starting(SupSlot *slot, TimestampTz now)
+{
+	SupHandle	handle;
+	SupPolicy	policy = policy_of(slot);
+	SupState	before = slot->state;
+	SupDeclaration *d = declaration_of(slot);
+	SupLaunch	launch = {0};
+	int64		timeout = start_timeout_of(slot);
+	bool		recovery = RecoveryInProgress();
+	bool		registered;
+	bool	   *refused;
+
+	Assert(slot->state == SUP_WAITING || slot->state == SUP_BACKOFF);
+
+	/* Died in between, we would leave a child that nobody knows. */
+	HOLD_INTERRUPTS();
+	sup_lock();
+	if (obstacle(slot) != SUP_NO_REASON)
+	{
+		slot->restart_at = DT_NOEND;	/* until the fence is lowered */
+		sup_enter(slot, SUP_WAITING, SUP_FENCED, "its database is about to be dropped, moved or copied", now);
+		sup_unlock();
+		RESUME_INTERRUPTS();
+		return true;
+	}
+	slot->generation++;
+	slot->has_handle = false;
+	slot->notifies = true;
+	slot->attached = slot->ready = slot->exited = slot->leaving = false;
+	slot->exit_reason = SUP_NO_REASON;
+	slot->phase = SUP_PHASE_ATTACH;
+	slot->terminate = slot->roll = slot->runs = false;
+	slot->leave = SUP_STAY;
+	slot->begun = slot->stale = false;
+	slot->pid = 0;
+	slot->proc = NULL;
+	slot->database = slot->role = InvalidOid;
+	slot->look_again = REAP_LOOK_MIN_MS;
+	slot->started_at = now;
+	slot->heartbeat_at = now;
+	slot->heartbeat_timeout = 0;
+	if (d != NULL)
+	{
+		slot->version = d->version;
+		slot->heartbeat_timeout = d->program.heartbeat_timeout;
+		strlcpy(launch.name, d->name, sizeof(launch.name));
+		strlcpy(launch.type, d->program.type, sizeof(launch.type));
+		launch.flags = d->program.flags;
+		launch.start_after = d->program.start_after;
+	}
+	else
+		launch.start_after = slot->kind == SUP_KIND_LOADER && !OidIsValid(Sup->loading) ?
+			BgWorkerStart_RecoveryFinished : BgWorkerStart_ConsistentState;
+	recovery = recovery && launch.start_after == BgWorkerStart_RecoveryFinished;
+	slot->deadline = timeout > 0 && !recovery ? now + timeout : 0;
+	slot->state = SUP_STARTING; /* so that the child, which may be quick,
+								 * finds it so */
+	sup_unlock();
+
+	registered = sup_launch(slot, &launch, &handle);
+
+	sup_lock();
+	slot->state = before;
+	if (registered)
+	{
+		slot->handle = handle;
+		slot->has_handle = true;
+		slot->attempts = 0;
+		slot->restart_at = 0;
+		if (recovery)
+			sup_enter(slot, SUP_WAITING, SUP_RECOVERY, "it starts when recovery has finished", now);
+		else
+			sup_enter(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
+	}
+	else
+	{
+		slot->started_at = 0;
+		slot->deadline = 0;
+		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
+									 RETRY_MIN_US);
+		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
+				  "the server has no free background worker slot", now);
+	}
+	sup_unlock();
+	RESUME_INTERRUPTS();
+
+	/* The loader asks for one now and then: that is another matter. */
+	refused = slot->kind == SUP_KIND_LOADER ? &no_loader_slot : &no_background_worker_slot;
+	if (!registered && !*refused)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start %s: out of background worker slots", name_of(slot)),
+				 errdetail("It is tried again with growing delays."),
+				 errhint("You might need to increase \"%s\".", "max_worker_processes")));
+	else if (registered && *refused)
+		ereport(LOG,
+				(errmsg("background worker slots are available again")));
+	*refused = !registered;
+	return registered;
+}
+
+/* It is started at once: that is no event. */
+static void
+waiting_again(SupSlot *slot, TimestampTz now)
+{
+	slot->restart_at = now;
+	slot->state = SUP_WAITING;
+	slot->reason = SUP_NO_REASON;
+	slot->detail[0] = '\0';
+	slot->state_since = now;
+	settle(slot, now);
+	attend_owner(slot);
+}
+
+/* What follows the end of a pool worker, or of the loader.  The caller holds the lock. */
+static void
+undeclared_ended(SupSlot *slot, SupReason reason, const char *detail, TimestampTz restart_at,
+				 TimestampTz now)
+{
+	if (slot->kind == SUP_KIND_LOADER)
+		sup_release_slot(slot, "it has ended", now);
+	else if (slot->surplus || slot->state == SUP_STUCK || Sup->pools[slot->pool].removed)
+		sup_release_slot(slot, slot->state == SUP_STUCK ? "another has taken its place" :
+						 "the pool shrank", now);
+	else if (restart_at > now)
+	{
+		slot->restart_at = restart_at;
+		sup_enter(slot, SUP_BACKOFF, reason, detail, now);
+	}
+	else
+		waiting_again(slot, now);
+}
+
+/* The same of a declared worker. */
+static void
+declared_ended(SupSlot *slot, SupReason reason, const char *detail, SupVerdict verdict,
+			   TimestampTz restart_at, bool *news, TimestampTz now)
+{
+	SupPolicy	policy = policy_of(slot);
+
+	slot->restart_at = restart_at;
+	if (slot->exit_reason != SUP_NO_REASON)
+	{
+		/* What is missing may come: try again, ever more seldom. */
+		*news = slot->attempts == 0;
+		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
+									 RETRY_MIN_US);
+		sup_enter(slot, SUP_WAITING, slot->exit_reason, detail, now);
+	}
+	else if (verdict == SUP_VERDICT_STOP)
+	{
+		slot->restart_at = 0;
+		sup_enter(slot, SUP_STOPPED, SUP_EXITED, detail, now);
+	}
+	else if (verdict == SUP_VERDICT_FAIL)
+	{
+		slot->restart_at = 0;
+		sup_enter(slot, SUP_FAILED, SUP_MAX_RESTARTS, detail, now);
+	}
+	else if (restart_at > now)
+		sup_enter(slot, SUP_BACKOFF, reason, detail, now);
+	else
+		waiting_again(slot, now);
+}
+
+/*
+ * The process is gone for good: policy says what follows.  'started' is false
+ * if it never came to attach.
+ */
+static void
+process_ended(SupSlot *slot, bool started, TimestampTz now)
+{
+	SupPolicy	policy = policy_of(slot);
+	SupExit		ended;
+	SupVerdict	verdict;
+	int64		restart_at;
+	bool		is_pool = slot->kind == SUP_KIND_POOL;
+	bool		late = slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT;
+	bool		silent = slot->state == SUP_STOPPING && slot->reason == SUP_NO_HEARTBEAT;
+	bool		asked = slot->leave != SUP_STAY || (is_pool && slot->terminate && !late);
+	SupReason	reason = late ? SUP_START_TIMEOUT : silent ? SUP_NO_HEARTBEAT :
+		asked ? SUP_REQUESTED : SUP_EXITED;
+	char		detail[SUP_MESSAGE];
+	bool		news = true;
+	const char *name = name_of(slot);
+
+	if (!started)
+		slot->exit_reason = SUP_NO_REASON;
+	ended.started_at = slot->started_at;
+	ended.ended_at = started ? slot->exited_at : now;
+	ended.clean = started && slot->exit_code == 0 && !late && !silent;
+
+	/*
+	 * What ends in a task, in its bind, or between tasks by somebody who may
+	 * signal the role's backends, is the doing of that role: it costs nobody
+	 * else the wait for a back-off.  The verdict is always to restart: a pool
+	 * slot never stops or fails for good.
+	 */
+	ended.requested = asked || (is_pool && (slot->surplus || ended.clean ||
+											(started && slot->exit_of_role)));
+	verdict = SUP_VERDICT_RESTART;
+	restart_at = now;
+	if (slot->exit_reason == SUP_NO_REASON)
+		verdict = sup_policy_decide(&policy, &ended, &slot->history, now, jitter(), &restart_at);
+	if (!asked && !started)
+		restart_at = Max(restart_at, now + RETRY_MIN_US);
+
+	/* Its declaration was not what it had been told: the loader comes first. */
+	if (asked && slot->leave == SUP_LEAVE_RECYCLE && !is_pool && slot->phase != SUP_PHASE_RUN)
+		restart_at = now + RETRY_MIN_US;
+
+	if (late)
+		strlcpy(detail, "the process did not start in time", sizeof(detail));
+	else if (silent)
+		strlcpy(detail, "it sent no heartbeat in time", sizeof(detail));
+	else if (!started)
+		strlcpy(detail, "the process ended before it had started", sizeof(detail));
+	else if (slot->last_error[0] != '\0')
+		snprintf(detail, sizeof(detail), "exit code %d: %.200s", slot->exit_code, slot->last_error);
+	else
+		snprintf(detail, sizeof(detail), "exit code %d", slot->exit_code);
+
+	sup_lock();
+	if (!started)
+	{
+		slot->last_exit_at = now;
+		slot->last_exit_code = -1;
+		slot->last_sqlstate = 0;
+		slot->last_error[0] = '\0';
+		slot->last_role = InvalidOid;
+	}
+	if (slot->kind != SUP_KIND_LOADER)
+		sup_add_event(slot, "exited", detail);
+	slot->restarts++;
+	slot->pid = 0;
+	slot->has_handle = false;
+	slot->deadline = 0;
+
+	/* A command that goes on where it was keeps its schedule. */
+	if (!(ended.clean && (slot->leave == SUP_LEAVE_FENCE || slot->leave == SUP_LEAVE_RECYCLE)))
+		slot->next_run = 0;
+	if (slot->declaration >= 0)
+		declared_ended(slot, reason, detail, verdict, restart_at, &news, now);
+	else
+		undeclared_ended(slot, reason, detail, restart_at, now);
+	sup_unlock();
+	ConditionVariableBroadcast(&Sup->changed);
+
+	if (asked || slot->surplus || (ended.clean && slot->exit_reason == SUP_NO_REASON) || !news)
+		return;
+	if (slot->state == SUP_FAILED)
+		ereport(LOG,
+				(errmsg("%s ended: %s", name, detail),
+				 errdetail("It has failed more than %d times within %lld ms, and is given up.",
+						   policy.max_restarts, (long long) (policy.restart_window / 1000)),
+				 errhint("Mend the cause, then call supervisor.start_worker().")));
+	else
+		ereport(LOG,
+				(errmsg("%s ended: %s", name, detail)));
+}
+
+/* Ask the postmaster to terminate the process of a slot. */
+static void
+to_stopping(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now)
+{
+	int64		timeout = stop_timeout_of(slot);
+
+	sup_launch_terminate(slot);
+	sup_lock();
+	sup_ask_terminate(slot);	/* nobody shall give it a task meanwhile */
+	slot->deadline = timeout > 0 ? now + timeout : 0;
+	sup_enter(slot, SUP_STOPPING, reason, detail, now);
+	sup_unlock();
+}
+
+/* Look at a slot that has, or had, a process. */
+static void
+look_at_process(SupSlot *slot, TimestampTz now)
+{
+	BgwHandleStatus status = sup_launch_status(slot);
+	int64		timeout = stop_timeout_of(slot);
+	bool		attached;
+	bool		ready;
+	bool		exited;
+	bool		terminate;
+
+	sup_lock();
+	attached = slot->attached;
+	ready = slot->ready;
+	exited = slot->exited;
+	terminate = slot->terminate;
+	sup_unlock();
+
+	if (status == BGWH_POSTMASTER_DIED)
+		proc_exit(1);
+	if (status == BGWH_STOPPED)
+	{
+		process_ended(slot, attached, now);
+		return;
+	}
+
+	sup_lock();
+	if (exited)
+	{
+		settle(slot, now);
+		slot->look_again = Min(slot->look_again * 2, REAP_LOOK_MAX_MS);
+		sup_unlock();
+		return;
+	}
+
+	if ((slot->state == SUP_STARTING || slot->state == SUP_WAITING) && ready)
+	{
+		slot->deadline = 0;
+		sup_enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, slot->ready_at);
+	}
+	else if (slot->state == SUP_WAITING && !RecoveryInProgress())
+	{
+		slot->deadline = start_timeout_of(slot) > 0 ? now + start_timeout_of(slot) : 0;
+		sup_enter(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
+	}
+	else
+		settle(slot, now);
+	sup_unlock();
+
+	if (terminate && slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
+		to_stopping(slot, slot->leave == SUP_LEAVE_FENCE ? SUP_FENCED : SUP_REQUESTED,
+					slot->leave == SUP_LEAVE_FENCE ? "it makes way for DDL on its database" :
+					"somebody asked to terminate it", now);
+	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0 &&
+			 now >= slot->heartbeat_at + slot->heartbeat_timeout)
+		to_stopping(slot, SUP_NO_HEARTBEAT, "it sent no heartbeat in time", now);
+	else if (slot->deadline == 0 || now < slot->deadline)
+		return;
+	else if (slot->state == SUP_STARTING)
+		to_stopping(slot, SUP_START_TIMEOUT, "it did not become ready in time", now);
+	else if (slot->state == SUP_STOPPING)
+	{
+		ereport(LOG,
+				(errmsg("%s, process %d, does not stop", name_of(slot), slot->pid),
+				 errdetail("It was asked to terminate %lld ms ago.", (long long) timeout / 1000),
+				 slot->kind == SUP_KIND_POOL ? errhint("Another takes its place.") :
+				 errhint("No other is started while it is there.")));
+		sup_lock();
+		slot->deadline = 0;
+		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT, "it does not react to SIGTERM", now);
+		sup_unlock();
+	}
+}
+
+void
+sup_look_at_slots(TimestampTz now)
+{
+	memcpy(look, moving, set_words() * sizeof(uint64));
+
+	sup_lock();
+	while (!dlist_is_empty(&Sup->attention))
+	{
+		SupSlot    *slot = dlist_container(SupSlot, attention_node,
+										   dlist_pop_head_node(&Sup->attention));
+
+		slot->attended = false;
+		attend_owner(slot);
+		set_member(look, sup_slot_index(slot), true);
+	}
+	if (Sup->fence_lowered)
+	{
+		/* Those that waited for it are due. */
+		Sup->fence_lowered = false;
+		for (int i = 0; i < sup_nslots(); i++)
+			if (Sup->slots[i].state == SUP_WAITING && Sup->slots[i].reason == SUP_FENCED)
+				sup_make_due(&Sup->slots[i], now);
+	}
+	sup_unlock();
+	while (!pairingheap_is_empty(heap))
+	{
+		Due		   *due = pairingheap_container(Due, node, pairingheap_first(heap));
+
+		if (due->when > now)
+			break;
+		set_member(look, due - dues, true);
+		set_due(due - dues, DT_NOEND);
+	}
+
+	for (int i = next_member(look, -1); i >= 0; i = next_member(look, i))
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (sup_has_process(slot))
+			look_at_process(slot, now);
+		else
+		{
+			sup_lock();
+			settle(slot, now);
+			sup_unlock();
+		}
+	}
+}
+
+void
+sup_start_due(TimestampTz now)
+{
+	TimestampTz retry_at = 0;
+
+	for (int i = next_member(startable, -1); i >= 0; i = next_member(startable, i))
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (retry_at == 0)
+		{
+			if (!waiting_to_starting(slot, now))
+				retry_at = slot->restart_at;
+		}
+		else
+		{
+			/* what one was refused, the next would be as well */
+			sup_lock();
+			slot->restart_at = retry_at;
+			sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
+					  "the server has no free background worker slot", now);
+			sup_unlock();
+		}
+	}
+}
+
+TimestampTz
+sup_next_due(void)
+{
+	if (next_member(startable, -1) >= 0)
+		return 0;
+	if (pairingheap_is_empty(heap))
+		return DT_NOEND;
+	return pairingheap_container(Due, node, pairingheap_first(heap))->when;
+}
+
+bool
+sup_unsettled(void)
+{
+	bool		unsettled = slots_freed || !dlist_is_empty(&Sup->attention) ||
+		!dlist_is_empty(&Sup->changed_declarations);
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		unsettled |= Sup->pools[i].attended && Sup->pools[i].name[0] != '\0';
+	return unsettled;
+}
+
+void
+sup_roll(dlist_head *slots, TimestampTz now)
+{
+	SupSlot    *next = NULL;
+	dlist_iter	iter;
+
+	SUP_ASSERT_LOCKED();
+	dlist_foreach(iter, slots)
+	{
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+		if (slot->state == SUP_STUCK || slot->state == SUP_STOPPED || slot->state == SUP_FAILED ||
+			slot->surplus)
+			continue;
+		if (!sup_has_process(slot))
+		{
+			slot->roll = false; /* its process will be new */
+			if (slot->restart_at <= now)
+				return;			/* and comes in this turn */
+		}
+		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving || slot->exited ||
+				 (slot->state == SUP_STARTING && !slot->ready) || slot->state == SUP_STOPPING)
+			return;				/* one at a time */
+		else if (slot->roll && next == NULL)
+			next = slot;
+		/* those without a task first: nobody waits for them */
+		else if (slot->roll && pg_atomic_read_u32(&next->task) != 0 &&
+				 pg_atomic_read_u32(&slot->task) == 0)
+			next = slot;
+	}
+	if (next == NULL)
+		return;
+	next->roll = false;
+	if (next->kind == SUP_KIND_POOL)
+		sup_ask_leave(next, SUP_LEAVE_RESTART);
+	else
+		sup_end_process(next, SUP_LEAVE_RESTART);
+}
+
+void
+sup_lifecycle_init(void)
+{
+	int			adopted = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext lifecycle_context;
+	MemoryContext oldcontext;
+
+	lifecycle_context = AllocSetContextCreate(TopMemoryContext, "supervisor lifecycle",
+											  ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(lifecycle_context);
+	dues = palloc0(sizeof(Due) * sup_nslots());
+	heap = pairingheap_allocate(compare_dues, NULL);
+	moving = palloc0(sizeof(uint64) * set_words());
+	empty = palloc0(sizeof(uint64) * set_words());
+	startable = palloc0(sizeof(uint64) * set_words());
+	look = palloc0(sizeof(uint64) * set_words());
+	MemoryContextSwitchTo(oldcontext);
+
+	sup_lock();
+	for (int i = 0; i < sup_nslots(); i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (sup_has_process(slot))
+		{
+			adopted++;
+			if (!slot->has_handle && !slot->attached)
+			{
+				/*
+				 * The former one died while it registered this: if it comes,
+				 * it is late.
+				 */
+				slot->generation++;
+				slot->state = SUP_WAITING;
+				slot->reason = SUP_NO_REASON;
+				slot->restart_at = now;
+			}
+			else
+			{
+				/*
+				 * The postmaster has forgotten whom to tell.  A pool worker
+				 * is replaced at leisure; of others we hear by their report.
+				 */
+				slot->notifies = false;
+				slot->look_again = REAP_LOOK_MIN_MS;
+				slot->roll = slot->kind == SUP_KIND_POOL;
+			}
+		}
+		if (!slot->attended)
+			sup_attend(slot);
+		settle(slot, now);
+	}
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] != 0)
+			sup_attend_declaration(&Sup->declarations[i]);
+	sup_add_event(NULL, "supervisor", adopted > 0 ? "started, and adopted its workers" : "started");
+	sup_unlock();
+}

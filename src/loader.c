@@ -1,0 +1,169 @@
+/*-------------------------------------------------------------------------
+ *
+ * loader.c
+ *	  Reads the declared workers of one database into shared memory.
+ *
+ * It is a superuser's session that reads one table, which catalog.c vouches
+ * for, and ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "worker.h"
+
+/* How many declarations there was no room for. */
+static int	no_room = 0;
+
+/* Bring the declaration of a row up to date. */
+static void
+publish(const SupRow *row)
+{
+	SupReason	bad = SUP_NO_REASON;
+	char		bad_detail[SUP_MESSAGE] = "";
+	SupDeclaration *d;
+
+	if (row->sqlstate == 0 && row->program.kind == SUP_KIND_COMMAND &&
+		!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(row->program.role)))
+	{
+		bad = SUP_NO_ROLE;
+		snprintf(bad_detail, sizeof(bad_detail), "role with OID %u does not exist", row->program.role);
+	}
+	else if (row->sqlstate != 0)
+	{
+		bad = SUP_INVALID;
+		strlcpy(bad_detail, row->message, sizeof(bad_detail));
+	}
+
+	sup_lock();
+	d = sup_declaration_find(MyDatabaseId, row->name);
+	if (d == NULL)
+	{
+		d = sup_declaration_add(MyDatabaseId, row->name);
+		if (d == NULL)
+		{
+			sup_unlock();
+			no_room++;
+			return;
+		}
+		d->source = SUP_FROM_TABLE;
+		d->version = 1;
+		memcpy(&d->program, &row->program, sizeof(SupProgram));
+		d->terms = row->terms;
+	}
+	if (memcmp(&d->program, &row->program, sizeof(SupProgram)) != 0)
+	{
+		memcpy(&d->program, &row->program, sizeof(SupProgram));
+		d->version++;
+	}
+
+	/* A start or stop that is not committed yet goes first. */
+	if (d->holder == 0)
+		d->terms = row->terms;
+	else
+	{
+		bool		enabled = d->terms.enabled;
+
+		d->terms = row->terms;
+		d->terms.enabled = enabled;
+	}
+	d->bad = bad;
+	strlcpy(d->bad_detail, bad_detail, sizeof(d->bad_detail));
+	d->gone = false;
+	d->seen = true;
+	d->reloaded = true;
+	sup_attend_declaration(d);
+	sup_unlock();
+}
+
+static void
+load_row(Datum *values, bool *nulls, void *arg)
+{
+	SupRow		row;
+
+	sup_catalog_parse(values, nulls, &row);
+
+	/* What an extension added goes with it, even if we were not there to see. */
+	if (row.extension[0] != '\0' && !OidIsValid(get_extension_oid(row.extension, true)))
+		return;
+	if (row.name[0] != '\0')
+		publish(&row);
+}
+
+/* Those of the database that have not been seen are gone. */
+static void
+sweep(void)
+{
+	sup_lock();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+
+		if (Sup->declaration_keys[i] == 0 || d->database != MyDatabaseId ||
+			d->source != SUP_FROM_TABLE || d->seen)
+			continue;
+		d->gone = true;
+		sup_attend_declaration(d);
+	}
+	sup_unlock();
+}
+
+void
+sup_loader_main(SupSlot *slot)
+{
+	const char *complaint;
+	Oid			table;
+	bool		fenced;
+
+	sup_lock();
+	slot->database = Sup->loading;
+	fenced = sup_database_fenced(slot->database);
+	if (fenced)
+		sup_request_load(slot->database);
+	sup_unlock();
+
+	/* No database: it was to start after recovery, and that is all. */
+	if (fenced || !OidIsValid(slot->database))
+		proc_exit(0);
+
+	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
+	sup_worker_ready(slot);
+
+	pgstat_report_activity(STATE_RUNNING, "reading declared workers");
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sup_lock();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		Sup->declarations[i].seen = false;
+	sup_unlock();
+	table = sup_catalog_table(&complaint);
+	if (OidIsValid(table))
+		sup_catalog_scan(table, false, load_row, NULL);
+	else if (complaint != NULL)
+		ereport(WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("declared workers of database %u are not run: %s", MyDatabaseId, complaint)));
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	sweep();
+	if (no_room > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no room for %d declared workers", no_room),
+				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
+	proc_exit(0);
+}

@@ -1,0 +1,591 @@
+/*-------------------------------------------------------------------------
+ *
+ * manage.c
+ *	  The SQL functions about declared workers: add, alter, remove, start,
+ *	  stop, restart.
+ *
+ * Nobody but its owner can write to the table supervisor.worker, so these do
+ * it as its owner, once they have found that the caller may.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "args.h"
+#include "catalog.h"
+#include "compat.h"
+#include "rights.h"
+#include "wait.h"
+#include "watch.h"
+
+/* Transaction in which this session has added workers. */
+static TransactionId added_in = InvalidTransactionId;
+
+/* A row, as it is in the table. */
+typedef struct TableRow
+{
+	const char *name;
+	bool		found;
+	Datum		values[SUP_WORKER_COLS];
+	bool		nulls[SUP_WORKER_COLS];
+} TableRow;
+
+/*
+ * The table
+ */
+
+static Oid
+worker_table(void)
+{
+	const char *complaint;
+	Oid			table;
+
+	sup_require_preload();
+	table = sup_catalog_table(&complaint);
+	if (!OidIsValid(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("declared workers of this database are not run"),
+				 complaint ? errdetail_internal("%s", complaint) : 0));
+	return table;
+}
+
+static void
+copy_row(Datum *values, bool *nulls, void *arg)
+{
+	TableRow   *row = arg;
+
+	if (strcmp(NameStr(*DatumGetName(values[SUP_COL_NAME])), row->name) != 0)
+		return;
+	row->found = true;
+	for (int i = 0; i < SUP_WORKER_COLS; i++)
+	{
+		int16		len;
+		bool		byval;
+
+		row->nulls[i] = nulls[i];
+		if (nulls[i])
+			continue;
+		get_typlenbyval(sup_worker_columns[i].type, &len, &byval);
+		if (len == -1)
+			row->values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[i]));
+		else
+			row->values[i] = datumCopy(values[i], byval, len);
+	}
+}
+
+/* Find a row; false: there is none. */
+static bool
+find_row(Oid table, const char *name, TableRow *row)
+{
+	row->name = name;
+	row->found = false;
+	sup_catalog_scan(table, true, copy_row, row);
+	return row->found;
+}
+
+/* Run a statement on the table as its owner: all that it names is certain. */
+static void
+write_table(Oid table, const char *sql, int n, Oid *types, Datum *values, const char *nulls)
+{
+	Oid			save_userid;
+	int			save_sec_context;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(sup_catalog_owner(table),
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+	(void) SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
+	SPI_finish();
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+}
+
+/* INSERT or UPDATE a whole row. */
+static void
+write_row(Oid table, const char *sql, TableRow *row)
+{
+	Oid			types[SUP_WORKER_COLS];
+	char		nulls[SUP_WORKER_COLS];
+
+	for (int i = 0; i < SUP_WORKER_COLS; i++)
+	{
+		types[i] = sup_worker_columns[i].type;
+		nulls[i] = row->nulls[i] ? 'n' : ' ';
+	}
+	write_table(table, sql, SUP_WORKER_COLS, types, row->values, nulls);
+}
+
+/*
+ * Arguments and rights
+ */
+
+static char *
+name_arg(FunctionCallInfo fcinfo)
+{
+	char	   *name = sup_text_arg(fcinfo, 0, "name");
+
+	if (name[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("name is empty")));
+	if (strlen(name) >= NAMEDATALEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_NAME_TOO_LONG),
+				 errmsg("name is too long"),
+				 errhint("It may have at most %d bytes.", NAMEDATALEN - 1)));
+	return name;
+}
+
+pg_noreturn static void
+no_such_worker(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("worker \"%s\" does not exist", name)));
+}
+
+static void
+refuse_restricted(void)
+{
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot manage workers within security-restricted operation")));
+}
+
+/*
+ * May the caller decide what a worker does?  A command runs with the rights of
+ * its role, a C function with all that there are.
+ */
+static void
+check_rights(const char *name, const SupProgram *program)
+{
+	refuse_restricted();
+	if (superuser())
+		return;
+	if (program->kind != SUP_KIND_COMMAND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to manage worker \"%s\"", name),
+				 errdetail("It runs C code.")));
+	if (program->bypass_allowconn || program->bypass_rolelogincheck)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to manage worker \"%s\"", name),
+				 errdetail("It may connect where its role may not.")));
+	if (!sup_may_set_role(GetUserId(), program->role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be able to SET ROLE \"%s\" to manage worker \"%s\"",
+						GetUserNameFromId(program->role, true), name)));
+}
+
+/* Raise what is wrong with a row that is about to be written. */
+static void
+check_row(const TableRow *row, SupRow *parsed)
+{
+	sup_catalog_parse(row->values, row->nulls, parsed);
+	if (parsed->sqlstate != 0)
+		ereport(ERROR,
+				(errcode(parsed->sqlstate),
+				 errmsg_internal("%s", parsed->message),
+				 parsed->hint ? errhint("%s", parsed->hint) : 0));
+	check_rights(parsed->name, &parsed->program);
+	if (parsed->program.kind == SUP_KIND_LIBRARY)
+		(void) load_external_function(parsed->program.library, parsed->program.function, true, NULL);
+}
+
+/* Take over those arguments that are given; they are in the order of the columns. */
+static void
+take_arguments(FunctionCallInfo fcinfo, TableRow *row)
+{
+	for (int i = SUP_COL_COMMAND; i <= SUP_COL_ENABLED; i++)
+	{
+		if (PG_ARGISNULL(i))
+			continue;
+		row->nulls[i] = false;
+		row->values[i] = PG_GETARG_DATUM(i);
+		if (i == SUP_COL_ROLE)
+			row->values[i] = ObjectIdGetDatum(get_role_oid(NameStr(*PG_GETARG_NAME(i)), false));
+	}
+}
+
+/*
+ * Changing rows
+ */
+
+PG_FUNCTION_INFO_V1(supervisor_add_worker);
+Datum
+supervisor_add_worker(PG_FUNCTION_ARGS)
+{
+	Oid			table = worker_table();
+	NameData	name;
+	NameData	extension;
+	TableRow	row;
+	TableRow	other;
+	SupRow		parsed;
+	const char *restart;
+
+	namestrcpy(&name, name_arg(fcinfo));
+	memset(row.nulls, true, sizeof(row.nulls));
+	take_arguments(fcinfo, &row);
+	row.nulls[SUP_COL_NAME] = false;
+	row.values[SUP_COL_NAME] = NameGetDatum(&name);
+	if (creating_extension)
+	{
+		namestrcpy(&extension, get_extension_name(CurrentExtensionObject));
+		row.nulls[SUP_COL_EXTENSION] = false;
+		row.values[SUP_COL_EXTENSION] = NameGetDatum(&extension);
+	}
+
+	/* What is left out shall be seen in the row. */
+	if (!row.nulls[SUP_COL_COMMAND] && row.nulls[SUP_COL_ROLE])
+		row.values[SUP_COL_ROLE] = ObjectIdGetDatum(GetUserId());
+	row.nulls[SUP_COL_ROLE] &= row.nulls[SUP_COL_COMMAND];
+	check_row(&row, &parsed);
+	restart = parsed.terms.restart == SUP_RESTART_ALWAYS ? "always" :
+		parsed.terms.restart == SUP_RESTART_ON_FAILURE ? "on_failure" : "never";
+	row.values[SUP_COL_RESTART] = CStringGetTextDatum(restart);
+	row.values[SUP_COL_START_AFTER] =
+		CStringGetTextDatum(parsed.program.start_after == BgWorkerStart_ConsistentState ?
+							"consistent_state" : "recovery_finished");
+	row.values[SUP_COL_INSTANCES] = Int32GetDatum(parsed.terms.instances);
+	row.values[SUP_COL_BYPASS_ALLOWCONN] = BoolGetDatum(parsed.program.bypass_allowconn);
+	row.values[SUP_COL_BYPASS_ROLELOGINCHECK] = BoolGetDatum(parsed.program.bypass_rolelogincheck);
+	row.values[SUP_COL_ENABLED] = BoolGetDatum(parsed.terms.enabled);
+	row.nulls[SUP_COL_RESTART] = row.nulls[SUP_COL_START_AFTER] = row.nulls[SUP_COL_INSTANCES] =
+		row.nulls[SUP_COL_BYPASS_ALLOWCONN] = row.nulls[SUP_COL_BYPASS_ROLELOGINCHECK] =
+		row.nulls[SUP_COL_ENABLED] = false;
+
+	if (find_row(table, NameStr(name), &other))
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("worker \"%s\" already exists", NameStr(name)),
+				 errhint("Use supervisor.alter_worker() to change it.")));
+	write_row(table, "INSERT INTO supervisor.worker VALUES"
+			  " ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+			  " $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)", &row);
+	added_in = GetTopTransactionId();
+	PG_RETURN_VOID();
+}
+
+/* Find the row that is to be changed, and see that the caller may. */
+static void
+row_to_change(Oid table, const char *name, TableRow *row, SupRow *parsed)
+{
+	if (!find_row(table, name, row))
+		no_such_worker(name);
+	sup_catalog_parse(row->values, row->nulls, parsed);
+	check_rights(name, &parsed->program);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_alter_worker);
+Datum
+supervisor_alter_worker(PG_FUNCTION_ARGS)
+{
+	Oid			table = worker_table();
+	char	   *name = name_arg(fcinfo);
+	TableRow	row;
+	SupRow		parsed;
+
+	row_to_change(table, name, &row, &parsed);
+	take_arguments(fcinfo, &row);
+	check_row(&row, &parsed);
+	write_row(table, "UPDATE supervisor.worker SET (command, run_every, library, function, argument,"
+			  " extra, type, role, instances, start_after, restart, restart_delay, restart_delay_max,"
+			  " max_restarts, restart_window, start_timeout, stop_timeout, run_timeout,"
+			  " heartbeat_timeout, bypass_allowconn, bypass_rolelogincheck, enabled, extension) ="
+			  " ROW ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
+			  " $19, $20, $21, $22, $23, $24)"
+			  " WHERE name OPERATOR(pg_catalog.=) $1", &row);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(supervisor_remove_worker);
+Datum
+supervisor_remove_worker(PG_FUNCTION_ARGS)
+{
+	Oid			table = worker_table();
+	NameData	name;
+	TableRow	row;
+	SupRow		parsed;
+	Oid			type = NAMEOID;
+	Datum		value = NameGetDatum(&name);
+
+	namestrcpy(&name, name_arg(fcinfo));
+	row_to_change(table, NameStr(name), &row, &parsed);
+	if (parsed.extension[0] != '\0' && OidIsValid(get_extension_oid(parsed.extension, true)) &&
+		!(creating_extension &&
+		  strcmp(get_extension_name(CurrentExtensionObject), parsed.extension) == 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot remove worker \"%s\" because extension \"%s\" requires it",
+						NameStr(name), parsed.extension),
+				 errhint("You can stop it with supervisor.stop_worker(), or drop the extension.")));
+	write_table(table, "DELETE FROM supervisor.worker WHERE name OPERATOR(pg_catalog.=) $1",
+				1, &type, &value, NULL);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Control by name
+ */
+
+typedef struct NameControl
+{
+	Oid			database;
+	const char *name;
+	uint64	   *generations;	/* per slot, those that are to go, plus 1 */
+} NameControl;
+
+/* All instances that shall run do, or have done so.  Takes the lock. */
+static bool
+all_started(void *arg)
+{
+	const NameControl *c = arg;
+	SupDeclaration *d;
+	int			ready = 0;
+	bool		done;
+	dlist_iter	iter;
+
+	sup_lock();
+	d = sup_declaration_find(c->database, c->name);
+	if (d != NULL)
+		dlist_foreach(iter, &d->slots)
+		{
+			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+			if (c->generations != NULL && c->generations[sup_slot_index(slot)] == slot->generation + 1)
+				continue;
+			if (slot->version == d->version && slot->ready && slot->leave == SUP_STAY &&
+				(!slot->exited || (slot->kind == SUP_KIND_COMMAND && slot->exit_code == 0)))
+				ready++;
+		}
+	done = d != NULL && !d->gone && ready >= d->terms.instances;
+	sup_unlock();
+	return done;
+}
+
+/* No instance has a process.  Takes the lock. */
+static bool
+all_stopped(void *arg)
+{
+	const NameControl *c = arg;
+	SupDeclaration *d;
+	bool		done = true;
+	dlist_iter	iter;
+
+	sup_lock();
+	d = sup_declaration_find(c->database, c->name);
+	if (d != NULL)
+		dlist_foreach(iter, &d->slots)
+		{
+			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+			done &= slot->state == SUP_STOPPED || slot->state == SUP_FAILED ||
+				slot->state == SUP_EMPTY;
+		}
+	sup_unlock();
+	return done;
+}
+
+/*
+ * Find the declaration of that name, of this database or of a library, or the
+ * row, which may not have been read yet.  'table' is 0 if it has none.
+ */
+static void
+find_worker(const char *name, NameControl *control, SupProgram *program, Oid *table)
+{
+	const char *complaint;
+	SupDeclaration *d;
+	bool		found;
+
+	control->name = name;
+	control->database = MyDatabaseId;
+	control->generations = NULL;
+	*table = sup_catalog_table(&complaint);
+	if (OidIsValid(*table))
+	{
+		TableRow	row;
+		SupRow		parsed;
+
+		if (find_row(*table, name, &row))
+		{
+			sup_catalog_parse(row.values, row.nulls, &parsed);
+			memcpy(program, &parsed.program, sizeof(SupProgram));
+			return;
+		}
+	}
+	*table = InvalidOid;
+	control->database = InvalidOid;
+	sup_lock();
+	d = sup_declaration_find(InvalidOid, name);
+	found = d != NULL && !d->gone;
+	if (found)
+		memcpy(program, &d->program, sizeof(SupProgram));
+	sup_unlock();
+	if (!found)
+		no_such_worker(name);
+}
+
+static Datum
+switch_worker(FunctionCallInfo fcinfo, bool on)
+{
+	char	   *name;
+	TimestampTz deadline;
+	NameControl control;
+	SupProgram	program;
+	Oid			table;
+	SupDeclaration *d;
+	bool		done = false;
+
+	sup_require_preload();
+	name = name_arg(fcinfo);
+	deadline = sup_deadline_arg(fcinfo, 1);
+	sup_await_supervisor();
+	find_worker(name, &control, &program, &table);
+	check_rights(name, &program);
+	if (on && !sup_start_workers)
+		ereport(WARNING,
+				(errmsg("declared workers are not run at present"),
+				 errdetail("\"%s\" is off.", "supervisor.start_workers")));
+	if (OidIsValid(table))
+	{
+		NameData	n;
+		Oid			types[2] = {NAMEOID, BOOLOID};
+		Datum		values[2];
+
+		namestrcpy(&n, name);
+		values[0] = NameGetDatum(&n);
+		values[1] = BoolGetDatum(on);
+		write_table(table, "UPDATE supervisor.worker SET enabled = $2"
+					" WHERE name OPERATOR(pg_catalog.=) $1", 2, types, values, NULL);
+	}
+
+	/* At once; at the end of the transaction it follows the row again. */
+	sup_lock();
+	d = sup_declaration_find(control.database, name);
+	if (d != NULL)
+	{
+		d->terms.enabled = on;
+		d->start |= on;
+		if (OidIsValid(table))
+			d->holder = MyProcPid;
+		sup_attend_declaration(d);
+	}
+	sup_unlock();
+	if (d != NULL && OidIsValid(table))
+		sup_watch_hold();
+
+	/* One that was added in this transaction has not been seen by anybody. */
+	if (d != NULL || !on || added_in != GetTopTransactionIdIfAny())
+		done = sup_await_change(on ? all_started : all_stopped, &control, deadline);
+	if (!done)
+		ereport(WARNING,
+				(errmsg("worker \"%s\" has not %s yet", name, on ? "started" : "ended"),
+				 errdetail(d != NULL ? "The request stands." :
+						   "It is started when the transaction that added it commits.")));
+	PG_RETURN_BOOL(done);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_start_worker);
+Datum
+supervisor_start_worker(PG_FUNCTION_ARGS)
+{
+	return switch_worker(fcinfo, true);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_stop_worker);
+Datum
+supervisor_stop_worker(PG_FUNCTION_ARGS)
+{
+	return switch_worker(fcinfo, false);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_restart_worker_by_name);
+Datum
+supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
+{
+	char	   *name;
+	TimestampTz deadline;
+	NameControl control;
+	SupProgram	program;
+	Oid			table;
+	Oid			role;
+	SupDeclaration *d;
+	bool		enabled = false;
+	dlist_iter	iter;
+
+	sup_require_preload();
+	name = name_arg(fcinfo);
+	deadline = sup_deadline_arg(fcinfo, 1);
+	sup_await_supervisor();
+	find_worker(name, &control, &program, &table);
+	role = program.kind == SUP_KIND_COMMAND ? program.role : BOOTSTRAP_SUPERUSERID;
+	if (!sup_may_signal(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to restart worker \"%s\"", name),
+				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
+						   GetUserNameFromId(role, true))));
+	control.generations = palloc0(sizeof(uint64) * sup_nslots());
+
+	sup_lock();
+	d = sup_declaration_find(control.database, name);
+	if (d != NULL && d->terms.enabled && sup_start_workers)
+	{
+		enabled = true;
+		d->roll = true;
+		dlist_foreach(iter, &d->slots)
+		{
+			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+			control.generations[sup_slot_index(slot)] = slot->generation + 1;
+		}
+		sup_attend_declaration(d);
+	}
+	sup_unlock();
+	if (!enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("worker \"%s\" is not enabled", name),
+				 errhint("Use supervisor.start_worker().")));
+
+	if (sup_await_change(all_started, &control, deadline))
+		PG_RETURN_BOOL(true);
+	ereport(WARNING,
+			(errmsg("worker \"%s\" has not restarted yet", name),
+			 errdetail("The request stands.")));
+	PG_RETURN_BOOL(false);
+}
+
+/*
+ * Statement trigger of the table: whatever wrote to it, as COPY at a restore,
+ * what it means takes effect at commit.
+ */
+PG_FUNCTION_INFO_V1(supervisor_worker_changed);
+Datum
+supervisor_worker_changed(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called by trigger manager", "worker_changed")));
+	if (Sup != NULL)
+		sup_watch_database(MyDatabaseId);
+	PG_RETURN_POINTER(NULL);
+}

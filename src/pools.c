@@ -1,0 +1,291 @@
+/*-------------------------------------------------------------------------
+ *
+ * pools.c
+ *	  Brings pools to the size that is asked for.  For the supervisor only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "lifecycle.h"
+#include "pools.h"
+#include "task.h"
+
+/* What is to be logged of a pool. */
+#define NEWS_NO_SLOT	0x01
+#define NEWS_DOWN		0x02
+
+/* When a pool without workers has been so for too long. */
+static TimestampTz deadlines[SUP_MAX_POOLS];
+
+/* Is there a pool in the settings for which removed ones have left no entry yet? */
+static bool pools_missing = false;
+
+/* Take over the settings: which pools there are, and how large. */
+void
+sup_set_pools(void)
+{
+	int			n;
+	SupPoolSetting *settings = sup_pool_settings(&n);
+
+	pools_missing = false;
+	sup_lock();
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		if (Sup->pools[i].name[0] != '\0')
+		{
+			Sup->pools[i].removed = true;
+			Sup->pools[i].size = 0;
+			sup_attend_pool(&Sup->pools[i]);
+		}
+	for (int i = 0; i < n; i++)
+	{
+		SupPool    *pool = sup_pool_by_name(settings[i].name);
+
+		for (int j = 0; pool == NULL && j < SUP_MAX_POOLS; j++)
+			if (Sup->pools[j].name[0] == '\0')
+			{
+				pool = &Sup->pools[j];
+				strlcpy(pool->name, settings[i].name, NAMEDATALEN);
+				pool->tasks_succeeded = pool->tasks_failed = pool->tasks_canceled = 0;
+				pool->no_worker_since = 0;
+				pool->down = false;
+				deadlines[j] = DT_NOEND;
+			}
+		if (pool == NULL)
+		{
+			pools_missing = true;	/* removed pools are still in use: later */
+			continue;
+		}
+		pool->removed = false;
+		pool->size = settings[i].size;
+		sup_attend_pool(pool);
+	}
+	Sup->pools_set = true;
+	sup_unlock();
+	ConditionVariableBroadcast(&Sup->changed);
+	pfree(settings);
+}
+
+static bool
+counts_for_pool(const SupSlot *slot)
+{
+	return slot->state != SUP_STUCK && !slot->surplus;
+}
+
+/* A number that no other worker of the pool has. */
+static int
+free_instance(SupPool *pool)
+{
+	for (int instance = 1;; instance++)
+	{
+		bool		taken = false;
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &pool->slots)
+			taken |= dlist_container(SupSlot, owner_node, iter.cur)->instance == instance;
+		if (!taken)
+			return instance;
+	}
+}
+
+/* How little is lost if this worker goes? */
+static int
+surplus_rank(SupSlot *slot)
+{
+	if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
+		return 0;
+	if (slot->state == SUP_STOPPING || slot->exited)
+		return 1;
+	if (slot->binding < 0)
+		return 2;
+	return pg_atomic_read_u32(&slot->task) == 0 ? 3 : 4;
+}
+
+/*
+ * Bring the number of a pool's slots to what is wanted.  The caller holds the
+ * lock, and logs the news that this returns when it no longer does.
+ */
+static int
+size_pool(int pool, TimestampTz now)
+{
+	SupPool    *p = &Sup->pools[pool];
+	int			wanted = p->size;
+	int			have = 0;
+	int			news = 0;
+	dlist_iter	iter;
+
+	/* Whatever is queued is still served. */
+	if (wanted == 0 && (p->nqueued > 0))
+		wanted = 1;
+
+	dlist_foreach(iter, &p->slots)
+		have += counts_for_pool(dlist_container(SupSlot, owner_node, iter.cur));
+
+	/* Too few: keep one that was about to go, or else take a slot. */
+	dlist_foreach(iter, &p->slots)
+	{
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+		if (have < wanted && slot->state != SUP_STUCK && slot->surplus)
+		{
+			slot->surplus = false;
+			if (!slot->leaving && slot->leave == SUP_LEAVE_SURPLUS)
+				slot->leave = SUP_STAY;
+			have++;
+		}
+	}
+	while (have < wanted && sup_take_slot(pool, -1, free_instance(p), now) != NULL)
+		have++;
+	if (have < wanted && p->no_slot == 0)
+	{
+		sup_add_event(NULL, "waiting", "all slots are taken: see supervisor.max_workers");
+		news |= NEWS_NO_SLOT;
+	}
+	p->no_slot = Max(wanted - have, 0);
+
+	/* Too many: those go first that do least. */
+	while (have > wanted)
+	{
+		SupSlot    *slot = NULL;
+
+		dlist_foreach(iter, &p->slots)
+		{
+			SupSlot    *other = dlist_container(SupSlot, owner_node, iter.cur);
+
+			if (counts_for_pool(other) &&
+				(slot == NULL || surplus_rank(other) <= surplus_rank(slot)))
+				slot = other;
+		}
+		if (!sup_has_process(slot))
+			sup_release_slot(slot, "the pool shrank", now);
+		else
+		{
+			slot->surplus = true;
+			sup_ask_leave(slot, SUP_LEAVE_SURPLUS);
+		}
+		have--;
+	}
+	return news;
+}
+
+/*
+ * Has a pool been without any worker for too long?  Then nobody shall wait for
+ * one.  Lock and news as above.
+ */
+static int
+judge_pool(int pool, TimestampTz now)
+{
+	SupPool    *p = &Sup->pools[pool];
+	bool		served = p->size == 0 && p->nqueued == 0;
+	SupSlot    *culprit = NULL;
+	TimestampTz deadline;
+	int			news = 0;
+	dlist_iter	iter;
+
+	deadlines[pool] = DT_NOEND;
+	dlist_foreach(iter, &p->slots)
+	{
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+		if (!counts_for_pool(slot))
+			continue;
+		if (slot->ready && !slot->exited && slot->state != SUP_STOPPING)
+			served = true;
+		else if (culprit == NULL || slot->reason != SUP_NO_REASON)
+			culprit = slot;
+	}
+	if (served)
+	{
+		p->no_worker_since = 0;
+		p->down = false;
+		return 0;
+	}
+	if (p->no_worker_since == 0)
+		p->no_worker_since = now;
+	deadline = sup_start_timeout == 0 ? DT_NOEND :
+		TimestampTzPlusMilliseconds(p->no_worker_since, sup_start_timeout);
+	if (now < deadline)
+	{
+		deadlines[pool] = deadline;
+		p->down = false;		/* the setting may have changed */
+		return 0;
+	}
+
+	if (culprit == NULL)
+		strlcpy(p->down_detail, "All slots are taken: see \"supervisor.max_workers\".", SUP_MESSAGE);
+	else if (OidIsValid(culprit->last_role))
+		strlcpy(p->down_detail, "The server log says why its workers ended.", SUP_MESSAGE);
+	else if (culprit->reason == SUP_NO_BACKGROUND_WORKER_SLOT)
+		strlcpy(p->down_detail, "The server has no free background worker slot: see \"max_worker_processes\".", SUP_MESSAGE);
+	else
+		snprintf(p->down_detail, SUP_MESSAGE, "The last attempt: %.200s.",
+				 culprit->detail[0] ? culprit->detail : "none ended yet");
+	if (!p->down)
+		news = NEWS_DOWN;
+	p->down = true;
+
+	while (!dlist_is_empty(&p->queued))
+	{
+		SupBinding *b = dlist_head_element(SupBinding, queued_node, &p->queued);
+		char		message[SUP_MESSAGE];
+
+		snprintf(message, sizeof(message), "no worker of pool \"%s\" could be started", p->name);
+		sup_task_fail_queued(dlist_head_element(SupTask, node, &b->queue), SUP_TASK_FAILED,
+							 ERRCODE_INSUFFICIENT_RESOURCES, message, p->down_detail);
+	}
+	return news;
+}
+
+TimestampTz
+sup_look_at_pools(bool slots_freed, TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+	bool		freed = false;
+
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+	{
+		SupPool    *pool = &Sup->pools[i];
+		int			news;
+
+		/* only this process gives pools their names */
+		if (pool->name[0] == '\0')
+			continue;
+		if (pool->attended || deadlines[i] <= now || (slots_freed && pool->no_slot > 0))
+		{
+			sup_lock();
+			pool->attended = false;
+			news = size_pool(i, now);
+			sup_roll(&pool->slots, now);
+			news |= judge_pool(i, now);
+			if (pool->removed && dlist_is_empty(&pool->slots) && !sup_pool_in_use(i))
+			{
+				pool->name[0] = '\0';
+				deadlines[i] = DT_NOEND;
+				freed = true;
+			}
+			sup_unlock();
+
+			if (news & NEWS_NO_SLOT)
+				ereport(LOG,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("no slot for %d workers of pool \"%s\"", pool->no_slot, pool->name),
+						 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
+			if (news & NEWS_DOWN)
+				ereport(LOG,
+						(errmsg("no worker of pool \"%s\" could be started for %d ms",
+								pool->name, sup_start_timeout),
+						 errdetail_internal("%s", pool->down_detail)));
+		}
+		next = Min(next, deadlines[i]);
+	}
+	if (pools_missing && freed)
+	{
+		sup_set_pools();
+		next = now;				/* they have yet to get their workers */
+	}
+	return next;
+}
