@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_database.h"
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -33,9 +34,6 @@
 
 /* Whom the pass over all databases is about, in order of their OIDs. */
 static List *databases = NIL;
-
-/* The settings as of the last look. */
-static char *listed_databases = NULL;
 
 /* When to go through all databases because too many of them failed. */
 static TimestampTz pass_due = DT_NOEND;
@@ -331,6 +329,8 @@ forget_dropped(const List *existing)
 void
 sup_set_declared(void)
 {
+	uint32		hash = hash_bytes((const unsigned char *) sup_databases, strlen(sup_databases));
+
 	sup_lock();
 	for (int i = 0; i < Sup->ndeclarations; i++)
 		if (Sup->declaration_keys[i] != 0)
@@ -340,14 +340,10 @@ sup_set_declared(void)
 	 * On a standby nobody tells of a change that the primary has made: a
 	 * reload makes it look.
 	 */
-	if (listed_databases == NULL || strcmp(listed_databases, sup_databases) != 0 ||
-		RecoveryInProgress())
-		Sup->load_all |= listed_databases != NULL;
+	if (hash != Sup->databases_hash || RecoveryInProgress())
+		Sup->load_all = true;
+	Sup->databases_hash = hash;
 	sup_unlock();
-
-	if (listed_databases != NULL)
-		pfree(listed_databases);
-	listed_databases = MemoryContextStrdup(TopMemoryContext, sup_databases);
 }
 
 /* An entry for a database that is to be read; NULL: there is none. */

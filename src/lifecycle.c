@@ -660,15 +660,19 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	BgwHandleStatus status = sup_launch_status(slot);
 	int64		timeout = stop_timeout_of(slot);
 	bool		attached;
-	bool		ready;
 	bool		exited;
 	bool		terminate;
 
 	sup_lock();
 	attached = slot->attached;
-	ready = slot->ready;
 	exited = slot->exited;
 	terminate = slot->terminate;
+	if (slot->ready && (slot->state == SUP_STARTING || slot->state == SUP_WAITING))
+	{
+		/* even if it has been so quick that it has gone again */
+		slot->deadline = 0;
+		sup_enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, slot->ready_at);
+	}
 	sup_unlock();
 
 	if (status == BGWH_POSTMASTER_DIED)
@@ -688,12 +692,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		return;
 	}
 
-	if ((slot->state == SUP_STARTING || slot->state == SUP_WAITING) && ready)
-	{
-		slot->deadline = 0;
-		sup_enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, slot->ready_at);
-	}
-	else if (slot->state == SUP_WAITING && !RecoveryInProgress())
+	if (slot->state == SUP_WAITING && !RecoveryInProgress())
 	{
 		slot->deadline = start_timeout_of(slot) > 0 ? now + start_timeout_of(slot) : 0;
 		sup_enter(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);

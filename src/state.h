@@ -510,6 +510,7 @@ typedef struct SupShared
 
 	/* Databases to be read: written by anyone. */
 	SupLoad		loads[SUP_LOADS];
+	uint32		databases_hash; /* of supervisor.databases at the last look */
 	bool		load_all;		/* begin a pass over all of them */
 	Oid			load_cursor;	/* the pass has come to this one; 0: none is
 								 * under way */

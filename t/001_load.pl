@@ -68,6 +68,11 @@ my %calls = (
 	restart_worker => q{SELECT supervisor.restart_worker(0)},
 	terminate_worker => q{SELECT supervisor.terminate_worker(0)},
 	restart_pool => q{SELECT supervisor.restart_pool()},
+	add_worker => q{SELECT supervisor.add_worker('w', command => 'SELECT 1')},
+	alter_worker => q{SELECT supervisor.alter_worker('w', command => 'SELECT 1')},
+	remove_worker => q{SELECT supervisor.remove_worker('w')},
+	start_worker => q{SELECT supervisor.start_worker('w')},
+	stop_worker => q{SELECT supervisor.stop_worker('w')},
 	get_workers => q{SELECT * FROM supervisor.worker_status},
 	get_pools => q{SELECT * FROM supervisor.pool_status},
 	get_tasks => q{SELECT * FROM supervisor.task_status},
@@ -75,7 +80,7 @@ my %calls = (
 
 is( $node->safe_psql('postgres', q{
 		SELECT DISTINCT proname COLLATE "C" FROM pg_proc
-		WHERE pronamespace = 'supervisor'::regnamespace ORDER BY 1}),
+		WHERE pronamespace = 'supervisor'::regnamespace AND prorettype <> 'trigger'::regtype ORDER BY 1}),
 	join("\n", sort keys %calls),
 	'no function is left out here');
 

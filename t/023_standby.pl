@@ -197,7 +197,7 @@ $task = $session->query_safe(q{SELECT supervisor.launch('SELECT count(*) FROM t,
 becomes($busy, 'a task runs');
 $load->begin(q{SELECT count(tag), count(sqlstate) FROM supervisor.execute_all(array_fill('SELECT pg_sleep(0.01) FROM pg_is_in_recovery()'::text, ARRAY[600]))});
 becomes(q{SELECT busy = 3 FROM supervisor.pool_status WHERE pool = 'default'}, 'all workers are busy');
-my $workers = value('SELECT slot, generation, pid FROM supervisor.worker_status WHERE kind = 'pool' ORDER BY slot');
+my $workers = value(q{SELECT slot, generation, pid FROM supervisor.worker_status WHERE kind = 'pool' ORDER BY slot});
 $supervisor = value($supervisor_query);
 $standby->promote;
 becomes('SELECT NOT pg_is_in_recovery()', 'the standby is promoted');
@@ -205,12 +205,12 @@ $lock->quit;
 ($stdout, $stderr) = $load->finish;
 is($stdout . $stderr, '600|0', 'no task fails by promotion');
 is($session->query_safe("SELECT supervisor.wait($task)"), 'succeeded', 'one that began before it ends after it');
-is(value('SELECT slot, generation, pid FROM supervisor.worker_status WHERE kind = 'pool' ORDER BY slot'), $workers, 'no worker is replaced for it');
+is(value(q{SELECT slot, generation, pid FROM supervisor.worker_status WHERE kind = 'pool' ORDER BY slot}), $workers, 'no worker is replaced for it');
 is(value($supervisor_query), $supervisor, 'nor is the supervisor');
 is( value(q{SELECT count(tag) FROM supervisor.execute_all(array_fill('INSERT INTO t SELECT 1 FROM pg_sleep(0.01)'::text, ARRAY[60]))}),
 	'60', 'every worker writes now');
 is(value(q{SELECT supervisor.execute('CREATE TABLE new AS SELECT 1')}), 'SELECT 1', 'and does DDL');
-is(value('SELECT slot, generation, pid FROM supervisor.worker_status WHERE kind = 'pool' ORDER BY slot'), $workers, 'the same workers');
+is(value(q{SELECT slot, generation, pid FROM supervisor.worker_status WHERE kind = 'pool' ORDER BY slot}), $workers, 'the same workers');
 value(q{CALL supervisor.perform('CREATE INDEX CONCURRENTLY ON t (i)')});
 pass('perform can do its work');
 $_->quit for $session, $load;

@@ -215,8 +215,9 @@ is($session->query_safe(q{
 			(SELECT supervisor.launch('SELECT repeat(''x'', 1000) FROM generate_series(1, 20000), pg_sleep(0.2)')))
 			AS (a text)}),
 	'20000|20000000', 'with a reader attached, a launched task may return any number of rows');
-$task = launch($session, q{SELECT repeat('x', 1000) FROM generate_series(1, 100000)});
-$session->query_safe("SELECT supervisor.forget($task)");
+$session->query_safe('SELECT pg_advisory_lock(1)');
+$task = launch($session, q{SELECT repeat('x', 1000) FROM generate_series(1, 100000), pg_advisory_xact_lock(1)});
+$session->query_safe("SELECT supervisor.forget($task), pg_advisory_unlock(1)");
 no_task();
 is($node->safe_psql('postgres', q{
 		SELECT count(*) FROM supervisor.worker_status WHERE tasks_failed > 1}),

@@ -152,7 +152,7 @@ foreach my $view (qw(worker_status pool_status task_status event))
 refused($_, '42501', "not for a member of pg_signal_backend: $_", user => 'guard')
   foreach (@calls);
 is( value(
-		q{SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc
+		q{SELECT string_agg(DISTINCT proname, ' ') FROM pg_proc
 		  WHERE pronamespace = 'supervisor'::regnamespace AND proname IN ('cancel', 'terminate_worker', 'restart_worker', 'restart_pool')
 		  AND has_function_privilege('guard', oid, 'EXECUTE')}),
 	'cancel restart_pool restart_worker terminate_worker',
