@@ -15,6 +15,7 @@
 #include <sched.h>
 
 #include "access/htup_details.h"
+#include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "commands/event_trigger.h"
 #include "fmgr.h"
@@ -54,6 +55,11 @@
 #if PG_VERSION_NUM < 160000
 #define object_aclcheck(classid, objectid, roleid, mode) \
 	pg_database_aclcheck(objectid, roleid, mode)
+#endif
+
+#if PG_VERSION_NUM < 190000
+#define table_beginscan(rel, snapshot, nkeys, key, flags) \
+	table_beginscan(rel, snapshot, nkeys, key)
 #endif
 
 /* May a session of 'member' SET ROLE to that one? */

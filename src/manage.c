@@ -324,9 +324,10 @@ supervisor_remove_worker(PG_FUNCTION_ARGS)
 	TableRow	row;
 	SupRow		parsed;
 	Oid			type = NAMEOID;
-	Datum		value = NameGetDatum(&name);
+	Datum		value;
 
 	namestrcpy(&name, name_arg(fcinfo));
+	value = NameGetDatum(&name);
 	row_to_change(table, NameStr(name), &row, &parsed);
 	if (parsed.extension[0] != '\0' && OidIsValid(get_extension_oid(parsed.extension, true)) &&
 		!(creating_extension &&
