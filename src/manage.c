@@ -130,6 +130,23 @@ write_row(Oid table, const char *sql, TableRow *row)
 }
 
 /*
+ * Nobody shall change the row between the look at it and the change; what is
+ * read afterwards is the newest.
+ */
+static void
+lock_row(Oid table, const char *name)
+{
+	NameData	n;
+	Oid			type = NAMEOID;
+	Datum		value;
+
+	namestrcpy(&n, name);
+	value = NameGetDatum(&n);
+	write_table(table, "SELECT FROM supervisor.worker WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+				1, &type, &value, NULL);
+}
+
+/*
  * Arguments and rights
  */
 
@@ -287,6 +304,7 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 static void
 row_to_change(Oid table, const char *name, TableRow *row, SupRow *parsed)
 {
+	lock_row(table, name);
 	if (!find_row(table, name, row))
 		no_such_worker(name);
 	sup_catalog_parse(row->values, row->nulls, parsed);
@@ -406,10 +424,11 @@ all_stopped(void *arg)
 
 /*
  * Find the declaration of that name, of this database or of a library, or the
- * row, which may not have been read yet.  'table' is 0 if it has none.
+ * row, which may not have been read yet, and with 'lock' is locked.  'table' is
+ * 0 if it has none.
  */
 static void
-find_worker(const char *name, NameControl *control, SupProgram *program, Oid *table)
+find_worker(const char *name, bool lock, NameControl *control, SupProgram *program, Oid *table)
 {
 	const char *complaint;
 	SupDeclaration *d;
@@ -424,6 +443,8 @@ find_worker(const char *name, NameControl *control, SupProgram *program, Oid *ta
 		TableRow	row;
 		SupRow		parsed;
 
+		if (lock)
+			lock_row(*table, name);
 		if (find_row(*table, name, &row))
 		{
 			sup_catalog_parse(row.values, row.nulls, &parsed);
@@ -458,7 +479,7 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	name = name_arg(fcinfo);
 	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_await_supervisor();
-	find_worker(name, &control, &program, &table);
+	find_worker(name, true, &control, &program, &table);
 	check_rights(name, &program);
 	if (on && !sup_start_workers)
 		ereport(WARNING,
@@ -535,7 +556,7 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 	name = name_arg(fcinfo);
 	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_await_supervisor();
-	find_worker(name, &control, &program, &table);
+	find_worker(name, false, &control, &program, &table);
 	role = program.kind == SUP_KIND_COMMAND ? program.role : BOOTSTRAP_SUPERUSERID;
 	if (!sup_may_signal(role))
 		ereport(ERROR,
