@@ -255,6 +255,7 @@ empty_to_waiting(SupSlot *slot, SupKind kind, int pool, int declaration, int ins
 	slot->heartbeat_timeout = 0;
 	slot->restart_at = now;
 	slot->attempts = 0;
+	slot->missing = SUP_NO_REASON;
 	slot->restarts = 0;
 	memset(&slot->history, 0, sizeof(slot->history));
 	slot->last_exit_at = 0;
@@ -445,7 +446,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	{
 		slot->handle = handle;
 		slot->has_handle = true;
-		slot->attempts = 0;
+		if (slot->reason == SUP_NO_BACKGROUND_WORKER_SLOT)
+			slot->attempts = 0;
 		slot->restart_at = 0;
 		if (recovery)
 			sup_enter(slot, SUP_WAITING, SUP_RECOVERY, "it starts when recovery has finished", now);
@@ -522,7 +524,10 @@ declared_ended(SupSlot *slot, SupReason reason, const char *detail, SupVerdict v
 	if (slot->exit_reason != SUP_NO_REASON)
 	{
 		/* What is missing may come: try again, ever more seldom. */
-		*news = slot->attempts == 0;
+		*news = slot->missing != slot->exit_reason;
+		if (*news)
+			slot->attempts = 0;
+		slot->missing = slot->exit_reason;
 		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
 									 RETRY_MIN_US);
 		sup_enter(slot, SUP_WAITING, slot->exit_reason, detail, now);
@@ -671,6 +676,8 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	{
 		/* even if it has been so quick that it has gone again */
 		slot->deadline = 0;
+		slot->attempts = 0;
+		slot->missing = SUP_NO_REASON;
 		sup_enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, slot->ready_at);
 	}
 	sup_unlock();

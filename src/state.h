@@ -319,7 +319,8 @@ typedef struct SupSlot
 	int64		heartbeat_timeout;	/* of the program that it runs */
 	TimestampTz restart_at;		/* of backoff and waiting */
 	int			look_again;		/* ms, while an adopted child is being reaped */
-	int			attempts;		/* starts refused in a row */
+	int			attempts;		/* starts in vain, in a row */
+	SupReason	missing;		/* what the last one lacked, which is in the log */
 	int64		restarts;
 	SupHistory	history;
 
