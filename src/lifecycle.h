@@ -54,15 +54,6 @@ extern void sup_end_process(SupSlot *slot, SupLeave why);
  */
 extern void sup_take_loader_slot(TimestampTz now);
 
-/* Has it a process, as far as the supervisor knows? */
-static inline bool
-sup_has_process(const SupSlot *slot)
-{
-	return slot->state == SUP_STARTING || slot->state == SUP_RUNNING ||
-		slot->state == SUP_STOPPING || slot->state == SUP_STUCK ||
-		(slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY);
-}
-
 /*
  * Replace the next one of these by a rolling restart, once its predecessor is
  * back.

@@ -368,7 +368,7 @@ typedef struct NameControl
 {
 	Oid			database;
 	const char *name;
-	uint64	   *generations;	/* per slot, those that are to go, plus 1 */
+	uint64	   *generations;	/* per slot, those that don't count, plus 1 */
 } NameControl;
 
 /* All instances that shall run do, or have done so.  Takes the lock. */
@@ -388,7 +388,7 @@ all_started(void *arg)
 		{
 			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
 
-			if (c->generations != NULL && c->generations[sup_slot_index(slot)] == slot->generation + 1)
+			if (c->generations[sup_slot_index(slot)] == slot->generation + 1)
 				continue;
 			if (slot->version == d->version && slot->ready && slot->leave == SUP_STAY &&
 				(!slot->exited || (slot->kind == SUP_KIND_COMMAND && slot->exit_code == 0)))
@@ -436,7 +436,7 @@ find_worker(const char *name, bool lock, NameControl *control, SupProgram *progr
 
 	control->name = name;
 	control->database = MyDatabaseId;
-	control->generations = NULL;
+	control->generations = palloc0(sizeof(uint64) * sup_nslots());
 	*table = sup_catalog_table(&complaint);
 	if (OidIsValid(*table))
 	{
@@ -474,6 +474,7 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	Oid			table;
 	SupDeclaration *d;
 	bool		done = false;
+	dlist_iter	iter;
 
 	sup_require_preload();
 	name = name_arg(fcinfo);
@@ -507,6 +508,15 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 		d->start |= on;
 		if (OidIsValid(table))
 			d->holder = MyProcPid;
+
+		/* Where there is no process, it is a new one that is awaited. */
+		dlist_foreach(iter, &d->slots)
+		{
+			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+			if (!sup_has_process(slot))
+				control.generations[sup_slot_index(slot)] = slot->generation + 1;
+		}
 		sup_attend_declaration(d);
 	}
 	sup_unlock();
@@ -564,7 +574,6 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 				 errmsg("permission denied to restart worker \"%s\"", name),
 				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
 						   GetUserNameFromId(role, true))));
-	control.generations = palloc0(sizeof(uint64) * sup_nslots());
 
 	sup_lock();
 	d = sup_declaration_find(control.database, name);

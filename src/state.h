@@ -620,6 +620,15 @@ sup_loader_slot(void)
 	return &Sup->slots[sup_max_workers];
 }
 
+/* Has it a process, as far as the supervisor knows? */
+static inline bool
+sup_has_process(const SupSlot *slot)
+{
+	return slot->state == SUP_STARTING || slot->state == SUP_RUNNING ||
+		slot->state == SUP_STOPPING || slot->state == SUP_STUCK ||
+		(slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY);
+}
+
 static inline int
 sup_task_index(const SupTask *task)
 {
