@@ -98,24 +98,30 @@ find_row(Oid table, const char *name, TableRow *row)
 	return row->found;
 }
 
-/* Run a statement on the table as its owner: all that it names is certain. */
-static void
+/*
+ * Run a statement on the table as its owner: all that it names is certain.
+ * Returns how many rows it was about.
+ */
+static uint64
 write_table(Oid table, const char *sql, int n, Oid *types, Datum *values, const char *nulls)
 {
 	Oid			save_userid;
 	int			save_sec_context;
+	uint64		rows;
 
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(sup_catalog_owner(table),
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	SPI_connect();
 	(void) SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
+	rows = SPI_processed;
 	SPI_finish();
 	SetUserIdAndSecContext(save_userid, save_sec_context);
+	return rows;
 }
 
-/* INSERT or UPDATE a whole row. */
-static void
+/* INSERT or UPDATE a whole row; false: there was none to write. */
+static bool
 write_row(Oid table, const char *sql, TableRow *row)
 {
 	Oid			types[SUP_WORKER_COLS];
@@ -126,7 +132,7 @@ write_row(Oid table, const char *sql, TableRow *row)
 		types[i] = sup_worker_columns[i].type;
 		nulls[i] = row->nulls[i] ? 'n' : ' ';
 	}
-	write_table(table, sql, SUP_WORKER_COLS, types, row->values, nulls);
+	return write_table(table, sql, SUP_WORKER_COLS, types, row->values, nulls) > 0;
 }
 
 /*
@@ -253,7 +259,6 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 	NameData	name;
 	NameData	extension;
 	TableRow	row;
-	TableRow	other;
 	SupRow		parsed;
 	const char *restart;
 
@@ -288,14 +293,15 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 		row.nulls[SUP_COL_BYPASS_ALLOWCONN] = row.nulls[SUP_COL_BYPASS_ROLELOGINCHECK] =
 		row.nulls[SUP_COL_ENABLED] = false;
 
-	if (find_row(table, NameStr(name), &other))
+	/* It waits for another session that adds the same. */
+	if (!write_row(table, "INSERT INTO supervisor.worker VALUES"
+				   " ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
+				   " $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)"
+				   " ON CONFLICT DO NOTHING", &row))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("worker \"%s\" already exists", NameStr(name)),
 				 errhint("Use supervisor.alter_worker() to change it.")));
-	write_row(table, "INSERT INTO supervisor.worker VALUES"
-			  " ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-			  " $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)", &row);
 	added_in = GetTopTransactionId();
 	PG_RETURN_VOID();
 }
