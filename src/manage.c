@@ -431,10 +431,11 @@ all_stopped(void *arg)
 /*
  * Find the declaration of that name, of this database or of a library, or the
  * row, which may not have been read yet, and with 'lock' is locked.  'table' is
- * 0 if it has none.
+ * 0 if it has none, 'enabled' what row or declaration says.
  */
 static void
-find_worker(const char *name, bool lock, NameControl *control, SupProgram *program, Oid *table)
+find_worker(const char *name, bool lock, NameControl *control, SupProgram *program,
+			bool *enabled, Oid *table)
 {
 	const char *complaint;
 	SupDeclaration *d;
@@ -455,6 +456,7 @@ find_worker(const char *name, bool lock, NameControl *control, SupProgram *progr
 		{
 			sup_catalog_parse(row.values, row.nulls, &parsed);
 			memcpy(program, &parsed.program, sizeof(SupProgram));
+			*enabled = parsed.terms.enabled;
 			return;
 		}
 	}
@@ -464,10 +466,39 @@ find_worker(const char *name, bool lock, NameControl *control, SupProgram *progr
 	d = sup_declaration_find(InvalidOid, name);
 	found = d != NULL && !d->gone;
 	if (found)
+	{
 		memcpy(program, &d->program, sizeof(SupProgram));
+		*enabled = d->terms.enabled;
+	}
 	sup_unlock();
 	if (!found)
 		no_such_worker(name);
+}
+
+/* Why it is in vain to wait for the start of a worker; NULL: it is not. */
+static const char *
+why_not_now(const SupDeclaration *d)
+{
+	if (!sup_start_workers)
+		return "\"supervisor.start_workers\" is off.";
+
+	/* One that was added in this transaction has not been seen by anybody. */
+	if (d == NULL && added_in == GetTopTransactionIdIfAny())
+		return "It is started when the transaction that added it commits.";
+	return NULL;
+}
+
+/* Wait until it is done, or say that it is not. */
+static bool
+await_worker(const char *what, const char *why_not, bool (*done) (void *arg), NameControl *control,
+			 TimestampTz deadline)
+{
+	if (why_not == NULL && sup_await_change(done, control, deadline))
+		return true;
+	ereport(WARNING,
+			(errmsg("worker \"%s\" has not %s yet", control->name, what),
+			 errdetail_internal("%s", why_not ? why_not : "The request stands.")));
+	return false;
 }
 
 static Datum
@@ -479,19 +510,15 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	SupProgram	program;
 	Oid			table;
 	SupDeclaration *d;
-	bool		done = false;
+	bool		was_enabled;
 	dlist_iter	iter;
 
 	sup_require_preload();
 	name = name_arg(fcinfo);
 	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_await_supervisor();
-	find_worker(name, true, &control, &program, &table);
+	find_worker(name, true, &control, &program, &was_enabled, &table);
 	check_rights(name, &program);
-	if (on && !sup_start_workers)
-		ereport(WARNING,
-				(errmsg("declared workers are not run at present"),
-				 errdetail("\"%s\" is off.", "supervisor.start_workers")));
 	if (OidIsValid(table))
 	{
 		NameData	n;
@@ -529,15 +556,9 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	if (d != NULL && OidIsValid(table))
 		sup_watch_hold();
 
-	/* One that was added in this transaction has not been seen by anybody. */
-	if (d != NULL || !on || added_in != GetTopTransactionIdIfAny())
-		done = sup_await_change(on ? all_started : all_stopped, &control, deadline);
-	if (!done)
-		ereport(WARNING,
-				(errmsg("worker \"%s\" has not %s yet", name, on ? "started" : "ended"),
-				 errdetail(d != NULL ? "The request stands." :
-						   "It is started when the transaction that added it commits.")));
-	PG_RETURN_BOOL(done);
+	if (on)
+		PG_RETURN_BOOL(await_worker("started", why_not_now(d), all_started, &control, deadline));
+	PG_RETURN_BOOL(await_worker("ended", NULL, all_stopped, &control, deadline));
 }
 
 PG_FUNCTION_INFO_V1(supervisor_start_worker);
@@ -565,14 +586,14 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 	Oid			table;
 	Oid			role;
 	SupDeclaration *d;
-	bool		enabled = false;
+	bool		enabled;
 	dlist_iter	iter;
 
 	sup_require_preload();
 	name = name_arg(fcinfo);
 	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_await_supervisor();
-	find_worker(name, false, &control, &program, &table);
+	find_worker(name, false, &control, &program, &enabled, &table);
 	role = program.kind == SUP_KIND_COMMAND ? program.role : BOOTSTRAP_SUPERUSERID;
 	if (!sup_may_signal(role))
 		ereport(ERROR,
@@ -583,9 +604,10 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 
 	sup_lock();
 	d = sup_declaration_find(control.database, name);
-	if (d != NULL && d->terms.enabled && sup_start_workers)
+	if (d != NULL && d->holder != 0)
+		enabled = d->terms.enabled;
+	if (d != NULL && enabled && sup_start_workers)
 	{
-		enabled = true;
 		d->roll = true;
 		dlist_foreach(iter, &d->slots)
 		{
@@ -602,12 +624,7 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 				 errmsg("worker \"%s\" is not enabled", name),
 				 errhint("Use supervisor.start_worker().")));
 
-	if (sup_await_change(all_started, &control, deadline))
-		PG_RETURN_BOOL(true);
-	ereport(WARNING,
-			(errmsg("worker \"%s\" has not restarted yet", name),
-			 errdetail("The request stands.")));
-	PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(await_worker("restarted", why_not_now(d), all_started, &control, deadline));
 }
 
 /*
