@@ -54,7 +54,7 @@ why_not_begun(SupPhase phase)
 			case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
 				return last_says_missing ? SUP_NO_ROLE : SUP_NO_LOGIN;
 		}
-	else if (phase == SUP_PHASE_LOAD)
+	else if (phase == SUP_PHASE_LOAD && my_slot->kind == SUP_KIND_LIBRARY)
 		switch (last_sqlstate)
 		{
 			case ERRCODE_UNDEFINED_FUNCTION:
