@@ -631,7 +631,9 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
 
-	if (asked || slot->surplus || (ended.clean && slot->exit_reason == SUP_NO_REASON) || !news)
+	/* What the loader could not read is logged with its database. */
+	if (asked || slot->surplus || slot->kind == SUP_KIND_LOADER || !news ||
+		(ended.clean && slot->exit_reason == SUP_NO_REASON))
 		return;
 	if (slot->state == SUP_FAILED)
 		ereport(LOG,

@@ -79,7 +79,8 @@ note_log(ErrorData *edata)
 		/* the untranslated text: core has one SQLSTATE for two things */
 		last_says_missing = edata->message_id && strstr(edata->message_id, "does not exist") != NULL;
 		/* The supervisor logs it, once, however often it is tried. */
-		if (my_slot->declaration >= 0 && why_not_begun(my_slot->phase) != SUP_NO_REASON)
+		if (my_slot->kind == SUP_KIND_LOADER ||
+			(my_slot->declaration >= 0 && why_not_begun(my_slot->phase) != SUP_NO_REASON))
 			edata->output_to_server = false;
 	}
 	if (edata->output_to_client && edata->elevel < FATAL && sup_out_has_reader())
