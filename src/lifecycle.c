@@ -248,7 +248,7 @@ empty_to_waiting(SupSlot *slot, SupKind kind, int pool, int declaration, int ins
 	slot->attached = slot->ready = slot->exited = false;
 	slot->exit_reason = SUP_NO_REASON;
 	slot->has_handle = false;
-	slot->version = 0;
+	slot->version = declaration >= 0 ? Sup->declarations[declaration].version : 0;
 	slot->next_run = 0;
 	slot->runs = false;
 	slot->started_at = slot->deadline = 0;

@@ -198,6 +198,26 @@ my (undef, $stderr) = $session->error_of('SELECT supervisor.wait(1)');
 like($stderr, qr/ERROR:  (42704|55000)/, 'a task from before is nobody\'s');
 $session->quit;
 
+# These end at once, so that it is seen who has run.
+SupervisorTest::set($node, 'supervisor.restart_delay' => '1h', 'supervisor.restart_delay_max' => '1h');
+until_true(q{SELECT current_setting('supervisor.restart_delay') = '1h'}, 'the setting is there');
+$node->safe_psql('postgres', q{
+	SELECT supervisor.add_worker('c_function', library => 'plpgsql', function => '_PG_init', restart => 'never');
+	SELECT supervisor.add_worker('command', 'SELECT 1')});
+my $ended = q{SELECT bool_and(state = 'stopped' AND reason = 'exited') FROM supervisor.worker_status
+	WHERE name = ANY ('%s'::text[]) HAVING count(*) = cardinality('%1$s'::text[])};
+until_true(sprintf($ended, '{c_function,command}'), 'both have run');
+$log = -s $node->logfile;
+kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+$node->wait_for_log(qr/all server processes terminated; reinitializing/, $log);
+until_true(sprintf($ended, '{command}'), 'the command has run again');
+like($node->safe_psql('postgres', q{SELECT state, detail FROM supervisor.worker_status
+		WHERE name = 'c_function' AND restart_at > now() + '30 min'::interval}),
+	qr/^backoff\|the server has crashed, \d+ times in a row$/, 'after a crash a C function waits, a command does not');
+$node->safe_psql('postgres', q{SELECT supervisor.remove_worker(name) FROM supervisor.worker;
+	ALTER SYSTEM RESET ALL});
+$node->reload;
+
 note 'shutdown';
 
 foreach my $mode ('fast', 'immediate')
