@@ -417,9 +417,12 @@ sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row)
 	terms->enabled = nulls[SUP_COL_ENABLED] || DatumGetBool(values[SUP_COL_ENABLED]);
 	terms->instances = nulls[SUP_COL_INSTANCES] ? 1 : DatumGetInt32(values[SUP_COL_INSTANCES]);
 	if (terms->instances < 1 || terms->instances > sup_max_workers)
+	{
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
 				 psprintf("instances must be between 1 and %d", sup_max_workers),
 				 "There are as many slots as \"supervisor.max_workers\" says.");
+		terms->instances = 1;	/* in which that can be seen */
+	}
 
 	if (nulls[SUP_COL_RESTART])
 		word = is_command && nulls[SUP_COL_RUN_EVERY] ? "on_failure" : "always";

@@ -442,6 +442,17 @@ is(room(), $room, 'and their shared memory');
 
 is($node->safe_psql('postgres', q{SELECT count(*) FROM supervisor.worker_status WHERE consecutive_failures > 0 OR restarts > 20}), '0',
 	'no worker has failed over any of that');
+
+foreach my $instances (0, 1000)
+{
+	value("INSERT INTO supervisor.worker (name, command, role, instances) VALUES ('many', 'SELECT 1', 'alice', $instances)");
+	ok($node->poll_query_until('postgres', q{
+			SELECT array_agg(state || ' ' || reason || ': ' || detail) = ARRAY['failed invalid: instances must be between 1 and 8']
+			FROM supervisor.worker_status WHERE name = 'many'}),
+		"a row with $instances instances is shown as one failed worker");
+	value(q{DELETE FROM supervisor.worker});
+	$node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = 'many'}) or die 'it is still there';
+}
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|was terminated by signal/, 'nothing has crashed');
 $node->stop;
 
