@@ -10,6 +10,7 @@
 MODULE_big = supervisor
 EXTENSION = supervisor
 DATA = supervisor--1.0.sql
+HEADERS_supervisor = src/supervisor.h
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 TAP_TESTS = 1
 EXTRA_CLEAN = .build

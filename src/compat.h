@@ -235,11 +235,24 @@ sup_completion_tag(char *tag, const QueryCompletion *qc)
 }
 
 /*
- * Was a static worker with this function name accepted?  RegisterBackgroundWorker
- * does not say; only the postmaster, while it loads libraries, may ask.
+ * The layout of core's opaque BackgroundWorkerHandle, the same in 15 to 19.
+ * A handle must outlive the supervisor that got it, so it is kept in shared
+ * memory; each supervisor checks at its start that a copy answers as the
+ * original does.
+ */
+typedef struct SupHandle
+{
+	int			slot;
+	uint64		generation;
+} SupHandle;
+
+/*
+ * Was a static worker with this function name and argument accepted?
+ * RegisterBackgroundWorker does not say; only the postmaster may ask, while it
+ * loads libraries or, with 'handle', once it has set up shared memory.
  */
 static inline bool
-sup_static_worker_registered(const char *function)
+sup_static_worker_registered(const char *function, Datum argument, SupHandle *handle)
 {
 #if PG_VERSION_NUM >= 180000
 	dlist_iter	iter;
@@ -255,23 +268,19 @@ sup_static_worker_registered(const char *function)
 		RegisteredBgWorker *rw = slist_container(RegisteredBgWorker, rw_lnode, iter.cur);
 #endif
 
-		if (strcmp(rw->rw_worker.bgw_function_name, function) == 0)
+		if (strcmp(rw->rw_worker.bgw_function_name, function) == 0 &&
+			rw->rw_worker.bgw_main_arg == argument)
+		{
+			if (handle != NULL)
+			{
+				handle->slot = rw->rw_shmem_slot;
+				handle->generation = 0; /* so it begins */
+			}
 			return true;
+		}
 	}
 	return false;
 }
-
-/*
- * The layout of core's opaque BackgroundWorkerHandle, the same in 15 to 19.
- * A handle must outlive the supervisor that got it, so it is kept in shared
- * memory; each supervisor checks at its start that a copy answers as the
- * original does.
- */
-typedef struct SupHandle
-{
-	int			slot;
-	uint64		generation;
-} SupHandle;
 
 #if PG_VERSION_NUM < 160000
 static inline int

@@ -22,6 +22,7 @@
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -168,6 +169,16 @@ reconcile(SupDeclaration *d, TimestampTz now)
 	return 0;
 }
 
+/* As core's bgw_notify_pid.  Whoever has that process ID now takes no harm. */
+static void
+wake_backend(int pid)
+{
+	PGPROC	   *proc = BackendPidGetProc(pid);
+
+	if (proc != NULL)
+		SetLatch(&proc->procLatch);
+}
+
 void
 sup_look_at_declarations(bool slots_freed, TimestampTz now)
 {
@@ -183,9 +194,17 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 	{
 		SupDeclaration *d = dlist_container(SupDeclaration, attention_node,
 											dlist_pop_head_node(&Sup->changed_declarations));
+		int			notify_pid = d->notify_pid;
 
 		d->attended = false;
 		no_slot += reconcile(d, now);
+		if (notify_pid != 0)
+		{
+			sup_unlock();
+			ConditionVariableBroadcast(&Sup->changed);
+			wake_backend(notify_pid);
+			sup_lock();
+		}
 	}
 	sup_unlock();
 

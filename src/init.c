@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 
+#include "api.h"
 #include "compat.h"
 #include "fence.h"
 #include "guc.h"
@@ -36,7 +37,8 @@ start_shared_memory(void)
 {
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
-	sup_state_init();
+	if (sup_state_init())
+		sup_api_declare();
 }
 
 void		_PG_init(void);
@@ -59,4 +61,5 @@ _PG_init(void)
 	sup_install_fence();
 	sup_install_watch();
 	sup_register_supervisor();
+	sup_api_publish();
 }

@@ -36,7 +36,7 @@ sup_register_supervisor(void)
 	RegisterBackgroundWorker(&worker);
 
 	/* Core only logs it if there was no room. */
-	sup_registered = sup_static_worker_registered(SUP_SUPERVISOR_FUNCTION);
+	sup_registered = sup_static_worker_registered(SUP_SUPERVISOR_FUNCTION, 0, NULL);
 }
 
 /* Once: does a copy of a handle answer as the original does? */

@@ -377,6 +377,49 @@ obstacle(const SupSlot *slot)
 	return SUP_NO_REASON;
 }
 
+/* A slot is about to get another process. */
+static void
+new_process(SupSlot *slot, TimestampTz now)
+{
+	const SupDeclaration *d = declaration_of(slot);
+
+	slot->generation++;
+	slot->has_handle = false;
+	slot->notifies = true;
+	slot->attached = slot->ready = slot->exited = slot->leaving = false;
+	slot->exit_reason = SUP_NO_REASON;
+	slot->phase = SUP_PHASE_ATTACH;
+	slot->terminate = slot->roll = slot->runs = false;
+	slot->leave = SUP_STAY;
+	slot->begun = slot->stale = false;
+	slot->pid = 0;
+	slot->proc = NULL;
+	slot->database = slot->role = InvalidOid;
+	slot->look_again = REAP_LOOK_MIN_MS;
+	slot->started_at = now;
+	slot->version = d != NULL ? d->version : 0;
+	slot->heartbeat_at = now;
+	slot->heartbeat_timeout = d != NULL ? d->program.heartbeat_timeout : 0;
+}
+
+void
+sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle *handle,
+				 TimestampTz now)
+{
+	int64		timeout;
+
+	SUP_ASSERT_LOCKED();
+	empty_to_waiting(slot, d->program.kind, -1, d - Sup->declarations, instance, now);
+	dlist_push_tail(&d->slots, &slot->owner_node);
+	new_process(slot, now);
+	Assert(slot->generation == SUP_STATIC_GENERATION);
+	slot->handle = *handle;
+	slot->has_handle = true;
+	timeout = start_timeout_of(slot);
+	slot->deadline = timeout > 0 ? now + timeout : 0;
+	slot->state = SUP_STARTING;
+}
+
 /* Register the process of a slot that waits; takes the lock itself. */
 static bool
 waiting_to_starting(SupSlot *slot, TimestampTz now)
@@ -404,26 +447,9 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		RESUME_INTERRUPTS();
 		return true;
 	}
-	slot->generation++;
-	slot->has_handle = false;
-	slot->notifies = true;
-	slot->attached = slot->ready = slot->exited = slot->leaving = false;
-	slot->exit_reason = SUP_NO_REASON;
-	slot->phase = SUP_PHASE_ATTACH;
-	slot->terminate = slot->roll = slot->runs = false;
-	slot->leave = SUP_STAY;
-	slot->begun = slot->stale = false;
-	slot->pid = 0;
-	slot->proc = NULL;
-	slot->database = slot->role = InvalidOid;
-	slot->look_again = REAP_LOOK_MIN_MS;
-	slot->started_at = now;
-	slot->heartbeat_at = now;
-	slot->heartbeat_timeout = 0;
+	new_process(slot, now);
 	if (d != NULL)
 	{
-		slot->version = d->version;
-		slot->heartbeat_timeout = d->program.heartbeat_timeout;
 		strlcpy(launch.name, d->name, sizeof(launch.name));
 		strlcpy(launch.type, d->program.type, sizeof(launch.type));
 		launch.flags = d->program.flags;
@@ -532,15 +558,19 @@ declared_ended(SupSlot *slot, SupReason reason, const char *detail, SupVerdict v
 									 RETRY_MIN_US);
 		sup_enter(slot, SUP_WAITING, slot->exit_reason, detail, now);
 	}
-	else if (verdict == SUP_VERDICT_STOP)
+	else if (verdict != SUP_VERDICT_RESTART)
 	{
+		SupDeclaration *d = declaration_of(slot);
+
 		slot->restart_at = 0;
-		sup_enter(slot, SUP_STOPPED, SUP_EXITED, detail, now);
-	}
-	else if (verdict == SUP_VERDICT_FAIL)
-	{
-		slot->restart_at = 0;
-		sup_enter(slot, SUP_FAILED, SUP_MAX_RESTARTS, detail, now);
+		if (verdict == SUP_VERDICT_STOP)
+			sup_enter(slot, SUP_STOPPED, SUP_EXITED, detail, now);
+		else
+			sup_enter(slot, SUP_FAILED, SUP_MAX_RESTARTS, detail, now);
+
+		/* It was started by a call, and will not be again. */
+		if (d->source == SUP_FROM_CALL)
+			d->gone = true;
 	}
 	else if (restart_at > now)
 		sup_enter(slot, SUP_BACKOFF, reason, detail, now);

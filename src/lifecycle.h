@@ -36,6 +36,13 @@ extern bool sup_unsettled(void);
  */
 extern SupSlot *sup_take_slot(int pool, int declaration, int instance, TimestampTz now);
 
+/*
+ * The postmaster is about to start this process by itself: in an empty slot,
+ * while shared memory is set up.  The supervisor will adopt it.
+ */
+extern void sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance,
+							 const SupHandle *handle, TimestampTz now);
+
 /* It has no process, and is no longer wanted. */
 extern void sup_release_slot(SupSlot *slot, const char *why, TimestampTz now);
 

@@ -153,7 +153,7 @@ sup_state_request(void)
 	RequestNamedLWLockTranche("supervisor", 1);
 }
 
-void
+bool
 sup_state_init(void)
 {
 	/* The postmaster's own memory outlives a crash. */
@@ -253,6 +253,7 @@ sup_state_init(void)
 	}
 
 	LWLockRelease(AddinShmemInitLock);
+	return !found;
 }
 
 dsa_area *
@@ -483,6 +484,17 @@ sup_declaration_find(Oid database, const char *name)
 		if (Sup->declaration_keys[i] == key &&
 			Sup->declarations[i].database == database &&
 			strcmp(Sup->declarations[i].name, name) == 0)
+			return &Sup->declarations[i];
+	return NULL;
+}
+
+/* NULL: it is gone. */
+SupDeclaration *
+sup_declaration_by_id(uint64 id)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] != 0 && Sup->declarations[i].id == id)
 			return &Sup->declarations[i];
 	return NULL;
 }

@@ -43,6 +43,9 @@
 /* Databases whose declared workers are to be looked up; more are "all". */
 #define SUP_LOADS		64
 
+/* Of the process that the postmaster starts for a slot before the supervisor. */
+#define SUP_STATIC_GENERATION	1
+
 /* Room for a message that is kept, with its terminating zero. */
 #define SUP_MESSAGE		256
 
@@ -243,7 +246,7 @@ typedef struct SupDeclaration
 	bool		roll;			/* restart its instances, one after another */
 	bool		start;			/* start those that stopped or failed */
 	bool		reloaded;		/* it has been read again */
-	int			notify_pid;		/* of whoever asked for it by a call */
+	int			notify_pid;		/* its latch is set when a slot changes; 0 */
 	bool		attended;
 	dlist_node	attention_node;
 
@@ -578,7 +581,7 @@ extern uint32 sup_wait_event(SupWaitEvent event);
 
 /* Start-up of the server. */
 extern void sup_state_request(void);
-extern void sup_state_init(void);
+extern bool sup_state_init(void);	/* true: it is new, and empty */
 
 /* The area for commands and results, attached at first use. */
 extern dsa_area *sup_area(void);
@@ -682,6 +685,7 @@ extern void sup_queue_push_front(SupTask *task, TimestampTz now);
 extern void sup_queue_remove(SupTask *task);
 
 extern SupDeclaration *sup_declaration_find(Oid database, const char *name);
+extern SupDeclaration *sup_declaration_by_id(uint64 id);
 extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
 extern void sup_declaration_free(SupDeclaration *declaration);
 

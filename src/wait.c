@@ -358,19 +358,24 @@ sup_await_change(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 }
 
 void
-sup_await_supervisor(void)
+sup_require_supervisor(void)
 {
-	TimestampTz start;
-
-	if (Sup->pools_set)
-		return;
-
 	if (!sup_registered)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the supervisor is not running"),
 				 errdetail("The server had no background worker slot left for it when it started."),
 				 errhint("Increase \"%s\" and restart the server.", "max_worker_processes")));
+}
+
+void
+sup_await_supervisor(void)
+{
+	TimestampTz start;
+
+	if (Sup->pools_set)
+		return;
+	sup_require_supervisor();
 
 	/* It is about to start. */
 	start = GetCurrentTimestamp();

@@ -33,7 +33,10 @@ extern bool sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg),
  */
 extern bool sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline);
 
-/* Raise 55000 if there is no supervisor; wait for it if it is about to come. */
+/* Raise 55000 if there is no supervisor, and none will come. */
+extern void sup_require_supervisor(void);
+
+/* The same, and wait for it if it is about to come. */
 extern void sup_await_supervisor(void);
 
 /*

@@ -157,10 +157,10 @@ run_library(const char *name, const SupProgram *program)
 	proc_exit(0);
 }
 
-void
-sup_worker_main(Datum main_arg)
+/* Take the slot that this process was started for, and do what it says. */
+pg_noreturn static void
+begin(int index, uint64 generation)
 {
-	int			index = DatumGetInt32(main_arg);
 	SupSlot    *slot;
 	SupKind		kind = SUP_KIND_POOL;
 	char		name[NAMEDATALEN] = "";
@@ -170,7 +170,7 @@ sup_worker_main(Datum main_arg)
 	if (Sup == NULL || index < 0 || index >= sup_nslots())
 		proc_exit(0);
 	slot = &Sup->slots[index];
-	memcpy(&my_generation, MyBgworkerEntry->bgw_extra, sizeof(my_generation));
+	my_generation = generation;
 
 	(void) sup_area();			/* so that the report may still use it */
 
@@ -229,11 +229,32 @@ sup_worker_main(Datum main_arg)
 }
 
 void
+sup_worker_main(Datum main_arg)
+{
+	uint64		generation;
+
+	memcpy(&generation, MyBgworkerEntry->bgw_extra, sizeof(generation));
+	begin(DatumGetInt32(main_arg), generation);
+}
+
+void
+sup_static_main(Datum main_arg)
+{
+	begin(DatumGetInt32(main_arg), SUP_STATIC_GENERATION);
+}
+
+SupSlot *
+sup_my_slot(void)
+{
+	return my_slot;
+}
+
+void
 sup_worker_ready(SupSlot *slot)
 {
 	sup_lock();
 	slot->ready = true;
-	slot->ready_at = GetCurrentTimestamp();
+	slot->heartbeat_at = slot->ready_at = GetCurrentTimestamp();
 	slot->cpu = sup_current_cpu();
 	if (slot->kind == SUP_KIND_POOL)
 		sup_slot_unbound(slot);

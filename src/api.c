@@ -1,0 +1,430 @@
+/*-------------------------------------------------------------------------
+ *
+ * api.c
+ *	  The supervisor's side of supervisor.h.
+ *
+ * Workers that libraries declare while they are preloaded are known when
+ * shared memory is set up: at the start of the server, and again after a
+ * crash.  Others come at run time, from any process.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+
+#include "api.h"
+#include "compat.h"
+#include "lifecycle.h"
+#include "supervisor.h"
+#include "wait.h"
+#include "worker.h"
+
+/*
+ * Understanding
+ */
+
+/* What core would turn into question marks, and may be shown in any encoding. */
+static bool
+is_ascii(const char *string)
+{
+	for (; *string != '\0'; string++)
+		if (*string < ' ' || *string > '~')
+			return false;
+	return true;
+}
+
+static const char *
+check_name(const SupervisorWorker *worker)
+{
+	if (worker->name == NULL || worker->name[0] == '\0')
+		return "name is empty";
+	if (strlen(worker->name) >= NAMEDATALEN)
+		return "name is too long";
+	if (!is_ascii(worker->name))
+		return "name is not ASCII";
+	return NULL;
+}
+
+/* 0 stands for the setting, and a negative number for 0. */
+static int64
+own_or_setting(int value, int64 unit)
+{
+	return value == 0 ? -1 : value < 0 ? 0 : value * unit;
+}
+
+/* Returns what is wrong with it, or NULL. */
+static const char *
+understand(const SupervisorWorker *worker, SupProgram *program, SupTerms *terms)
+{
+	const char *type = worker->type ? worker->type : worker->name;
+	const char *extra = worker->extra ? worker->extra : "";
+	bool		early = worker->start_after == SUPERVISOR_POSTMASTER_START;
+
+	memset(program, 0, sizeof(SupProgram));
+	memset(terms, 0, sizeof(SupTerms));
+	program->kind = SUP_KIND_LIBRARY;
+	terms->enabled = true;
+	terms->instances = 1;
+
+	if (strlen(type) >= BGW_MAXLEN)
+		return "type is too long";
+	if (!is_ascii(type))
+		return "type is not ASCII";
+	if (worker->library == NULL || worker->library[0] == '\0')
+		return "library is empty";
+	if (strlen(worker->library) >= MAXPGPATH)
+		return "library is too long";
+	if (worker->function == NULL || worker->function[0] == '\0')
+		return "function is empty";
+	if (strlen(worker->function) >= BGW_MAXLEN)
+		return "function is too long";
+	if (strlen(extra) >= BGW_EXTRALEN)
+		return "extra is too long";
+	if (worker->start_after < SUPERVISOR_RECOVERY_FINISHED ||
+		worker->start_after > SUPERVISOR_POSTMASTER_START)
+		return "start_after is out of range";
+	if (worker->flags != 0 &&
+		((worker->flags & BGWORKER_SHMEM_ACCESS) == 0 ||
+		 (worker->flags & ~(BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION |
+							BGWORKER_INTERRUPTIBLE)) != 0))
+		return "flags are not those of a background worker";
+	if (early && (worker->flags & BGWORKER_BACKEND_DATABASE_CONNECTION) != 0)
+		return "a worker that starts before the consistent state cannot have a database connection";
+	if (worker->restart < SUPERVISOR_ALWAYS || worker->restart > SUPERVISOR_NEVER)
+		return "restart is out of range";
+	if (worker->instances < 0 || worker->instances > sup_max_workers)
+		return "instances is out of range";
+
+	program->start_after = early ? BgWorkerStart_PostmasterStart :
+		worker->start_after == SUPERVISOR_CONSISTENT_STATE ? BgWorkerStart_ConsistentState :
+		BgWorkerStart_RecoveryFinished;
+	program->flags = worker->flags;
+	if (program->flags == 0)
+		program->flags = early ? BGWORKER_SHMEM_ACCESS : BGWORKER_SHMEM_ACCESS |
+			BGWORKER_BACKEND_DATABASE_CONNECTION | BGWORKER_INTERRUPTIBLE;
+	strlcpy(program->type, type, sizeof(program->type));
+	strlcpy(program->library, worker->library, sizeof(program->library));
+	strlcpy(program->function, worker->function, sizeof(program->function));
+	strlcpy(program->extra, extra, sizeof(program->extra));
+	program->argument = worker->argument;
+	program->says_ready = worker->says_ready;
+	program->heartbeat_timeout = Max(worker->heartbeat_timeout, 0) * INT64CONST(1000);
+
+	terms->instances = Max(worker->instances, 1);
+	terms->restart = worker->restart == SUPERVISOR_ALWAYS ? SUP_RESTART_ALWAYS :
+		worker->restart == SUPERVISOR_ON_FAILURE ? SUP_RESTART_ON_FAILURE : SUP_RESTART_NEVER;
+	terms->restart_delay = own_or_setting(worker->restart_delay, 1000);
+	terms->restart_delay_max = own_or_setting(worker->restart_delay_max, 1000);
+	terms->max_restarts = own_or_setting(worker->max_restarts, 1);
+	terms->restart_window = own_or_setting(worker->restart_window, 1000);
+	terms->start_timeout = own_or_setting(worker->start_timeout, 1000);
+	terms->stop_timeout = own_or_setting(worker->stop_timeout, 1000);
+	return NULL;
+}
+
+/* A worker as we know it: the library may have been compiled with another header. */
+static void
+take_over(const SupervisorWorker *worker, SupervisorWorker *ours)
+{
+	memset(ours, 0, sizeof(*ours));
+	memcpy(ours, worker, Min(worker->size, sizeof(*ours)));
+}
+
+/* The caller holds the lock; NULL: there is no room. */
+static SupDeclaration *
+add_declaration(const char *name, SupSource source, const SupProgram *program,
+				const SupTerms *terms)
+{
+	SupDeclaration *d = sup_declaration_add(InvalidOid, name);
+
+	if (d == NULL)
+		return NULL;
+	d->source = source;
+	d->version = 1;
+	memcpy(&d->program, program, sizeof(SupProgram));
+	d->terms = *terms;
+	sup_attend_declaration(d);
+	return d;
+}
+
+/*
+ * While libraries are preloaded
+ */
+
+/* The postmaster has been told to start these: keep slots for them. */
+static void
+reserve_slots(SupDeclaration *d, const SupervisorWorker *worker)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < worker->nstatic && i < d->terms.instances; i++)
+	{
+		int			index = worker->first_static + i;
+		SupHandle	handle;
+
+		/* After a crash it has forgotten them. */
+		if (index < sup_max_workers &&
+			sup_static_worker_registered(SUPERVISOR_STATIC_FUNCTION, Int32GetDatum(index), &handle))
+			sup_reserve_slot(&Sup->slots[index], d, i + 1, &handle, GetCurrentTimestamp());
+	}
+}
+
+static void
+declare(const SupervisorWorker *worker)
+{
+	SupProgram	program;
+	SupTerms	terms;
+	SupDeclaration *d = NULL;
+	const char *wrong = check_name(worker);
+	bool		nameless = wrong != NULL;
+
+	if (!nameless)
+		wrong = understand(worker, &program, &terms);
+
+	sup_lock();
+	if (!nameless && sup_declaration_find(InvalidOid, worker->name) != NULL)
+	{
+		wrong = "another worker has that name";
+		nameless = true;
+	}
+	if (!nameless)
+		d = add_declaration(worker->name, SUP_FROM_LIBRARY, &program, &terms);
+	if (d != NULL && wrong != NULL)
+	{
+		d->bad = SUP_INVALID;
+		strlcpy(d->bad_detail, wrong, sizeof(d->bad_detail));
+	}
+	else if (d != NULL && sup_start_workers)
+		reserve_slots(d, worker);
+	else if (!nameless && d == NULL)
+		wrong = "there is no room; see supervisor.max_workers";
+	sup_unlock();
+
+	if (wrong != NULL)
+		ereport(LOG,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("worker \"%s\", declared by library \"%s\", is not run: %s",
+						worker->name ? worker->name : "", worker->library ? worker->library : "",
+						wrong)));
+}
+
+void
+sup_api_declare(void)
+{
+	const SupervisorWorker *worker = *find_rendezvous_variable(SUPERVISOR_DECLARATIONS);
+
+	for (; worker != NULL; worker = worker->next)
+	{
+		SupervisorWorker ours;
+
+		take_over(worker, &ours);
+		if (ours.abi_version == SUPERVISOR_ABI_VERSION)
+			declare(&ours);
+		else
+			ereport(LOG,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("a library that declares workers uses interface %d of supervisor, not %d",
+							ours.abi_version, SUPERVISOR_ABI_VERSION)));
+	}
+}
+
+/*
+ * In a worker
+ */
+
+static void
+api_ready(void)
+{
+	SupSlot    *slot = sup_my_slot();
+
+	if (slot != NULL && slot->kind == SUP_KIND_LIBRARY && !slot->ready)
+		sup_worker_ready(slot);
+}
+
+/* Returns how many milliseconds later it should say so again; -1: never. */
+static int
+api_heartbeat(void)
+{
+	SupSlot    *slot = sup_my_slot();
+
+	if (slot == NULL || slot->heartbeat_timeout == 0)
+		return -1;
+	slot->heartbeat_at = GetCurrentTimestamp();
+	return Max(slot->heartbeat_timeout / 2000, 1);
+}
+
+static bool
+api_leaving(void)
+{
+	SupSlot    *slot = sup_my_slot();
+
+	return slot != NULL && (slot->leave != SUP_STAY || slot->terminate);
+}
+
+static int
+api_instance(void)
+{
+	SupSlot    *slot = sup_my_slot();
+
+	return slot != NULL ? slot->instance : 0;
+}
+
+/*
+ * At run time
+ */
+
+static bool
+api_start(const SupervisorWorker *theirs, uint64 *id)
+{
+	SupervisorWorker worker;
+	SupProgram	program;
+	SupTerms	terms;
+	SupDeclaration *d;
+	const char *wrong;
+	bool		taken;
+
+	if (!IsUnderPostmaster)
+		return false;
+	sup_require_supervisor();
+	take_over(theirs, &worker);
+	wrong = check_name(&worker);
+	if (wrong == NULL)
+		wrong = understand(&worker, &program, &terms);
+	if (wrong == NULL && terms.instances > 1)
+		wrong = "a worker that is started by a call has one instance";
+	if (wrong != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("could not start worker \"%s\": %s", worker.name ? worker.name : "", wrong)));
+
+	sup_lock();
+	taken = sup_declaration_find(InvalidOid, worker.name) != NULL;
+	d = taken ? NULL : add_declaration(worker.name, SUP_FROM_CALL, &program, &terms);
+	if (d != NULL)
+	{
+		d->notify_pid = worker.notify_pid;
+		*id = d->id;
+	}
+	sup_unlock();
+	if (taken)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("worker \"%s\" already exists", worker.name)));
+	return d != NULL;
+}
+
+/* Caller holds the lock; *ready is set if BGWH_STARTED is returned. */
+static BgwHandleStatus
+status_of(uint64 id, pid_t *pid, bool *ready)
+{
+	SupDeclaration *d = sup_declaration_by_id(id);
+	SupSlot    *slot;
+
+	SUP_ASSERT_LOCKED();
+	if (d == NULL)
+		return BGWH_STOPPED;
+	if (dlist_is_empty(&d->slots))
+		return d->gone || !d->terms.enabled || !sup_start_workers ?
+			BGWH_STOPPED : BGWH_NOT_YET_STARTED;
+	slot = dlist_head_element(SupSlot, owner_node, &d->slots);
+	if (slot->pid != 0)
+	{
+		*pid = slot->pid;
+		*ready = slot->ready;
+		return BGWH_STARTED;
+	}
+	return slot->state == SUP_STOPPED || slot->state == SUP_FAILED ?
+		BGWH_STOPPED : BGWH_NOT_YET_STARTED;
+}
+
+static BgwHandleStatus
+api_status(uint64 id, pid_t *pid)
+{
+	BgwHandleStatus status;
+	bool		ready;
+
+	sup_lock();
+	status = status_of(id, pid, &ready);
+	sup_unlock();
+	return status;
+}
+
+/* Wait until it is stopped, or ready if that is waited for. */
+static BgwHandleStatus
+wait_for(uint64 id, bool for_ready, pid_t *pid)
+{
+	BgwHandleStatus status;
+	bool		ready = false;
+
+	for (;;)
+	{
+		/* Each time: whoever wakes us takes us off the list. */
+		ConditionVariablePrepareToSleep(&Sup->changed);
+		sup_lock();
+		status = status_of(id, pid, &ready);
+		sup_unlock();
+		if (status == BGWH_STOPPED || (for_ready && status == BGWH_STARTED && ready))
+			break;
+		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_POSTMASTER_DEATH, -1,
+					  sup_wait_event(SUP_WAIT_WORKER)) & WL_POSTMASTER_DEATH)
+		{
+			status = BGWH_POSTMASTER_DIED;
+			break;
+		}
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	ConditionVariableCancelSleep();
+	return status;
+}
+
+static BgwHandleStatus
+api_wait_for_startup(uint64 id, pid_t *pid)
+{
+	return wait_for(id, true, pid);
+}
+
+static BgwHandleStatus
+api_wait_for_shutdown(uint64 id)
+{
+	pid_t		pid;
+
+	return wait_for(id, false, &pid);
+}
+
+static void
+api_terminate(uint64 id)
+{
+	SupDeclaration *d;
+
+	sup_lock();
+	d = sup_declaration_by_id(id);
+	if (d != NULL)
+	{
+		d->gone = true;
+		sup_attend_declaration(d);
+	}
+	sup_unlock();
+}
+
+void
+sup_api_publish(void)
+{
+	static const SupervisorApi api = {
+		.abi_version = SUPERVISOR_ABI_VERSION,
+		.size = sizeof(SupervisorApi),
+		.ready = api_ready,
+		.heartbeat = api_heartbeat,
+		.leaving = api_leaving,
+		.instance = api_instance,
+		.start = api_start,
+		.status = api_status,
+		.wait_for_startup = api_wait_for_startup,
+		.wait_for_shutdown = api_wait_for_shutdown,
+		.terminate = api_terminate
+	};
+
+	*find_rendezvous_variable(SUPERVISOR_API) = unconstify(SupervisorApi *, &api);
+}
