@@ -296,8 +296,6 @@ find_databases(Oid wanted)
 		}
 		if (form->datistemplate)
 			shut = "its database is a template";
-		else if (!form->datallowconn)
-			shut = "its database does not accept connections";
 		else if (sup_database_invalid(form))
 			shut = "its database is invalid";
 		if (shut != NULL)

@@ -10,7 +10,9 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -23,8 +25,25 @@
 #include "compat.h"
 #include "worker.h"
 
+/* The database allows no connections: but for bypass_allowconn. */
+static bool closed = false;
+
 /* How many declarations there was no room for. */
 static int	no_room = 0;
+
+static bool
+database_is_closed(void)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	bool		result = false;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result = !((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
 
 /* Bring the declaration of a row up to date. */
 static void
@@ -44,6 +63,11 @@ publish(const SupRow *row)
 	{
 		bad = SUP_INVALID;
 		strlcpy(bad_detail, row->message, sizeof(bad_detail));
+	}
+	else if (closed && row->program.kind == SUP_KIND_COMMAND && !row->program.bypass_allowconn)
+	{
+		bad = SUP_DATABASE_NOT_ALLOWED;
+		strlcpy(bad_detail, "its database does not accept connections", sizeof(bad_detail));
 	}
 
 	sup_lock();
@@ -137,7 +161,7 @@ sup_loader_main(SupSlot *slot)
 	if (fenced || !OidIsValid(slot->database))
 		proc_exit(0);
 
-	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
@@ -150,6 +174,7 @@ sup_loader_main(SupSlot *slot)
 	for (int i = 0; i < Sup->ndeclarations; i++)
 		Sup->declarations[i].seen = false;
 	sup_unlock();
+	closed = database_is_closed();
 	table = sup_catalog_table(&complaint);
 	if (OidIsValid(table))
 		sup_catalog_scan(table, false, load_row, NULL);
