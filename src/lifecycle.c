@@ -420,6 +420,42 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	slot->state = SUP_STARTING;
 }
 
+/*
+ * The server's background worker slots are used up, and the loader has none,
+ * which is soon done: one of ours that has nothing to do makes room for it.
+ */
+static void
+make_room_for_loader(void)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (slot->state == SUP_RUNNING && !slot->exited && slot->leave == SUP_STAY &&
+			!slot->terminate &&
+			(slot->kind == SUP_KIND_POOL ? slot->listed :
+			 slot->kind == SUP_KIND_COMMAND && !slot->runs))
+		{
+			sup_ask_leave(slot, SUP_LEAVE_RECYCLE);
+			return;
+		}
+	}
+}
+
+/* One of our processes has ended: who waits for its background worker slot is due. */
+static void
+retry_refused(TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	if (!no_background_worker_slot && !no_loader_slot)
+		return;
+	for (int i = 0; i < sup_nslots(); i++)
+		if (Sup->slots[i].state == SUP_WAITING &&
+			Sup->slots[i].reason == SUP_NO_BACKGROUND_WORKER_SLOT)
+			sup_make_due(&Sup->slots[i], now);
+}
+
 /* Register the process of a slot that waits; takes the lock itself. */
 static bool
 waiting_to_starting(SupSlot *slot, TimestampTz now)
@@ -488,6 +524,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 									 RETRY_MIN_US);
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 				  "the server has no free background worker slot", now);
+		if (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading))
+			make_room_for_loader();
 	}
 	sup_unlock();
 	RESUME_INTERRUPTS();
@@ -658,6 +696,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 		declared_ended(slot, reason, detail, verdict, restart_at, &news, now);
 	else
 		undeclared_ended(slot, reason, detail, restart_at, now);
+	retry_refused(now);
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
 
@@ -815,30 +854,34 @@ sup_look_at_slots(TimestampTz now)
 	}
 }
 
+/* What one slot was refused, the next would be as well: it waits as long. */
+static void
+start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
+{
+	if (*retry_at == 0)
+	{
+		if (!waiting_to_starting(slot, now))
+			*retry_at = slot->restart_at;
+		return;
+	}
+	sup_lock();
+	slot->restart_at = *retry_at;
+	sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
+			  "the server has no free background worker slot", now);
+	sup_unlock();
+}
+
 void
 sup_start_due(TimestampTz now)
 {
 	TimestampTz retry_at = 0;
+	int			loader = sup_slot_index(sup_loader_slot());
 
+	/* What it reads may be that there shall be fewer. */
+	if (next_member(startable, loader - 1) == loader)
+		start_due(sup_loader_slot(), &retry_at, now);
 	for (int i = next_member(startable, -1); i >= 0; i = next_member(startable, i))
-	{
-		SupSlot    *slot = &Sup->slots[i];
-
-		if (retry_at == 0)
-		{
-			if (!waiting_to_starting(slot, now))
-				retry_at = slot->restart_at;
-		}
-		else
-		{
-			/* what one was refused, the next would be as well */
-			sup_lock();
-			slot->restart_at = retry_at;
-			sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
-					  "the server has no free background worker slot", now);
-			sup_unlock();
-		}
-	}
+		start_due(&Sup->slots[i], &retry_at, now);
 }
 
 TimestampTz
