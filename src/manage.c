@@ -639,6 +639,16 @@ supervisor_worker_changed(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by trigger manager", "worker_changed")));
+
+	/*
+	 * Its rows decide what runs as whom.  Default privileges may have granted
+	 * what the script did not, and pg_write_all_data writes to all tables.
+	 */
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to write to table \"%s\"", "supervisor.worker"),
+				 errhint("Use supervisor.add_worker(), alter_worker() and remove_worker().")));
 	if (Sup != NULL)
 		sup_watch_database(MyDatabaseId);
 	PG_RETURN_POINTER(NULL);
