@@ -22,6 +22,8 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "common/hashfn.h"
@@ -118,6 +120,30 @@ columns_are_ours(Oid table)
 	return true;
 }
 
+/*
+ * Our functions write to the table as its owner, with whose rights anybody's
+ * trigger would run.
+ */
+static bool
+triggers_are_ours(Oid table, Oid extension)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		ours = true;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(table));
+	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		ours &= getExtensionOfObject(ProcedureRelationId,
+									 ((Form_pg_trigger) GETSTRUCT(tuple))->tgfoid) == extension;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ours;
+}
+
 Oid
 sup_catalog_table(const char **complaint)
 {
@@ -155,6 +181,8 @@ sup_catalog_table(const char **complaint)
 		wrong = "the owner of the table supervisor.worker is no superuser";
 	else if (form->relhasrules || form->relrowsecurity || form->relforcerowsecurity)
 		wrong = "the table supervisor.worker has rules or row security";
+	else if (!triggers_are_ours(table, extension))
+		wrong = "the table supervisor.worker has other triggers";
 	ReleaseSysCache(tuple);
 	*complaint = wrong;
 	return wrong == NULL ? table : InvalidOid;
