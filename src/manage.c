@@ -148,7 +148,7 @@ lock_row(Oid table, const char *name)
 
 	namestrcpy(&n, name);
 	value = NameGetDatum(&n);
-	write_table(table, "SELECT FROM supervisor.worker WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+	write_table(table, "SELECT FROM ONLY supervisor.worker WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
 				1, &type, &value, NULL);
 }
 
@@ -329,7 +329,7 @@ supervisor_alter_worker(PG_FUNCTION_ARGS)
 	row_to_change(table, name, &row, &parsed);
 	take_arguments(fcinfo, &row);
 	check_row(&row, &parsed);
-	write_row(table, "UPDATE supervisor.worker SET (command, run_every, library, function, argument,"
+	write_row(table, "UPDATE ONLY supervisor.worker SET (command, run_every, library, function, argument,"
 			  " extra, type, role, instances, start_after, restart, restart_delay, restart_delay_max,"
 			  " max_restarts, restart_window, start_timeout, stop_timeout, run_timeout,"
 			  " heartbeat_timeout, bypass_allowconn, bypass_rolelogincheck, enabled, extension) ="
@@ -361,7 +361,7 @@ supervisor_remove_worker(PG_FUNCTION_ARGS)
 				 errmsg("cannot remove worker \"%s\" because extension \"%s\" requires it",
 						NameStr(name), parsed.extension),
 				 errhint("You can stop it with supervisor.stop_worker(), or drop the extension.")));
-	write_table(table, "DELETE FROM supervisor.worker WHERE name OPERATOR(pg_catalog.=) $1",
+	write_table(table, "DELETE FROM ONLY supervisor.worker WHERE name OPERATOR(pg_catalog.=) $1",
 				1, &type, &value, NULL);
 	PG_RETURN_VOID();
 }
@@ -528,7 +528,7 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 		namestrcpy(&n, name);
 		values[0] = NameGetDatum(&n);
 		values[1] = BoolGetDatum(on);
-		write_table(table, "UPDATE supervisor.worker SET enabled = $2"
+		write_table(table, "UPDATE ONLY supervisor.worker SET enabled = $2"
 					" WHERE name OPERATOR(pg_catalog.=) $1", 2, types, values, NULL);
 	}
 
