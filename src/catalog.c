@@ -252,8 +252,8 @@ find_command(Datum *values, bool *nulls, void *arg)
 {
 	CommandSearch *search = arg;
 
-	if (strcmp(NameStr(*DatumGetName(values[SUP_COL_NAME])), search->name) == 0 &&
-		!nulls[SUP_COL_COMMAND])
+	if (!nulls[SUP_COL_NAME] && !nulls[SUP_COL_COMMAND] &&
+		strcmp(NameStr(*DatumGetName(values[SUP_COL_NAME])), search->name) == 0)
 		search->command = TextDatumGetCString(values[SUP_COL_COMMAND]);
 }
 

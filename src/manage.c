@@ -69,7 +69,7 @@ copy_row(Datum *values, bool *nulls, void *arg)
 {
 	TableRow   *row = arg;
 
-	if (strcmp(NameStr(*DatumGetName(values[SUP_COL_NAME])), row->name) != 0)
+	if (nulls[SUP_COL_NAME] || strcmp(NameStr(*DatumGetName(values[SUP_COL_NAME])), row->name) != 0)
 		return;
 	row->found = true;
 	for (int i = 0; i < SUP_WORKER_COLS; i++)
