@@ -31,6 +31,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -120,6 +121,17 @@ columns_are_ours(Oid table)
 	return true;
 }
 
+/* relhasrules says so long after the last one has been dropped. */
+static bool
+has_rules(Oid table)
+{
+	CatCList   *rules = SearchSysCacheList1(RULERELNAME, ObjectIdGetDatum(table));
+	bool		result = rules->n_members > 0;
+
+	ReleaseSysCacheList(rules);
+	return result;
+}
+
 /*
  * Our functions write to the table as its owner, with whose rights anybody's
  * trigger would run.
@@ -179,7 +191,7 @@ sup_catalog_table(const char **complaint)
 		wrong = "the table supervisor.worker has other columns";
 	else if (!superuser_arg(form->relowner))
 		wrong = "the owner of the table supervisor.worker is no superuser";
-	else if (form->relhasrules || form->relrowsecurity || form->relforcerowsecurity)
+	else if (has_rules(table) || form->relrowsecurity || form->relforcerowsecurity)
 		wrong = "the table supervisor.worker has rules or row security";
 	else if (!triggers_are_ours(table, extension))
 		wrong = "the table supervisor.worker has other triggers";

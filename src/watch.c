@@ -210,6 +210,14 @@ others_change_workers(void)
 	return n > 0;
 }
 
+/* A table has been altered: perhaps ours, which is now trusted, or is no more. */
+static void
+note_table(const RangeVar *relation)
+{
+	if (relation != NULL && strcmp(relation->relname, "worker") == 0)
+		sup_watch_database(MyDatabaseId);
+}
+
 /* The command has been run. */
 static void
 note_command(Node *stmt)
@@ -227,6 +235,24 @@ note_command(Node *stmt)
 		case T_RenameStmt:
 			if (((RenameStmt *) stmt)->renameType == OBJECT_DATABASE)
 				sup_watch_database(get_database_oid(((RenameStmt *) stmt)->newname, true));
+			else
+				note_table(((RenameStmt *) stmt)->relation);
+			break;
+		case T_AlterTableStmt:
+			note_table(((AlterTableStmt *) stmt)->relation);
+			break;
+		case T_RuleStmt:
+			note_table(((RuleStmt *) stmt)->relation);
+			break;
+		case T_CreateTrigStmt:
+			note_table(((CreateTrigStmt *) stmt)->relation);
+			break;
+		case T_DropStmt:
+			/* of the table's: the last name is the rule's or trigger's */
+			if (((DropStmt *) stmt)->removeType == OBJECT_RULE ||
+				((DropStmt *) stmt)->removeType == OBJECT_TRIGGER)
+				foreach(lc, ((DropStmt *) stmt)->objects)
+					note_table(makeRangeVarFromNameList(list_copy_head(lfirst(lc), list_length(lfirst(lc)) - 1)));
 			break;
 		case T_GrantStmt:
 			if (((GrantStmt *) stmt)->objtype == OBJECT_DATABASE)
