@@ -95,8 +95,8 @@ typedef enum SupervisorStartAfter
 	/*
 	 * At once, before the supervisor, which takes charge of it when it comes.
 	 * Without a database connection.  Started by the postmaster itself, and
-	 * only at the start of the server: after a crash the supervisor starts it,
-	 * with the delay that it keeps then.
+	 * only at the start of the server: after a crash the supervisor starts
+	 * it, with the delay that it keeps then.
 	 */
 	SUPERVISOR_POSTMASTER_START = 2
 } SupervisorStartAfter;
@@ -138,8 +138,9 @@ typedef struct SupervisorWorker
 								 * bytes */
 
 	/*
-	 * BGWORKER_SHMEM_ACCESS, or that and BGWORKER_BACKEND_DATABASE_CONNECTION.
-	 * 0 is both, but with SUPERVISOR_POSTMASTER_START only the first.
+	 * BGWORKER_SHMEM_ACCESS, or that and
+	 * BGWORKER_BACKEND_DATABASE_CONNECTION.  0 is both, but with
+	 * SUPERVISOR_POSTMASTER_START only the first.
 	 */
 	int			flags;
 	SupervisorStartAfter start_after;

@@ -15,7 +15,7 @@ void
 _PG_init(void)
 {
 	SUPERVISOR_DECLARE(.name = "session cleaner",
-					   .library = "supervised_example",
+					   .library = "my_ext",
 					   .function = "session_cleaner",
 					   .argument = 60,
 					   .restart_delay = 5000);
