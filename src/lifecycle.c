@@ -383,7 +383,6 @@ new_process(SupSlot *slot, TimestampTz now)
 {
 	const SupDeclaration *d = declaration_of(slot);
 
-	slot->generation++;
 	slot->has_handle = false;
 	slot->notifies = true;
 	slot->attached = slot->ready = slot->exited = slot->leaving = false;
@@ -483,6 +482,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		RESUME_INTERRUPTS();
 		return true;
 	}
+	slot->generation++;
 	new_process(slot, now);
 	if (d != NULL)
 	{

@@ -43,8 +43,11 @@
 /* Databases whose declared workers are to be looked up; more are "all". */
 #define SUP_LOADS		64
 
-/* Of the process that the postmaster starts for a slot before the supervisor. */
-#define SUP_STATIC_GENERATION	1
+/*
+ * Generation of the process that the postmaster starts for a slot before the
+ * supervisor: those that the supervisor starts begin with 1.
+ */
+#define SUP_STATIC_GENERATION	0
 
 /* Room for a message that is kept, with its terminating zero. */
 #define SUP_MESSAGE		256

@@ -67,6 +67,7 @@ my $functions = q{
 	CREATE FUNCTION test_wait_for_startup() RETURNS text LANGUAGE c AS 'supervised_test';
 	CREATE FUNCTION test_terminate() RETURNS void LANGUAGE c AS 'supervised_test';
 	CREATE FUNCTION test_wait_for_shutdown() RETURNS text LANGUAGE c AS 'supervised_test';
+	CREATE FUNCTION test_late(int) RETURNS text STRICT LANGUAGE c AS 'supervised_test';
 	CREATE FUNCTION test_wait_for_latch() RETURNS void LANGUAGE c AS 'supervised_test';
 	CREATE TABLE sessions (id int, last_seen timestamptz);
 	INSERT INTO sessions VALUES (1, now()), (2, now() - interval '2 hours');
@@ -142,7 +143,7 @@ ok(1, 'also of those that the postmaster started');
 is( value(
 		q{SELECT DISTINCT name, kind, datname, generation FROM supervisor.worker_status WHERE name LIKE 'early%' ORDER BY 1}
 	),
-	"early|library||1\nearly two|library||1",
+	"early|library||0\nearly two|library||0",
 	'their processes are the first ones');
 is( value(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'talkative'}),
 	'0', 'a worker that connects to no database is in no view of the server');
@@ -201,7 +202,7 @@ is(value(q{SELECT DISTINCT state FROM supervisor.worker_status WHERE name = 'tal
 is(value(q{SELECT supervisor.start_worker('talker')}), 't', 'and started');
 is(value(q{SELECT supervisor.restart_worker('early')}), 't', 'and restarted');
 is(value(q{SELECT array_agg(generation) FROM supervisor.worker_status WHERE name = 'early'}),
-	'{2,2}', 'also one that the postmaster had started');
+	'{1,1}', 'also one that the postmaster had started');
 
 my $before = value(
 	q{SELECT array_agg((name, instance, pid) ORDER BY name, instance) FROM supervisor.worker_status WHERE kind = 'library'}
@@ -309,6 +310,20 @@ $node->stop;
 note 'before the supervisor';
 
 $node->set_standby_mode;
+$offset = -s $node->logfile;
+$node->start;
+wait_until(
+	q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE name = 'talker' AND state = 'waiting' AND reason = 'recovery'}
+);
+is( $node->safe_psql(
+		'postgres',
+		q{SELECT DISTINCT test_late(slot) FROM supervisor.worker_status WHERE slot IS NOT NULL AND name NOT LIKE 'early%'},
+		timeout => $PostgreSQL::Test::Utils::timeout_default),
+	'stopped',
+	'a process that the postmaster starts when the supervisor has used its slot ends at once');
+unlike(log_from($offset), qr/LOG:  talker \d begins/, 'it does not pass for the one that the slot waits for');
+$node->stop;
+
 $node->append_conf('postgresql.conf', 'hot_standby = off');
 $offset = -s $node->logfile;
 $node->start;

@@ -181,6 +181,31 @@ test_wait_for_shutdown(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(status_text(supervisor_wait_for_shutdown(&handle)));
 }
 
+/*
+ * Has the postmaster start what it starts for a slot before the supervisor, and
+ * waits until that has ended.
+ */
+PG_FUNCTION_INFO_V1(test_late);
+Datum
+test_late(PG_FUNCTION_ARGS)
+{
+	BackgroundWorker worker = {
+		.bgw_flags = BGWORKER_SHMEM_ACCESS,
+		.bgw_start_time = BgWorkerStart_PostmasterStart,
+		.bgw_restart_time = BGW_NEVER_RESTART,
+		.bgw_name = "late",
+		.bgw_library_name = SUPERVISOR_STATIC_LIBRARY,
+		.bgw_function_name = SUPERVISOR_STATIC_FUNCTION,
+	};
+	BackgroundWorkerHandle *late;
+
+	worker.bgw_main_arg = PG_GETARG_DATUM(0);
+	worker.bgw_notify_pid = MyProcPid;
+	if (!RegisterDynamicBackgroundWorker(&worker, &late))
+		elog(ERROR, "out of background worker slots");
+	PG_RETURN_DATUM(status_text(WaitForBackgroundWorkerShutdown(late)));
+}
+
 /* Sleeps until somebody sets this session's latch. */
 PG_FUNCTION_INFO_V1(test_wait_for_latch);
 Datum
