@@ -183,6 +183,7 @@ void
 sup_look_at_declarations(bool slots_freed, TimestampTz now)
 {
 	int			no_slot = 0;
+	bool		reconciled;
 
 	sup_lock();
 	for (int i = 0; slots_freed && i < Sup->ndeclarations; i++)
@@ -190,6 +191,7 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 			sup_attend_declaration(&Sup->declarations[i]);
 
 	/* Whatever a reconciliation changes comes once more, at the end. */
+	reconciled = !dlist_is_empty(&Sup->changed_declarations);
 	while (!dlist_is_empty(&Sup->changed_declarations))
 	{
 		SupDeclaration *d = dlist_container(SupDeclaration, attention_node,
@@ -201,12 +203,13 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 		if (notify_pid != 0)
 		{
 			sup_unlock();
-			ConditionVariableBroadcast(&Sup->changed);
 			wake_backend(notify_pid);
 			sup_lock();
 		}
 	}
 	sup_unlock();
+	if (reconciled)
+		ConditionVariableBroadcast(&Sup->changed);
 
 	if (no_slot > 0)
 		ereport(LOG,
