@@ -483,7 +483,7 @@ why_not_now(const SupDeclaration *d)
 		return "\"supervisor.start_workers\" is off.";
 
 	/* One that was added in this transaction has not been seen by anybody. */
-	if (d == NULL && added_in == GetTopTransactionIdIfAny())
+	if (d == NULL && TransactionIdIsValid(added_in) && added_in == GetTopTransactionIdIfAny())
 		return "It is started when the transaction that added it commits.";
 	return NULL;
 }
