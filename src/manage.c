@@ -375,15 +375,20 @@ typedef struct NameControl
 	Oid			database;
 	const char *name;
 	uint64	   *generations;	/* per slot, those that don't count, plus 1 */
+	bool		failed;			/* there is nothing to wait for any more */
 } NameControl;
 
-/* All instances that shall run do, or have done so.  Takes the lock. */
+/*
+ * All instances that shall run do, or have done so, or at least one has failed
+ * and no other follows.  Takes the lock.
+ */
 static bool
 all_started(void *arg)
 {
-	const NameControl *c = arg;
+	NameControl *c = arg;
 	SupDeclaration *d;
 	int			ready = 0;
+	int			given_up = 0;
 	bool		done;
 	dlist_iter	iter;
 
@@ -397,10 +402,13 @@ all_started(void *arg)
 			if (c->generations[sup_slot_index(slot)] == slot->generation + 1)
 				continue;
 			if (slot->version == d->version && slot->ready && slot->leave == SUP_STAY &&
-				(!slot->exited || (slot->kind == SUP_KIND_COMMAND && slot->exit_code == 0)))
+				(!slot->exited || slot->exit_code == 0))
 				ready++;
+			else if (slot->state == SUP_STOPPED || slot->state == SUP_FAILED)
+				given_up++;
 		}
-	done = d != NULL && !d->gone && ready >= d->terms.instances;
+	done = d != NULL && !d->gone && ready + given_up >= d->terms.instances;
+	c->failed = done && given_up > 0;
 	sup_unlock();
 	return done;
 }
@@ -493,8 +501,11 @@ static bool
 await_worker(const char *what, const char *why_not, bool (*done) (void *arg), NameControl *control,
 			 TimestampTz deadline)
 {
-	if (why_not == NULL && sup_await_change(done, control, deadline))
+	control->failed = false;
+	if (why_not == NULL && sup_await_change(done, control, deadline) && !control->failed)
 		return true;
+	if (control->failed)
+		why_not = "It has ended, as supervisor.worker_status tells.";
 	ereport(WARNING,
 			(errmsg("worker \"%s\" has not %s yet", control->name, what),
 			 errdetail_internal("%s", why_not ? why_not : "The request stands.")));
