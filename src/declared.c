@@ -68,7 +68,8 @@ keep_down(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now)
 	SupState	state = reason == SUP_DISABLED ? SUP_STOPPED :
 		reason == SUP_INVALID ? SUP_FAILED : SUP_WAITING;
 
-	if (slot->state == state && slot->reason == reason && slot->restart_at == DT_NOEND)
+	if (slot->state == state && slot->reason == reason && slot->restart_at == DT_NOEND &&
+		strcmp(slot->detail, detail) == 0)
 		return;
 	slot->restart_at = DT_NOEND;
 	sup_enter(slot, state, reason, detail, now);

@@ -340,6 +340,17 @@ is(value('SELECT count(*), max(id) - min(id) + 1, count(DISTINCT id) FROM superv
 is(value('SELECT restarts FROM supervisor.worker_status WHERE slot = 0') > 360 ? 1 : 0, 1, 'restarts are counted');
 is(value('SELECT consecutive_failures FROM supervisor.worker_status WHERE slot = 0'), '0', 'and are no failures');
 
+# Why it does not run may change while it does not.
+my $detail = q{SELECT state = 'stopped' AND reason = 'disabled' AND detail LIKE '%%%s%%' FROM supervisor.worker_status WHERE name = 'kept'};
+value(q{SELECT supervisor.add_worker('kept', 'SELECT 1', run_every => '1 h')});
+value(q{SELECT supervisor.start_worker('kept')});
+SupervisorTest::set($node, 'supervisor.start_workers' => 'off');
+ok($node->poll_query_until('postgres', sprintf($detail, 'start_workers')), 'a worker that does not run says why');
+value(q{SELECT supervisor.stop_worker('kept')});
+SupervisorTest::set($node, 'supervisor.start_workers' => 'on');
+ok($node->poll_query_until('postgres', sprintf($detail, 'not enabled')), 'and if that is something else, says that');
+value(q{SELECT supervisor.remove_worker('kept')});
+
 $node->stop('immediate');
 $node->start;
 SupervisorTest::wait_ready($node, 'default', 2);
