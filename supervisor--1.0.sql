@@ -114,7 +114,7 @@ AS 'MODULE_PATHNAME', 'supervisor_restart_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.restart_worker(integer, interval, bigint) IS
-'replaces the process in a slot once its task has ended, and waits until its successor is ready. True when done; false with a WARNING after timeout, the request stands; false, and nothing done, if a generation is given that is over. Needs the right to signal a backend of the worker''s role (an unbound worker: superuser). Slot out of range: 22023; empty: 55000';
+'replaces the process in a slot (of a pool: once its task has ended; a declared worker is terminated), and waits until its successor is ready. True when done; false with a WARNING after timeout, the request stands; false, and nothing done, if a generation is given that is over. Needs the right to signal a backend of the worker''s role (an unbound worker, a C function: superuser). Slot out of range: 22023; empty, or its worker stopped or failed: 55000';
 
 CREATE FUNCTION supervisor.terminate_worker(
     slot integer,
@@ -125,7 +125,7 @@ AS 'MODULE_PATHNAME', 'supervisor_terminate_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.terminate_worker(integer, interval, bigint) IS
-'terminates the process in a slot (its task fails with 55000) and waits until it is gone; a pool worker is replaced. Returns, rights and errors as for supervisor.restart_worker';
+'terminates the process in a slot (its task fails with 55000) and waits until it is gone; a pool worker is replaced, of a declared one its policy says what follows. Returns, rights and errors as for supervisor.restart_worker';
 
 CREATE FUNCTION supervisor.restart_pool(
     pool text DEFAULT 'default',
@@ -171,16 +171,16 @@ COMMENT ON TABLE supervisor.worker IS
 'workers that the supervisor keeps running in this database; written by supervisor.add_worker, alter_worker and remove_worker. A change takes effect at commit';
 COMMENT ON COLUMN supervisor.worker.name IS 'name of the worker, unique in this database';
 COMMENT ON COLUMN supervisor.worker.command IS 'SQL that it runs; NULL if it is a C function. Everybody can read it';
-COMMENT ON COLUMN supervisor.worker.run_every IS 'time from the start of one run to the start of the next; NULL: it runs once per start';
+COMMENT ON COLUMN supervisor.worker.run_every IS 'time from the start of one run to the start of the next, missed ones are not made up for; NULL: it runs once per start';
 COMMENT ON COLUMN supervisor.worker.library IS 'library of its C function; NULL if it runs a command';
 COMMENT ON COLUMN supervisor.worker.function IS 'name of its C function, which is called as the postmaster calls a background worker';
 COMMENT ON COLUMN supervisor.worker.argument IS 'argument of the C function, NULL is 0';
 COMMENT ON COLUMN supervisor.worker.extra IS 'what the C function finds in MyBgworkerEntry->bgw_extra, at most 127 bytes';
 COMMENT ON COLUMN supervisor.worker.type IS 'backend_type in pg_stat_activity; NULL: the name';
-COMMENT ON COLUMN supervisor.worker.role IS 'role whose session runs the command';
-COMMENT ON COLUMN supervisor.worker.instances IS 'number of processes';
+COMMENT ON COLUMN supervisor.worker.role IS 'role whose session runs the command; NULL if it is a C function';
+COMMENT ON COLUMN supervisor.worker.instances IS 'number of processes, at most supervisor.max_workers';
 COMMENT ON COLUMN supervisor.worker.start_after IS 'recovery_finished, or consistent_state: on a hot standby, too';
-COMMENT ON COLUMN supervisor.worker.restart IS 'always, on_failure or never: after which ends another process follows';
+COMMENT ON COLUMN supervisor.worker.restart IS 'always, on_failure (an exit code other than 0) or never: after which ends of its process another follows';
 COMMENT ON COLUMN supervisor.worker.restart_delay IS 'as the setting supervisor.restart_delay, which NULL leaves in force; so are the next five';
 COMMENT ON COLUMN supervisor.worker.restart_delay_max IS 'as the setting supervisor.restart_delay_max';
 COMMENT ON COLUMN supervisor.worker.max_restarts IS 'as the setting supervisor.max_restarts';
@@ -357,22 +357,22 @@ FROM supervisor.get_workers() w
      LEFT JOIN pg_catalog.pg_authid a ON a.oid OPERATOR(pg_catalog.=) w.userid;
 
 COMMENT ON VIEW supervisor.worker_status IS 'one row per worker, with a slot or not';
-COMMENT ON COLUMN supervisor.worker_status.slot IS 'index of the worker''s slot; NULL if there was none free';
+COMMENT ON COLUMN supervisor.worker_status.slot IS 'index of the worker''s slot; NULL if it has none: all are taken, or it shall not run and never has; the loader''s is not counted';
 COMMENT ON COLUMN supervisor.worker_status.generation IS 'counts the processes of the slot; (slot, generation) identifies one';
 COMMENT ON COLUMN supervisor.worker_status.name IS 'name of the worker; of a pool worker, its pool''s';
 COMMENT ON COLUMN supervisor.worker_status.instance IS 'number of this instance among those of the same name, from 1';
 COMMENT ON COLUMN supervisor.worker_status.kind IS 'pool, command, library or loader';
 COMMENT ON COLUMN supervisor.worker_status.pool IS 'pool of a pool worker';
 COMMENT ON COLUMN supervisor.worker_status.pid IS 'process ID; NULL if no process runs';
-COMMENT ON COLUMN supervisor.worker_status.datname IS 'database that the worker is bound to; NULL if unbound';
-COMMENT ON COLUMN supervisor.worker_status.usename IS 'role that the worker is bound to; NULL if unbound';
+COMMENT ON COLUMN supervisor.worker_status.datname IS 'database that a pool worker is bound to, NULL if unbound; a command worker''s; the one that a library''s function has connected to';
+COMMENT ON COLUMN supervisor.worker_status.usename IS 'likewise, the role';
 COMMENT ON COLUMN supervisor.worker_status.state IS 'waiting, starting, running, stopping, stuck, backoff, stopped or failed';
-COMMENT ON COLUMN supervisor.worker_status.activity IS 'of a running pool worker: unbound, idle or busy';
+COMMENT ON COLUMN supervisor.worker_status.activity IS 'of a running pool worker: unbound, idle or busy; of a command worker: idle between two runs, busy in one';
 COMMENT ON COLUMN supervisor.worker_status.reason IS 'why the worker is in this state, one of a fixed set of words';
 COMMENT ON COLUMN supervisor.worker_status.detail IS 'the reason in words; hidden as pg_stat_activity hides a query';
 COMMENT ON COLUMN supervisor.worker_status.started_at IS 'when this process was registered with the postmaster';
 COMMENT ON COLUMN supervisor.worker_status.state_since IS 'when the state last changed';
-COMMENT ON COLUMN supervisor.worker_status.restarts IS 'processes of this slot that were followed by another';
+COMMENT ON COLUMN supervisor.worker_status.restarts IS 'processes of this slot that have ended, since the worker has had it';
 COMMENT ON COLUMN supervisor.worker_status.consecutive_failures IS 'failed processes in a row; a run that lasted resets it';
 COMMENT ON COLUMN supervisor.worker_status.restart_at IS 'when a worker in backoff or waiting is tried next';
 COMMENT ON COLUMN supervisor.worker_status.last_exit_at IS 'when the slot''s last process ended';
@@ -383,7 +383,7 @@ COMMENT ON COLUMN supervisor.worker_status.tasks_succeeded IS 'tasks of this slo
 COMMENT ON COLUMN supervisor.worker_status.tasks_failed IS 'tasks of this slot that failed';
 COMMENT ON COLUMN supervisor.worker_status.tasks_canceled IS 'tasks of this slot that were canceled while they ran';
 COMMENT ON COLUMN supervisor.worker_status.task IS 'task that runs now';
-COMMENT ON COLUMN supervisor.worker_status.command IS 'beginning of its command; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.worker_status.command IS 'beginning of that task''s, or of a command worker''s, command; hidden as pg_stat_activity hides a query';
 
 CREATE VIEW supervisor.pool_status AS
 SELECT pool, size, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled
