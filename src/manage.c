@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "commands/trigger.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -493,6 +494,8 @@ why_not_now(const SupDeclaration *d)
 	/* One that was added in this transaction has not been seen by anybody. */
 	if (d == NULL && TransactionIdIsValid(added_in) && added_in == GetTopTransactionIdIfAny())
 		return "It is started when the transaction that added it commits.";
+	if (d == NULL && !sup_database_listed(get_database_name(MyDatabaseId)))
+		return "Its database is not in \"supervisor.databases\".";
 	return NULL;
 }
 

@@ -349,6 +349,12 @@ ok($node->poll_query_until('postgres', sprintf($detail, 'start_workers')), 'a wo
 value(q{SELECT supervisor.stop_worker('kept')});
 SupervisorTest::set($node, 'supervisor.start_workers' => 'on');
 ok($node->poll_query_until('postgres', sprintf($detail, 'not enabled')), 'and if that is something else, says that');
+SupervisorTest::set($node, 'supervisor.databases' => 'another');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = 'kept'}),
+	'workers of a database that is not listed are not shown');
+like((SupervisorTest::error_of($node, q{SELECT supervisor.start_worker('kept', NULL)}))[1],
+	qr/WARNING.*DETAIL:  Its database is not in "supervisor\.databases"/s, 'who starts one is told why it does not');
+SupervisorTest::set($node, 'supervisor.databases' => '*');
 value(q{SELECT supervisor.remove_worker('kept')});
 
 $node->stop('immediate');
