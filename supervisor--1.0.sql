@@ -364,7 +364,7 @@ COMMENT ON COLUMN supervisor.worker_status.instance IS 'number of this instance 
 COMMENT ON COLUMN supervisor.worker_status.kind IS 'pool, command, library or loader';
 COMMENT ON COLUMN supervisor.worker_status.pool IS 'pool of a pool worker';
 COMMENT ON COLUMN supervisor.worker_status.pid IS 'process ID; NULL if no process runs';
-COMMENT ON COLUMN supervisor.worker_status.datname IS 'database that a pool worker is bound to, NULL if unbound; a command worker''s; the one that a library''s function has connected to';
+COMMENT ON COLUMN supervisor.worker_status.datname IS 'database that a pool worker is bound to, NULL if unbound; a command worker''s; the one that a library''s function has connected to, or else that of its row';
 COMMENT ON COLUMN supervisor.worker_status.usename IS 'likewise, the role';
 COMMENT ON COLUMN supervisor.worker_status.state IS 'waiting, starting, running, stopping, stuck, backoff, stopped or failed';
 COMMENT ON COLUMN supervisor.worker_status.activity IS 'of a running pool worker: unbound, idle or busy; of a command worker: idle between two runs, busy in one';

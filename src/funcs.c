@@ -1038,10 +1038,13 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 		row->command_len = d->program.command_len;
 		memcpy(row->command, d->program.command, row->command_len);
 	}
-	else if (slot->kind == SUP_KIND_LIBRARY && slot->proc != NULL)
+	else if (slot->kind == SUP_KIND_LIBRARY)
 	{
-		row->datid = slot->proc->databaseId;
-		row->userid = slot->proc->roleId;
+		/* where it has connected to, or else where its row is */
+		row->datid = slot->proc != NULL ? slot->proc->databaseId : InvalidOid;
+		if (!OidIsValid(row->datid))
+			row->datid = Sup->declarations[slot->declaration].database;
+		row->userid = slot->proc != NULL ? slot->proc->roleId : InvalidOid;
 	}
 	else if (t != 0)
 	{
@@ -1161,7 +1164,7 @@ copy_slotless(WorkerRow *row, const SupDeclaration *d, int instance)
 	strlcpy(row->name, d->name, NAMEDATALEN);
 	row->kind = d->program.kind;
 	row->role = row->userid = d->program.role;
-	row->datid = row->kind == SUP_KIND_COMMAND ? d->database : InvalidOid;
+	row->datid = d->database;
 	row->command_len = -1;
 	if (row->kind == SUP_KIND_COMMAND)
 	{

@@ -376,8 +376,44 @@ typedef struct NameControl
 	Oid			database;
 	const char *name;
 	uint64	   *generations;	/* per slot, those that don't count, plus 1 */
+	bool		held;			/* ... to be started or stopped by us: see below */
+	bool		switches;		/* ... it is to be */
+	bool		on;
 	bool		failed;			/* there is nothing to wait for any more */
 } NameControl;
+
+/*
+ * Start or stop a worker at once; at the end of the transaction it follows its
+ * row again.  One that has not been read yet is, when it comes: it may come
+ * with the row as it was before.  The caller holds the lock.
+ */
+static void
+hold_worker(NameControl *c, SupDeclaration *d)
+{
+	dlist_iter	iter;
+
+	SUP_ASSERT_LOCKED();
+	if (!c->switches || c->held || d == NULL)
+		return;
+	c->held = true;
+	d->terms.enabled = c->on;
+	d->start |= c->on;
+	if (OidIsValid(c->database))
+	{
+		d->holder = MyProcPid;
+		sup_watch_hold();
+	}
+
+	/* Where there is no process, it is a new one that is awaited. */
+	dlist_foreach(iter, &d->slots)
+	{
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+		if (!sup_has_process(slot))
+			c->generations[sup_slot_index(slot)] = slot->generation + 1;
+	}
+	sup_attend_declaration(d);
+}
 
 /*
  * All instances that shall run do, or have done so, or at least one has failed
@@ -395,6 +431,7 @@ all_started(void *arg)
 
 	sup_lock();
 	d = sup_declaration_find(c->database, c->name);
+	hold_worker(c, d);
 	if (d != NULL)
 		dlist_foreach(iter, &d->slots)
 		{
@@ -453,6 +490,7 @@ find_worker(const char *name, bool lock, NameControl *control, SupProgram *progr
 	control->name = name;
 	control->database = MyDatabaseId;
 	control->generations = palloc0(sizeof(uint64) * sup_nslots());
+	control->switches = control->held = false;
 	*table = sup_catalog_table(&complaint);
 	if (OidIsValid(*table))
 	{
@@ -525,7 +563,6 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	Oid			table;
 	SupDeclaration *d;
 	bool		was_enabled;
-	dlist_iter	iter;
 
 	sup_require_preload();
 	name = name_arg(fcinfo);
@@ -546,29 +583,12 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 					" WHERE name OPERATOR(pg_catalog.=) $1", 2, types, values, NULL);
 	}
 
-	/* At once; at the end of the transaction it follows the row again. */
+	control.switches = true;
+	control.on = on;
 	sup_lock();
 	d = sup_declaration_find(control.database, name);
-	if (d != NULL)
-	{
-		d->terms.enabled = on;
-		d->start |= on;
-		if (OidIsValid(table))
-			d->holder = MyProcPid;
-
-		/* Where there is no process, it is a new one that is awaited. */
-		dlist_foreach(iter, &d->slots)
-		{
-			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
-
-			if (!sup_has_process(slot))
-				control.generations[sup_slot_index(slot)] = slot->generation + 1;
-		}
-		sup_attend_declaration(d);
-	}
+	hold_worker(&control, d);
 	sup_unlock();
-	if (d != NULL && OidIsValid(table))
-		sup_watch_hold();
 
 	if (on)
 		PG_RETURN_BOOL(await_worker("started", why_not_now(d), all_started, &control, deadline));
