@@ -254,6 +254,10 @@ is( value(q{SELECT count(*) FROM supervisor.event WHERE name = 'one' AND event =
 	'3', 'after as many restarts as it was allowed');
 is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE name = 'one'}), '0', 'and it is gone');
 
+$session->query(q{SELECT test_start('one', 'deaf', 0, 0), test_wait_for_startup(), test_terminate()});
+is($session->query(q{SELECT test_wait_for_shutdown()}),
+	'stopped', 'supervisor_sleep() says that it shall stop also to one that has another use for SIGTERM');
+
 my $other = SupervisorTest::session($node);
 my $other_pid = $other->pid;
 my $other_waits = "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $other_pid";

@@ -21,6 +21,7 @@ PGDLLEXPORT void talker(Datum argument);
 PGDLLEXPORT void silent(Datum argument);
 PGDLLEXPORT void late(Datum argument);
 PGDLLEXPORT void crasher(Datum argument);
+PGDLLEXPORT void deaf(Datum argument);
 
 void
 _PG_init(void)
@@ -98,6 +99,17 @@ crasher(Datum argument)
 {
 	supervisor_handle_signals();
 	elog(ERROR, "it failed as it should");
+}
+
+/* Only wakes up when it gets SIGTERM. */
+void
+deaf(Datum argument)
+{
+	supervisor_handle_signals();
+	pqsignal(SIGTERM, SignalHandlerForConfigReload);
+	while ((supervisor_sleep(-1) & SUPERVISOR_STOP) == 0)
+		;
+	proc_exit(0);
 }
 
 /*
