@@ -223,22 +223,6 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
  * Databases
  */
 
-/* Forget a database's declarations.  The caller holds the lock. */
-static void
-forget_database(Oid database)
-{
-	for (int i = 0; i < Sup->ndeclarations; i++)
-	{
-		SupDeclaration *d = &Sup->declarations[i];
-
-		if (Sup->declaration_keys[i] != 0 && d->database == database && OidIsValid(database))
-		{
-			d->gone = true;
-			sup_attend_declaration(d);
-		}
-	}
-}
-
 /* Its workers can't run: say so.  The caller holds the lock. */
 static void
 shut_database(Oid database, const char *detail)
@@ -294,7 +278,7 @@ find_databases(Oid wanted)
 		if (!sup_database_listed(NameStr(form->datname)))
 		{
 			sup_lock();
-			forget_database(form->oid);
+			sup_forget_database(form->oid);
 			sup_unlock();
 			continue;
 		}
@@ -321,7 +305,7 @@ find_databases(Oid wanted)
 	if (OidIsValid(wanted) && !found)
 	{
 		sup_lock();
-		forget_database(wanted);
+		sup_forget_database(wanted);
 		sup_unlock();
 	}
 	list_sort(result, compare_oids);

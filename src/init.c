@@ -59,7 +59,7 @@ _PG_init(void)
 	next_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
 	sup_install_fence();
-	sup_install_watch();
+	sup_install_watch();		/* after it: at commit it is called before it */
 	sup_register_supervisor();
 	sup_api_publish();
 }

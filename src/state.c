@@ -532,6 +532,23 @@ sup_declaration_free(SupDeclaration *declaration)
 	Sup->declaration_keys[declaration - Sup->declarations] = 0;
 }
 
+/* Forget a database's declarations. */
+void
+sup_forget_database(Oid database)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+
+		if (Sup->declaration_keys[i] != 0 && d->database == database && OidIsValid(database))
+		{
+			d->gone = true;
+			sup_attend_declaration(d);
+		}
+	}
+}
+
 /*
  * Pools and bindings.  The caller holds the lock.
  */

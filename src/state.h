@@ -691,6 +691,7 @@ extern SupDeclaration *sup_declaration_find(Oid database, const char *name);
 extern SupDeclaration *sup_declaration_by_id(uint64 id);
 extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
 extern void sup_declaration_free(SupDeclaration *declaration);
+extern void sup_forget_database(Oid database);
 
 extern bool sup_database_fenced(Oid database);
 

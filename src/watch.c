@@ -52,6 +52,9 @@ static Oid	loads[MAX_CHANGES];
 static int	nloads = 0;
 static bool load_all = false;
 
+/* What this transaction has dropped: there can only be one. */
+static Oid	dropped_database = InvalidOid;
+
 /* Roles of which it may have changed whether they can log in. */
 static Oid	roles[MAX_CHANGES];
 static int	nroles = 0;
@@ -157,6 +160,10 @@ static void
 publish_loads(void)
 {
 	sup_lock();
+
+	/* Before the fence is lowered, or its workers would be tried once more. */
+	if (OidIsValid(dropped_database))
+		sup_forget_database(dropped_database);
 	for (int i = 0; i < nloads; i++)
 		sup_request_load(loads[i]);
 	for (int i = 0; nroles > 0 && i < Sup->ndeclarations; i++)
@@ -279,7 +286,10 @@ note_drop(Node *stmt)
 	ListCell   *lc;
 
 	if (IsA(stmt, DropdbStmt))
-		sup_watch_database(get_database_oid(((DropdbStmt *) stmt)->dbname, true));
+	{
+		dropped_database = get_database_oid(((DropdbStmt *) stmt)->dbname, true);
+		sup_watch_database(dropped_database);
+	}
 	else if (IsA(stmt, DropRoleStmt))
 		foreach(lc, ((DropRoleStmt *) stmt)->roles)
 			note_oid(roles, &nroles, get_rolespec_oid(lfirst(lc), true));
@@ -349,6 +359,7 @@ transaction_ends(XactEvent event, void *arg)
 		release_workers();
 	nchanges = nloads = nroles = 0;
 	load_all = holds_workers = false;
+	dropped_database = InvalidOid;
 }
 
 void
