@@ -271,6 +271,7 @@ note_command(Node *stmt)
 			break;
 		case T_AlterExtensionContentsStmt:
 		case T_AlterExtensionStmt:
+		case T_ReassignOwnedStmt:
 			sup_watch_database(MyDatabaseId);
 			break;
 		default:
@@ -355,6 +356,14 @@ transaction_ends(XactEvent event, void *arg)
 		publish_changes();
 	if (event == XACT_EVENT_COMMIT && (nloads > 0 || nroles > 0 || load_all))
 		publish_loads();
+
+	/* Interrupted, it may have left an invalid database, which is for good. */
+	if (event == XACT_EVENT_ABORT && OidIsValid(dropped_database))
+	{
+		sup_lock();
+		sup_request_load(dropped_database);
+		sup_unlock();
+	}
 	if (holds_workers)
 		release_workers();
 	nchanges = nloads = nroles = 0;
