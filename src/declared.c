@@ -404,6 +404,7 @@ load_ended(TimestampTz now)
 		sup_add_event(NULL, "loader failed", detail);
 	}
 	sup_unlock();
+	ConditionVariableBroadcast(&Sup->changed);
 	if (news)
 		ereport(LOG,
 				(errmsg("could not read the declared workers of database %u: %s",
@@ -504,6 +505,7 @@ sup_look_at_loads(TimestampTz now)
 		if (load_of(database)->due == DT_NOEND)
 			load_of(database)->database = InvalidOid;
 		sup_unlock();
+		ConditionVariableBroadcast(&Sup->changed);
 		return now;
 	}
 	if (!OidIsValid(database))

@@ -94,7 +94,13 @@ publish(const SupRow *row)
 
 	/* A start or stop that is not committed yet goes first. */
 	if (d->holder == 0)
+	{
 		d->terms = row->terms;
+
+		/* It was started as it was before the change. */
+		d->start |= d->started_version != 0 && d->started_version != d->version;
+		d->started_version = 0;
+	}
 	else
 	{
 		bool		enabled = d->terms.enabled;

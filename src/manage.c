@@ -398,6 +398,7 @@ hold_worker(NameControl *c, SupDeclaration *d)
 	c->held = true;
 	d->terms.enabled = c->on;
 	d->start |= c->on;
+	d->started_version = c->on ? d->version : 0;
 	if (OidIsValid(c->database))
 	{
 		d->holder = MyProcPid;
@@ -522,6 +523,30 @@ find_worker(const char *name, bool lock, NameControl *control, SupProgram *progr
 		no_such_worker(name);
 }
 
+/* No change of the database's table that has committed is still to be read.  Takes the lock. */
+static bool
+table_is_read(void *arg)
+{
+	const NameControl *c = arg;
+	bool		done;
+
+	sup_lock();
+	done = Sup->loading != c->database;
+	for (int i = 0; i < SUP_LOADS; i++)
+		if (Sup->loads[i].database == c->database && Sup->loads[i].failures == 0)
+			done = false;
+	sup_unlock();
+	return done;
+}
+
+/* Who has just mended a worker, and now starts it, means it as it is mended. */
+static void
+await_reading(NameControl *control, TimestampTz deadline)
+{
+	if (OidIsValid(control->database))
+		(void) sup_await_change(table_is_read, control, deadline);
+}
+
 /* Why it is in vain to wait for the start of a worker; NULL: it is not. */
 static const char *
 why_not_now(const SupDeclaration *d)
@@ -583,6 +608,8 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 					" WHERE name OPERATOR(pg_catalog.=) $1", 2, types, values, NULL);
 	}
 
+	if (on)
+		await_reading(&control, deadline);
 	control.switches = true;
 	control.on = on;
 	sup_lock();
@@ -636,6 +663,7 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
 						   GetUserNameFromId(role, true))));
 
+	await_reading(&control, deadline);
 	sup_lock();
 	d = sup_declaration_find(control.database, name);
 	if (d != NULL && d->holder != 0)
