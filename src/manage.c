@@ -440,8 +440,8 @@ all_started(void *arg)
 
 			if (c->generations[sup_slot_index(slot)] == slot->generation + 1)
 				continue;
-			if (slot->version == d->version && slot->ready && slot->leave == SUP_STAY &&
-				(!slot->exited || slot->exit_code == 0))
+			if (slot->version == d->version && slot->ready && slot->state != SUP_STARTING &&
+				slot->leave == SUP_STAY && (!slot->exited || slot->exit_code == 0))
 				ready++;
 			else if (slot->state == SUP_STOPPED || slot->state == SUP_FAILED)
 				given_up++;
