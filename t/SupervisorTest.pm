@@ -5,6 +5,7 @@ package SupervisorTest;
 use strict;
 use warnings;
 
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -94,6 +95,23 @@ sub wait_ready
 	) or die "pool $pool did not become ready";
 }
 
+# Waits until $sql is true, also over a restart of the server; dies if it never is.
+sub wait_true
+{
+	my ($node, $sql) = @_;
+
+	while (1)
+	{
+		my $is_true = eval { $node->poll_query_until('postgres', $sql) };
+
+		return if $is_true;
+		die "never true: $sql" if defined $is_true;
+
+		# a psql that finds no server may end before it has read its input
+		die $@ if $@ !~ /Broken pipe/;
+	}
+}
+
 # Compares workers with a slot, busy workers and tasks with those of the first
 # call for this node, which returns ''; waits for them to be the same, and
 # returns '' or what differs.
@@ -116,6 +134,25 @@ sub leaks
 	return $node->safe_psql('postgres', $query) . ", before: $node->{supervisor_usage}";
 }
 
+# Compiles t/$name.c into a library for the server; returns its path, without a suffix.
+sub build_library
+{
+	my ($name) = @_;
+	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+	my %config;
+
+	foreach my $item (qw(cc cppflags cflags cflags_sl includedir-server))
+	{
+		($config{$item} = `$pg_config --$item`) =~ s/\n//;
+		die "could not run $pg_config\n" if $?;
+	}
+	my $dir = PostgreSQL::Test::Utils::tempdir($name);
+	my $command = join ' ', @config{qw(cc cppflags cflags cflags_sl)}, '-shared',
+	  "-I$config{'includedir-server'}", '-o', "$dir/$name.so", "$FindBin::RealBin/$name.c";
+	system($command) == 0 or die "could not compile $name.c: $command\n";
+	return "$dir/$name";
+}
+
 # Opens a session that stays open until quit().  %opts: dbname, user.
 sub session
 {
@@ -125,10 +162,14 @@ sub session
 		$opts{dbname} // 'postgres',
 		on_error_stop => 0,
 		extra_params => psql_params(%opts));
+	$session->set_query_timer_restart;
 	return bless $session, 'SupervisorTest::Session';
 }
 
 package SupervisorTest::Session;
+
+use Test::More;
+use Time::HiRes qw(usleep);
 
 our @ISA = ('PostgreSQL::Test::BackgroundPsql');
 
@@ -171,6 +212,22 @@ sub finish
 	my $stdout = $self->SUPER::query('');
 
 	return ($stdout, $self->{stderr});
+}
+
+# Waits until $sql is true; returns whether that came to be.
+sub wait_true
+{
+	my ($self, $sql) = @_;
+	my $got;
+
+	for (my $i = 0; $i < 20 * $PostgreSQL::Test::Utils::timeout_default; $i++)
+	{
+		$got = $self->query_safe($sql);
+		return 1 if $got eq 't';
+		usleep(50_000);
+	}
+	diag "$sql is still $got";
+	return 0;
 }
 
 # Returns the process ID of the session's backend.
