@@ -229,12 +229,47 @@ receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 	pfree(buf.data);
 }
 
+/*
+ * Send a row that lies there as a tuple, without taking it apart.  False: it
+ * must be, since it points out of itself, or is older than a column of its
+ * table.
+ */
+static bool
+send_stored(Receiver *r, TupleTableSlot *slot)
+{
+	MinimalTuple tuple;
+	Size		len;
+
+	if (TTS_IS_BUFFERTUPLE(slot) || TTS_IS_HEAPTUPLE(slot))
+	{
+		HeapTuple	heap_tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+
+		tuple = (MinimalTuple) ((char *) heap_tuple->t_data + MINIMAL_TUPLE_OFFSET);
+		len = heap_tuple->t_len - MINIMAL_TUPLE_OFFSET;
+	}
+	else if (TTS_IS_MINIMALTUPLE(slot))
+	{
+		tuple = ExecFetchSlotMinimalTuple(slot, NULL);
+		len = tuple->t_len;
+	}
+	else
+		return false;
+
+	if ((tuple->t_infomask & HEAP_HASEXTERNAL) != 0 ||
+		HeapTupleHeaderGetNatts(tuple) != r->desc->natts)
+		return false;
+	return sup_out_tuple(tuple, len);
+}
+
 static bool
 receiver_receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	Receiver   *r = (Receiver *) self;
 	Datum	   *values = slot->tts_values;
 	MemoryContext oldcontext;
+
+	if (send_stored(r, slot))
+		return true;
 
 	slot_getallattrs(slot);
 	if (!r->has_varlena)

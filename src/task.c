@@ -1128,6 +1128,21 @@ sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
 	}
 }
 
+bool
+sup_out_tuple(MinimalTuple tuple, Size len)
+{
+	char	   *place;
+
+	if (!out_reads)
+		return true;
+	place = reserve(SUP_MSG_ROW, len, false);
+	if (place == NULL)
+		return false;
+	memcpy(place, tuple, len);
+	((MinimalTuple) place)->t_len = len;
+	return true;
+}
+
 SupTask *
 sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 				const char *tag, int sqlstate, const char *message, bool *cancel_sent)

@@ -161,6 +161,13 @@ extern void sup_out_begin(SupTask *task);
 extern bool sup_out_message(char type, const void *data, Size len, bool force);
 extern void sup_out_row(TupleDesc desc, Datum *values, bool *isnull);
 
+/*
+ * The same for one that is a tuple already, of that length; what 't_len' says
+ * does not count, since it may be part of a heap tuple.  False: it is too
+ * large for that.
+ */
+extern bool sup_out_tuple(MinimalTuple tuple, Size len);
+
 extern void sup_out_push(void);
 extern void sup_out_settle(void);
 

@@ -213,6 +213,16 @@ is( value(q{
 		TRUNCATE toast_EXTERNAL;
 		SELECT length(v) FROM supervisor.result(:task) AS (v text)}),
 	"succeeded\n" . value(q{SELECT length(repeat(md5('1'), 100000 / 32))}), 'a toasted value whose table is truncated before it is read');
+foreach my $order ('', ' ORDER BY i')
+{
+	is( value(qq{
+			INSERT INTO toast_EXTERNAL (i, v) VALUES (1, repeat(md5('1'), 100000 / 32));
+			SELECT supervisor.launch('SELECT * FROM toast_EXTERNAL$order') AS task \\gset
+			SELECT supervisor.wait(:task);
+			TRUNCATE toast_EXTERNAL;
+			SELECT length(v) FROM supervisor.result(:task) AS (i int, v text, p pair, a text[], n text)}),
+		"succeeded\n" . value(q{SELECT length(repeat(md5('1'), 100000 / 32))}), "... in a whole row$order");
+}
 
 value(q{
 	CREATE FUNCTION expanded_array(n int) RETURNS int[] LANGUAGE plpgsql AS $$
@@ -252,6 +262,10 @@ value(q{
 	CREATE TABLE plain (a int, b int);
 	INSERT INTO plain VALUES (1, 2);
 	ALTER TABLE plain ADD c int DEFAULT 3;
+	CREATE TABLE older (a int, b text);
+	INSERT INTO older VALUES (1, 'x'), (2, NULL);
+	ALTER TABLE older ADD c int;
+	INSERT INTO older VALUES (3, 'y', 4);
 	CREATE TABLE parent (a int, b text) PARTITION BY LIST (a);
 	CREATE TABLE part1 (x int, b text, a int);
 	ALTER TABLE part1 DROP x;
@@ -265,6 +279,8 @@ same('SELECT * FROM changed ORDER BY a', 'a int, b text, c int, d text, e pair, 
 same('SELECT * FROM changed', 'a int, b text, c int, d text, e pair, f numeric', 'a table with dropped and added columns');
 same('TABLE plain', 'a int, b int, c int', 'a table with an added column');
 same('SELECT c FROM plain', 'c int', '... that column alone');
+same('TABLE older', 'a int, b text, c int', 'rows that are older than a column');
+same('SELECT * FROM older ORDER BY a', 'a int, b text, c int', '... sorted');
 same('SELECT changed FROM changed', 'a changed', 'whole rows of a table with dropped and added columns');
 same('TABLE v', 'a int, b text, c int, d text, e pair, f numeric', 'a view of it');
 same('SELECT * FROM parent ORDER BY a', 'a int, b text', 'a partitioned table with columns in another order');
