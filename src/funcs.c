@@ -571,8 +571,35 @@ collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *ended, 
 	return more;
 }
 
+/*
+ * Return the rows of tasks from that one on, up to the first that has not
+ * ended.  Returns which one that is.
+ */
+static int
+put_outcomes(ReturnSetInfo *rsinfo, const Outcome *outcomes, int i, int n)
+{
+	for (; i < n && (outcomes[i].tag != NULL || outcomes[i].message != NULL); i++)
+	{
+		Datum		values[4];
+		bool		nulls[4] = {false};
+
+		values[0] = Int64GetDatum(i + 1);
+		nulls[1] = outcomes[i].tag == NULL;
+		nulls[2] = nulls[3] = !nulls[1];
+		if (nulls[1])
+		{
+			values[2] = CStringGetTextDatum(unpack_sql_state(outcomes[i].sqlstate));
+			values[3] = CStringGetTextDatum(outcomes[i].message);
+		}
+		else
+			values[1] = CStringGetTextDatum(outcomes[i].tag);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return i;
+}
+
 static void
-run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcome *outcomes)
+run_batch(int n, char **commands, const char *pool, TimestampTz deadline, ReturnSetInfo *rsinfo)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	SupSpin		spin = {0, &session->spinning};
@@ -580,6 +607,8 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 	int			partner = -1;
 	SupReader  *readers = palloc(sizeof(SupReader) * sup_max_tasks);
 	int		   *ordinals = palloc(sizeof(int) * sup_max_tasks);
+	Outcome    *outcomes = palloc0(sizeof(Outcome) * Max(n, 1));
+	int			put = 0;
 	StringInfoData inputs[BATCH_STEP];
 	StringInfoData settings;
 	int			nsettings;
@@ -645,6 +674,9 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 			session->wake_at = inside - 1;
 		sup_unlock();
 
+		/* Meanwhile. */
+		put = put_outcomes(rsinfo, outcomes, put, n);
+
 		wait_start = GetCurrentTimestamp();
 		if (!sup_spin_until(&spin, partner, batch_has_news, session))
 			(void) sup_sleep_until(batch_has_news, session, deadline);
@@ -658,8 +690,10 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Outcom
 					 errmsg("canceling tasks due to timeout")));
 		CHECK_FOR_INTERRUPTS();
 	}
+	(void) put_outcomes(rsinfo, outcomes, put, n);
 	pfree(readers);
 	pfree(ordinals);
+	pfree(outcomes);
 }
 
 PG_FUNCTION_INFO_V1(supervisor_execute_all);
@@ -670,7 +704,6 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 	char	  **commands;
 	char	   *pool;
 	TimestampTz deadline;
-	Outcome    *outcomes;
 	int			n;
 
 	sup_require_preload();
@@ -689,10 +722,10 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 	}
 	sup_task_check_submitter(SUP_TASK_BATCH);
 
-	outcomes = palloc0(sizeof(Outcome) * Max(n, 1));
+	InitMaterializedSRF(fcinfo, 0);
 	PG_TRY();
 	{
-		run_batch(n, commands, pool, deadline, outcomes);
+		run_batch(n, commands, pool, deadline, rsinfo);
 	}
 	PG_CATCH();
 	{
@@ -701,24 +734,6 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 	}
 	PG_END_TRY();
 
-	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < n; i++)
-	{
-		Datum		values[4];
-		bool		nulls[4] = {false};
-
-		values[0] = Int64GetDatum(i + 1);
-		nulls[1] = outcomes[i].tag == NULL;
-		nulls[2] = nulls[3] = !nulls[1];
-		if (nulls[1])
-		{
-			values[2] = CStringGetTextDatum(unpack_sql_state(outcomes[i].sqlstate));
-			values[3] = CStringGetTextDatum(outcomes[i].message);
-		}
-		else
-			values[1] = CStringGetTextDatum(outcomes[i].tag);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
 	return (Datum) 0;
 }
 
