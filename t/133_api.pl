@@ -68,7 +68,7 @@ my $functions = q{
 	CREATE FUNCTION test_terminate() RETURNS void LANGUAGE c AS 'supervised_test';
 	CREATE FUNCTION test_wait_for_shutdown() RETURNS text LANGUAGE c AS 'supervised_test';
 	CREATE FUNCTION test_late(int) RETURNS text STRICT LANGUAGE c AS 'supervised_test';
-	CREATE FUNCTION test_wait_for_latch() RETURNS void LANGUAGE c AS 'supervised_test';
+	CREATE FUNCTION test_wait_for_latch(text) RETURNS void LANGUAGE c AS 'supervised_test';
 	CREATE TABLE sessions (id int, last_seen timestamptz);
 	INSERT INTO sessions VALUES (1, now()), (2, now() - interval '2 hours');
 };
@@ -210,9 +210,6 @@ my $before = value(
 my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 value("SELECT pg_terminate_backend($supervisor)");
 wait_until(
-	"SELECT count(*) = 1 FROM supervisor.event WHERE event = 'supervisor' AND detail LIKE '%adopted%' AND id > 1"
-);
-wait_until(
 	"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor' AND pid <> $supervisor");
 is( value(
 		q{SELECT array_agg((name, instance, pid) ORDER BY name, instance) FROM supervisor.worker_status WHERE kind = 'library'}
@@ -225,6 +222,7 @@ note 'at run time';
 my $session = SupervisorTest::session($node);
 is($session->query(q{SELECT test_start('one', 'talker', 0, 0)}), 't', 'a worker is started');
 is($session->query(q{SELECT test_wait_for_startup()}), 'started', 'it can be waited for');
+wait_running('one', 1);
 my $pid = $session->query(q{SELECT test_pid()});
 is($pid, value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'one' AND state = 'running'}),
 	'its process is known');
@@ -261,13 +259,16 @@ is($session->query(q{SELECT test_wait_for_shutdown()}),
 my $other = SupervisorTest::session($node);
 my $other_pid = $other->pid;
 my $other_waits = "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $other_pid";
-$other->begin(q{SELECT test_wait_for_latch()});
+$other->begin(
+	q{SELECT test_wait_for_latch($$SELECT FROM supervisor.worker_status WHERE name = 'two' AND state = 'running'$$)}
+);
 wait_until($other_waits);
 $session->query("SELECT test_start('two', 'talker', 0, $other_pid)");
 $other->finish;
 ok(1, 'the process that is to be notified is woken by the start');
-$session->query(q{SELECT test_wait_for_startup()});
-$other->begin(q{SELECT test_wait_for_latch()});
+$other->begin(
+	q{SELECT test_wait_for_latch($$SELECT WHERE NOT EXISTS (SELECT FROM supervisor.worker_status WHERE name = 'two')$$)}
+);
 wait_until($other_waits);
 $session->query(q{SELECT test_terminate()});
 $other->finish;
@@ -293,8 +294,8 @@ wait_for_log($offset, qr/all server processes terminated; reinitializing/);
 $node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
 wait_running('early', 2);
 wait_running('talker', 2);
-like(log_from($offset), qr/LOG:  early 1 begins: .* after recovery/,
-	'all declared workers come back, and the supervisor starts those that the postmaster had started');
+wait_for_log($offset, map { qr/LOG:  early $_ begins: .* after recovery/ } 1, 2);
+ok(1, 'all declared workers come back, and the supervisor starts those that the postmaster had started');
 is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE name = 'two'}),
 	'0', 'what was started at run time is forgotten');
 
@@ -308,6 +309,7 @@ is( value(q{SELECT DISTINCT state, reason FROM supervisor.worker_status WHERE na
 	'stopped|disabled', 'no declared worker runs');
 SupervisorTest::set($node, 'supervisor.start_workers' => 'on');
 wait_running('early', 2);
+wait_for_log($offset, map { qr/LOG:  early $_ begins/ } 1, 2);
 is(() = log_from($offset) =~ /LOG:  early \d begins/g, 2, 'nor did the postmaster start one');
 $node->stop;
 

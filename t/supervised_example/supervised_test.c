@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -31,9 +32,9 @@ _PG_init(void)
 					   .instances = 2);
 	SUPERVISOR_DECLARE(.name = "talker", .type = "talkative", .library = LIBRARY,
 					   .function = "talker", .argument = -2, .extra = "word",
-					   .heartbeat_timeout = 2000, .instances = 2);
+					   .heartbeat_timeout = 3000, .instances = 2);
 	SUPERVISOR_DECLARE(.name = "silent", .library = LIBRARY, .function = "silent",
-					   .heartbeat_timeout = 1000, .restart_delay = SUPERVISOR_NONE,
+					   .heartbeat_timeout = 1200, .restart_delay = SUPERVISOR_NONE,
 					   .max_restarts = 2);
 	SUPERVISOR_DECLARE(.name = "late", .library = LIBRARY, .function = "late",
 					   .flags = BGWORKER_SHMEM_ACCESS, .says_ready = true);
@@ -218,12 +219,23 @@ test_late(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(status_text(WaitForBackgroundWorkerShutdown(late)));
 }
 
-/* Sleeps until somebody sets this session's latch. */
+/* Sleeps until a query has rows, and looks only when this session's latch was set. */
 PG_FUNCTION_INFO_V1(test_wait_for_latch);
 Datum
 test_wait_for_latch(PG_FUNCTION_ARGS)
 {
-	ResetLatch(MyLatch);
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
+	char	   *query = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	SPI_connect();
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		SPI_execute(query, false, 1);
+		if (SPI_processed > 0)
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
+	}
+	SPI_finish();
 	PG_RETURN_VOID();
 }
