@@ -260,10 +260,17 @@ END
 	$? = $status;
 }
 
+# Returns the process ID of the worker "deaf" once it hears SIGUSR2.
+sub deaf
+{
+	$s->wait_true(q{SELECT count(*) = 1 FROM supervisor.worker_status w JOIN pg_stat_activity a USING (pid)
+		WHERE w.name = 'deaf' AND w.state = 'running'}) or die 'the worker does not run';
+	return worker('deaf', 'pid');
+}
+
 $log = -s $node->logfile;
 add('deaf', 'deaf', stop_timeout => '50 ms');
-reaches('deaf', 'running', undef, 'a worker that does not hear SIGTERM');
-my $pid = worker('deaf', 'pid');
+my $pid = deaf();
 my $generation = worker('deaf', 'generation');
 $deaf{$pid} = 1;
 my (undef, $stderr) = $s->query(q{SELECT supervisor.stop_worker('deaf', '200 ms')});
@@ -278,11 +285,10 @@ is(worker('deaf', 'state, pid'), "stuck|$pid", 'it is stuck, and alone');
 my @logged = slurp_file($node->logfile, $log) =~ /(does not stop)/g;
 is(scalar @logged, 1, 'which is logged once');
 kill 'USR2', $pid or die "could not signal $pid: $!";
-reaches('deaf', 'running', undef, 'another is started when it has gone');
 delete $deaf{$pid};
-$pid = worker('deaf', 'pid');
+$pid = deaf();
 $deaf{$pid} = 1;
-is(worker('deaf', 'generation') - $generation, 1, 'one');
+is(worker('deaf', 'generation') - $generation, 1, 'another is started when it has gone');
 value(q{SELECT supervisor.remove_worker('deaf')});
 reaches('deaf', 'stuck', 'stop_timeout', 'a worker that is removed and does not stop is seen as long as it is there');
 kill 'USR2', $pid or die "could not signal $pid: $!";

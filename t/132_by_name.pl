@@ -166,9 +166,16 @@ END
 	$? = $status;
 }
 
+# Returns the process ID of the worker "deaf" once it hears SIGUSR2.
+sub deaf
+{
+	$s->wait_true(q{SELECT count(*) = 1 FROM supervisor.worker_status w JOIN pg_stat_activity a USING (pid)
+		WHERE w.name = 'deaf' AND w.state = 'running'}) or die 'the worker does not run';
+	return worker('deaf', 'pid');
+}
+
 value(qq{SELECT supervisor.add_worker('deaf', library => '$probe', function => 'probe_deaf')});
-runs('deaf');
-$deaf = worker('deaf', 'pid');
+$deaf = deaf();
 foreach my $call (q{restart_worker('deaf', '0')}, q{stop_worker('deaf', '20 ms')}, q{stop_worker('deaf', '0')}, q{start_worker('deaf', '20 ms')})
 {
 	my ($stdout) = $s->query("SELECT supervisor.$call");
@@ -186,8 +193,7 @@ kill 'USR2', $deaf or die "could not signal $deaf: $!";
 undef $deaf;
 my ($stdout) = $t->finish;
 is($stdout, 't', 'until it is done: the request stood');
-runs('deaf');
-$deaf = worker('deaf', 'pid');
+$deaf = deaf();
 $t->begin(q{SELECT supervisor.stop_worker('deaf', NULL)});
 becomes(q{SELECT state = 'stopping' FROM supervisor.worker_status WHERE name = 'deaf'}, 'a call that waits');
 value(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%NULL)%' AND state = 'active' AND pid <> pg_backend_pid()});
@@ -196,7 +202,7 @@ like($stderr, qr/ERROR:  57014/, 'can be canceled');
 kill 'USR2', $deaf or die "could not signal $deaf: $!";
 undef $deaf;
 reaches('deaf', 'running', 'and is undone by that');
-$deaf = worker('deaf', 'pid');
+$deaf = deaf();
 value(q{SELECT supervisor.remove_worker('deaf')});
 kill 'USR2', $deaf or die "could not signal $deaf: $!";
 undef $deaf;
@@ -557,7 +563,8 @@ is(value(qq{SELECT supervisor.add_worker('$_->[0]', $_->[1]); SELECT supervisor.
 note 'leaks';
 
 # Failing calls, in one session: neither memory nor files nor anything shared is left.
-$s->wait_true(q{SELECT count(*) = 3 FROM supervisor.worker_status}) or die 'there are more workers than before';
+$s->wait_true(q{SELECT count(*) = 3 FROM supervisor.worker_status})
+  or die 'there are other workers than before: ' . value('SELECT * FROM supervisor.worker_status') . value('SELECT * FROM supervisor.event ORDER BY id DESC LIMIT 100');
 SupervisorTest::leaks($node);
 my $fail = qq{
 	DO \$\$ DECLARE call text; BEGIN

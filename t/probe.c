@@ -28,7 +28,6 @@ PGDLLEXPORT void probe_crash(Datum main_arg);
 static void
 run_until_told(void)
 {
-	BackgroundWorkerUnblockSignals();
 	while (!ShutdownRequestPending)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -53,15 +52,18 @@ probe_main(Datum main_arg)
 					MyBgworkerEntry->bgw_extra, MyBgworkerEntry->bgw_flags,
 					sigismember(&mask, SIGTERM) ? "blocked" : "let in")));
 	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
 	run_until_told();
 }
 
-/* Runs until SIGUSR2, whatever SIGTERM says. */
+/* Runs until SIGUSR2, whatever SIGTERM says; once it is in pg_stat_activity, it hears that. */
 void
 probe_deaf(Datum main_arg)
 {
 	pqsignal(SIGTERM, SignalHandlerForConfigReload);
 	pqsignal(SIGUSR2, SignalHandlerForShutdownRequest);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	run_until_told();
 }
 
