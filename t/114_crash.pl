@@ -36,7 +36,7 @@ sub until_true
 {
 	my ($sql, $what) = @_;
 
-	$node->poll_query_until('postgres', $sql) or die "timed out waiting until $what";
+	SupervisorTest::wait_true($node, $sql, "timed out waiting until $what");
 }
 
 sub sleeping

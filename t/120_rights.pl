@@ -8,7 +8,6 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
-use Time::HiRes qw(usleep);
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -84,19 +83,6 @@ sub wait_blocked
 	$node->poll_query_until('postgres',
 		"SELECT count(*) = $n FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted"
 	) or die "nobody waits for $key";
-}
-
-# Wait until a query is true, in a session that stays open.
-sub wait_true
-{
-	my ($s, $sql) = @_;
-
-	for (my $i = 0; $i < 10 * $PostgreSQL::Test::Utils::timeout_default; $i++)
-	{
-		return 1 if $s->query_safe($sql) eq 't';
-		usleep(100_000);
-	}
-	return 0;
 }
 
 # A command that waits for that lock.
@@ -347,8 +333,7 @@ value('ALTER ROLE boss SUPERUSER');
 $boss->query_safe("SELECT supervisor.restart_pool('one')");
 $session->query_safe('BEGIN; LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE');
 $id = $boss->query_safe("SELECT supervisor.launch('SELECT 1', pool => 'one')");
-ok( wait_true(
-		$session,
+ok( $session->wait_true(
 		q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'pg_database'::regclass AND NOT granted}),
 	'a worker is being bound');
 $session->query_safe('ALTER ROLE boss NOSUPERUSER; COMMIT');

@@ -90,22 +90,21 @@ sub wait_ready
 {
 	my ($node, $pool, $n) = @_;
 
-	$node->poll_query_until('postgres',
-		"SELECT size = $n AND running = $n FROM supervisor.pool_status WHERE pool = '$pool'"
-	) or die "pool $pool did not become ready";
+	wait_true($node, "SELECT size = $n AND running = $n FROM supervisor.pool_status WHERE pool = '$pool'",
+		"pool $pool did not become ready");
 }
 
-# Waits until $sql is true, also over a restart of the server; dies if it never is.
+# Waits until $sql is true, also over a restart of the server; dies with $complaint if it never is.
 sub wait_true
 {
-	my ($node, $sql) = @_;
+	my ($node, $sql, $complaint) = @_;
 
 	while (1)
 	{
 		my $is_true = eval { $node->poll_query_until('postgres', $sql) };
 
 		return if $is_true;
-		die "never true: $sql" if defined $is_true;
+		die $complaint // "never true: $sql" if defined $is_true;
 
 		# a psql that finds no server may end before it has read its input
 		die $@ if $@ !~ /Broken pipe/;
