@@ -190,12 +190,15 @@ remove_all();
 
 add('mended', 'exit', argument => 1, max_restarts => 0);
 reaches('mended', 'failed', 'max_restarts', 'a worker that has failed');
-$s->query(qq{
+my $t = SupervisorTest::session($node);
+my $failed = worker('mended', 'generation');
+$t->query(qq{
 	BEGIN;
 	UPDATE supervisor.worker SET function = 'probe_main' WHERE name = 'mended';
-	SELECT supervisor.start_worker('mended');
-	COMMIT});
-reaches('mended', 'running', undef, 'can be mended and started in one transaction');
+	SELECT supervisor.start_worker('mended')});
+becomes("SELECT state = 'failed' AND generation > $failed FROM supervisor.worker_status WHERE name = 'mended'", 'that is mended and started in one transaction');
+$t->query_safe('COMMIT');
+reaches('mended', 'running', undef, 'runs when that commits');
 remove_all();
 
 add('twice', 'exit', argument => 1, max_restarts => 1, instances => 2);
@@ -231,7 +234,6 @@ remove_all();
 note 'too slow to start';
 
 # A command is read from its row before its worker is ready.
-my $t = SupervisorTest::session($node);
 value(q{SELECT supervisor.add_worker('slow', 'SELECT', '1 h', start_timeout => '100 ms', restart_delay => '1 h', enabled => false)});
 reaches('slow', 'stopped', 'disabled', 'a worker that does not run yet');
 $t->query_safe('BEGIN; LOCK TABLE supervisor.worker');

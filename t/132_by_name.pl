@@ -204,8 +204,10 @@ undef $deaf;
 reaches('deaf', 'running', 'and is undone by that');
 $deaf = deaf();
 value(q{SELECT supervisor.remove_worker('deaf')});
+reaches('deaf', 'stopping', 'one that is removed and does not stop is seen');
 kill 'USR2', $deaf or die "could not signal $deaf: $!";
 undef $deaf;
+becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = 'deaf'}, 'until it has ended');
 
 note 'transactions';
 
