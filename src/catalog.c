@@ -318,7 +318,8 @@ time_column(const Datum *values, const bool *nulls, SupColumn column, int64 miss
 	if (us == 0 && !may_be_zero)
 	{
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("%s must not be zero", sup_worker_columns[column].name), NULL);
+				 psprintf("%s must not be zero", sup_worker_columns[column].name),
+				 "Leave it out for a command that runs once per start.");
 		return missing;
 	}
 	return (int64) us;
@@ -341,19 +342,21 @@ text_column(const Datum *values, const bool *nulls, SupColumn column, char *dest
 				 psprintf("It may have at most %d bytes.", size - 1));
 	else if (string[0] == '\0' && column != SUP_COL_EXTRA)
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("%s is empty", sup_worker_columns[column].name), NULL);
+				 psprintf("%s is empty", sup_worker_columns[column].name), "Leave it out for none.");
 	strlcpy(dest, string, size);
 }
 
 /* These mean nothing for such a worker. */
 static void
-refuse(const bool *nulls, const SupColumn *columns, int n, const char *kind, SupRow *row)
+refuse(const bool *nulls, const SupColumn *columns, int n, const char *kind, const char *other,
+	   SupRow *row)
 {
 	for (int i = 0; i < n; i++)
 		if (!nulls[columns[i]])
 			complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
 					 psprintf("%s makes no sense for a worker with a %s",
-							  sup_worker_columns[columns[i]].name, kind), NULL);
+							  sup_worker_columns[columns[i]].name, kind),
+					 psprintf("Leave it out: it is for workers with a %s.", other));
 }
 
 void
@@ -397,10 +400,11 @@ sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row)
 	if (is_command)
 	{
 		program->kind = SUP_KIND_COMMAND;
-		refuse(nulls, of_libraries, lengthof(of_libraries), "command", row);
+		refuse(nulls, of_libraries, lengthof(of_libraries), "command", "library", row);
 		row->command = TextDatumGetCString(values[SUP_COL_COMMAND]);
 		if (row->command[strspn(row->command, " \t\n\r\f\v")] == '\0')
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "command is empty", NULL);
+			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "command is empty",
+					 "Give it one or more SQL statements.");
 		program->command_hash = hash_command(row->command);
 		program->command_len = Min(strlen(row->command), SUP_INLINE);
 		memcpy(program->command, row->command, program->command_len);
@@ -417,11 +421,12 @@ sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row)
 	else
 	{
 		program->kind = SUP_KIND_LIBRARY;
-		refuse(nulls, of_commands, lengthof(of_commands), "library", row);
+		refuse(nulls, of_commands, lengthof(of_commands), "library", "command", row);
 		text_column(values, nulls, SUP_COL_LIBRARY, program->library, MAXPGPATH, row);
 		text_column(values, nulls, SUP_COL_FUNCTION, program->function, BGW_MAXLEN, row);
 		if (nulls[SUP_COL_FUNCTION])
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a library needs a function", NULL);
+			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a library needs a function",
+					 "The library exports it, and it is called as the postmaster calls a background worker.");
 		text_column(values, nulls, SUP_COL_EXTRA, program->extra, BGW_EXTRALEN, row);
 		if (!nulls[SUP_COL_ARGUMENT])
 			program->argument = DatumGetInt32(values[SUP_COL_ARGUMENT]);
@@ -437,7 +442,8 @@ sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row)
 				 "The function passes the flags when it connects.");
 	if (program->bypass_rolelogincheck && BGWORKER_BYPASS_ROLELOGINCHECK == 0)
 		complain(row, ERRCODE_FEATURE_NOT_SUPPORTED,
-				 "bypass_rolelogincheck needs PostgreSQL 17 or later", NULL);
+				 "bypass_rolelogincheck needs PostgreSQL 17 or later",
+				 "Give the role LOGIN.");
 
 	word = nulls[SUP_COL_START_AFTER] ? "recovery_finished" :
 		TextDatumGetCString(values[SUP_COL_START_AFTER]);
@@ -488,7 +494,8 @@ sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row)
 	{
 		terms->max_restarts = DatumGetInt32(values[SUP_COL_MAX_RESTARTS]);
 		if (terms->max_restarts < 0)
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "max_restarts must not be negative", NULL);
+			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "max_restarts must not be negative",
+					 "With 0 the first failure is one too many.");
 	}
 }
 

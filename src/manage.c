@@ -165,7 +165,8 @@ name_arg(FunctionCallInfo fcinfo)
 	if (name[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
-				 errmsg("name is empty")));
+				 errmsg("name is empty"),
+				 errhint("Other functions and views know the worker by its name.")));
 	if (strlen(name) >= NAMEDATALEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_NAME_TOO_LONG),
@@ -179,7 +180,8 @@ no_such_worker(const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("worker \"%s\" does not exist", name)));
+			 errmsg("worker \"%s\" does not exist", name),
+			 errhint("The table supervisor.worker has those of this database.")));
 }
 
 static void
@@ -215,7 +217,32 @@ check_rights(const char *name, const SupProgram *program)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be able to SET ROLE \"%s\" to manage worker \"%s\"",
-						GetUserNameFromId(program->role, true), name)));
+						GetUserNameFromId(program->role, true), name),
+				 errdetail("Its command runs with the rights of that role."),
+				 errhint("By default the role is the current one.")));
+}
+
+/* What to do about a library that can't be loaded. */
+static void
+library_error_callback(void *arg)
+{
+	if (geterrcode() == ERRCODE_UNDEFINED_FILE)
+		errhint("Give the library as in CREATE FUNCTION: by its name in \"dynamic_library_path\", or by its path.");
+	else if (geterrcode() == ERRCODE_UNDEFINED_FUNCTION)
+		errhint("The function must be exported, as with PGDLLEXPORT.");
+}
+
+static void
+check_library(const SupProgram *program)
+{
+	ErrorContextCallback callback;
+
+	callback.callback = library_error_callback;
+	callback.arg = NULL;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	(void) load_external_function(program->library, program->function, true, NULL);
+	error_context_stack = callback.previous;
 }
 
 /* Raise what is wrong with a row that is about to be written. */
@@ -230,7 +257,7 @@ check_row(const TableRow *row, SupRow *parsed)
 				 parsed->hint ? errhint("%s", parsed->hint) : 0));
 	check_rights(parsed->name, &parsed->program);
 	if (parsed->program.kind == SUP_KIND_LIBRARY)
-		(void) load_external_function(parsed->program.library, parsed->program.function, true, NULL);
+		check_library(&parsed->program);
 }
 
 /* Take over those arguments that are given; they are in the order of the columns. */
