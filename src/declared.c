@@ -491,7 +491,13 @@ sup_look_at_loads(TimestampTz now)
 		load_ended(now);
 	sup_lock();
 	if (Sup->in_recovery && !recovery)
-		Sup->load_all = true;	/* the standby has been promoted */
+	{
+		/* The standby has been promoted. */
+		Sup->load_all = true;
+		for (int i = 0; i < sup_nslots(); i++)
+			if (Sup->slots[i].state == SUP_WAITING && Sup->slots[i].reason == SUP_RECOVERY)
+				sup_attend(&Sup->slots[i]);
+	}
 	Sup->in_recovery = recovery;
 	sup_unlock();
 
