@@ -661,8 +661,8 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	if (!asked && !started)
 		restart_at = Max(restart_at, now + RETRY_MIN_US);
 
-	/* Its declaration was not what it had been told: the loader comes first. */
-	if (asked && slot->leave == SUP_LEAVE_RECYCLE && !is_pool && slot->phase != SUP_PHASE_RUN)
+	/* Its row was not what it had been told: the loader comes first. */
+	if (asked && slot->leave == SUP_LEAVE_RECYCLE && !is_pool && slot->phase == SUP_PHASE_LOAD)
 		restart_at = now + RETRY_MIN_US;
 
 	if (late)
@@ -926,11 +926,12 @@ sup_roll(dlist_head *slots, TimestampTz now)
 		if (!sup_has_process(slot))
 		{
 			slot->roll = false; /* its process will be new */
-			if (slot->restart_at <= now)
-				return;			/* and comes in this turn */
+			if (slot->restart_at <= now ||
+				(slot->state == SUP_BACKOFF && slot->reason == SUP_REQUESTED))
+				return;			/* and comes in this turn, or once its row is read */
 		}
 		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving || slot->exited ||
-				 (slot->state == SUP_STARTING && !slot->ready) || slot->state == SUP_STOPPING)
+				 slot->state == SUP_STARTING || slot->state == SUP_STOPPING)
 			return;				/* one at a time */
 		else if (slot->roll && next == NULL)
 			next = slot;
