@@ -247,6 +247,7 @@ is(value(q{SELECT string_agg(event, ' ' ORDER BY id) FROM supervisor.event WHERE
 $t->query_safe('COMMIT');
 settle();
 is(worker('slow', 'state'), 'backoff', 'it waits as after any failure');
+value(q{SELECT supervisor.alter_worker('slow', start_timeout => '0')});
 is(value(q{SELECT supervisor.start_worker('slow')}), 't', 'and can be started when nothing is in its way');
 remove_all();
 
