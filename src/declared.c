@@ -528,6 +528,8 @@ sup_look_at_loads(TimestampTz now)
 		if (OidIsValid(database) || recovery)
 			sup_take_loader_slot(now);
 	}
+	else if (OidIsValid(database) && !sup_has_process(slot))
+		Sup->loading = database;	/* it has yet to start: let it read */
 	else if (OidIsValid(database))
 	{
 		/* That one makes room meanwhile. */
@@ -535,5 +537,5 @@ sup_look_at_loads(TimestampTz now)
 		sup_end_process(slot, SUP_LEAVE_RECYCLE);
 	}
 	sup_unlock();
-	return slot->state == SUP_EMPTY || slot->reason == SUP_RECOVERY ? next : Min(next, now);
+	return next;
 }
