@@ -39,6 +39,9 @@ static List *databases = NIL;
 /* When to go through all databases because too many of them failed. */
 static TimestampTz pass_due = DT_NOEND;
 
+/* Whose turn it is: the pass's, or that of a database that was asked for. */
+static bool pass_is_next = false;
+
 /*
  * Declarations
  */
@@ -413,12 +416,13 @@ load_ended(TimestampTz now)
 }
 
 /*
- * A database that is to be read because somebody asked for it; 'next' is when
- * another one falls due.
+ * The database that has waited longest of those that somebody asked for;
+ * 'next' is when another one falls due.
  */
 static Oid
 requested_load(TimestampTz now, TimestampTz *next)
 {
+	SupLoad    *oldest = NULL;
 	Oid			database = InvalidOid;
 
 	sup_lock();
@@ -430,11 +434,15 @@ requested_load(TimestampTz now, TimestampTz *next)
 			continue;
 		if (load->due > now)
 			*next = Min(*next, load->due);
-		else if (!sup_database_fenced(load->database))
-			database = load->database;
+		else if ((oldest == NULL || load->due < oldest->due) &&
+				 !sup_database_fenced(load->database))
+			oldest = load;
 	}
-	if (OidIsValid(database))
-		load_of(database)->due = DT_NOEND;	/* unless it is asked for again */
+	if (oldest != NULL)
+	{
+		database = oldest->database;
+		oldest->due = DT_NOEND; /* unless it is asked for again */
+	}
 	sup_unlock();
 	return database;
 }
@@ -444,8 +452,10 @@ static Oid
 next_of_pass(TimestampTz now, TimestampTz *next)
 {
 	Oid			database = InvalidOid;
+	ListCell   *lc;
 
-	if (now >= pass_due || Sup->load_all)
+	/* One that is under way comes to its end first, or it might never. */
+	if ((now >= pass_due || Sup->load_all) && !OidIsValid(Sup->load_cursor))
 	{
 		pass_due = DT_NOEND;
 		sup_lock();
@@ -467,14 +477,28 @@ next_of_pass(TimestampTz now, TimestampTz *next)
 		MemoryContextSwitchTo(oldcontext);
 		forget_dropped(databases);
 	}
-	while (databases != NIL && linitial_oid(databases) <= Sup->load_cursor)
-		databases = list_delete_first(databases);
 
 	sup_lock();
-	if (databases == NIL)
+	foreach(lc, databases)
+	{
+		Oid			candidate = lfirst_oid(lc);
+
+		if (candidate < Sup->load_cursor)
+			continue;
+		Sup->load_cursor = candidate + 1;
+		if (!sup_database_fenced(candidate))
+		{
+			database = candidate;
+			break;
+		}
+		sup_request_load(candidate);	/* the others need not wait for that */
+	}
+	if (!OidIsValid(database))
+	{
 		Sup->load_cursor = InvalidOid;	/* that was the last */
-	else if (!sup_database_fenced(linitial_oid(databases)))
-		database = Sup->load_cursor = linitial_oid(databases);
+		if (Sup->load_all)
+			*next = now;
+	}
 	sup_unlock();
 	return database;
 }
@@ -485,6 +509,7 @@ sup_look_at_loads(TimestampTz now)
 	SupSlot    *slot = sup_loader_slot();
 	TimestampTz next = DT_NOEND;
 	bool		recovery = RecoveryInProgress();
+	bool		requested;
 	Oid			database;
 
 	if (slot->state == SUP_EMPTY && OidIsValid(Sup->loading))
@@ -504,8 +529,15 @@ sup_look_at_loads(TimestampTz now)
 	if (OidIsValid(Sup->loading))
 		return next;			/* one at a time */
 
-	database = requested_load(now, &next);
-	if (OidIsValid(database) && find_databases(database) == NIL)
+	/* By turns: nobody shall hold up the pass by asking again and again. */
+	database = InvalidOid;
+	pass_is_next = !pass_is_next;
+	if (pass_is_next)
+		database = next_of_pass(now, &next);
+	requested = !OidIsValid(database);
+	if (requested)
+		database = requested_load(now, &next);
+	if (requested && OidIsValid(database) && find_databases(database) == NIL)
 	{
 		sup_lock();
 		if (load_of(database)->due == DT_NOEND)
@@ -514,7 +546,7 @@ sup_look_at_loads(TimestampTz now)
 		ConditionVariableBroadcast(&Sup->changed);
 		return now;
 	}
-	if (!OidIsValid(database))
+	if (!OidIsValid(database) && !pass_is_next)
 		database = next_of_pass(now, &next);
 
 	sup_lock();

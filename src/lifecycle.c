@@ -370,9 +370,6 @@ obstacle(const SupSlot *slot)
 {
 	const SupDeclaration *d = declaration_of(slot);
 
-	if (slot->kind == SUP_KIND_LOADER)
-		return OidIsValid(Sup->loading) && sup_database_fenced(Sup->loading) ?
-			SUP_FENCED : SUP_NO_REASON;
 	if (d != NULL &&
 		((OidIsValid(d->database) && sup_database_fenced(d->database)) ||
 		 (OidIsValid(slot->last_database) && sup_database_fenced(slot->last_database))))

@@ -373,6 +373,7 @@ void
 sup_request_load(Oid database)
 {
 	SupLoad    *load = NULL;
+	TimestampTz now = GetCurrentTimestamp();
 
 	SUP_ASSERT_LOCKED();
 	for (int i = 0; i < SUP_LOADS; i++)
@@ -387,8 +388,10 @@ sup_request_load(Oid database)
 	}
 	if (load != NULL)
 	{
+		/* asked for again, it keeps its place */
+		if (load->database != database || load->due > now)
+			load->due = now;
 		load->database = database;
-		load->due = 0;
 		load->failures = 0;
 	}
 	else

@@ -264,7 +264,7 @@ typedef struct SupDeclaration
 typedef struct SupLoad
 {
 	Oid			database;		/* 0: free */
-	TimestampTz due;
+	TimestampTz due;			/* DT_NOEND: it is being read */
 	int			failures;		/* in a row */
 } SupLoad;
 
@@ -521,8 +521,8 @@ typedef struct SupShared
 	SupLoad		loads[SUP_LOADS];
 	uint32		databases_hash; /* of supervisor.databases at the last look */
 	bool		load_all;		/* begin a pass over all of them */
-	Oid			load_cursor;	/* the pass has come to this one; 0: none is
-								 * under way */
+	Oid			load_cursor;	/* those from this one on are still to come in
+								 * the pass; 0: none is under way */
 	Oid			loading;		/* by the loader that runs now */
 	bool		in_recovery;	/* when the supervisor looked last */
 	TimestampTz library_start_at;	/* after a crash, C functions wait */
