@@ -351,6 +351,11 @@ sup_set_declared(void)
 	if (hash != Sup->databases_hash || RecoveryInProgress())
 		Sup->load_all = true;
 	Sup->databases_hash = hash;
+
+	/* A former supervisor may have died before it had a loader for these. */
+	for (int i = 0; i < SUP_LOADS; i++)
+		if (Sup->loads[i].due == DT_NOEND && Sup->loads[i].database != Sup->loading)
+			Sup->loads[i].due = 0;
 	sup_unlock();
 }
 
