@@ -62,6 +62,16 @@ test_handles(BackgroundWorkerHandle *handle)
 	tested = true;
 }
 
+/* Sessions of all encodings see it in pg_stat_activity: as core does with application_name. */
+static void
+copy_as_ascii(char *dest, const char *source)
+{
+	strlcpy(dest, source, BGW_MAXLEN);
+	for (char *c = dest; *c != '\0'; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+}
+
 bool
 sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 {
@@ -86,8 +96,8 @@ sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 			break;
 		default:
 			worker.bgw_flags = launch->flags;
-			strlcpy(worker.bgw_name, launch->name, BGW_MAXLEN);
-			strlcpy(worker.bgw_type, launch->type, BGW_MAXLEN);
+			copy_as_ascii(worker.bgw_name, launch->name);
+			copy_as_ascii(worker.bgw_type, launch->type);
 			break;
 	}
 	worker.bgw_main_arg = Int32GetDatum(sup_slot_index(slot));
