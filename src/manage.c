@@ -525,9 +525,14 @@ find_worker(const char *name, bool lock, NameControl *control, SupProgram *progr
 		TableRow	row;
 		SupRow		parsed;
 
-		if (lock)
+		/* A standby's workers of libraries have no row, and can be stopped there. */
+		found = find_row(*table, name, &row);
+		if (found && lock)
+		{
 			lock_row(*table, name);
-		if (find_row(*table, name, &row))
+			found = find_row(*table, name, &row);
+		}
+		if (found)
 		{
 			sup_catalog_parse(row.values, row.nulls, &parsed);
 			memcpy(program, &parsed.program, sizeof(SupProgram));
