@@ -515,7 +515,7 @@ sup_catalog_delete_extension(const char *extension)
 
 	if (!OidIsValid(table))
 		return;
-	rel = table_open(table, RowExclusiveLock);
+	rel = table_open(table, ShareRowExclusiveLock); /* nobody shall change the rows meanwhile */
 	slot = table_slot_create(rel, NULL);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = table_beginscan(rel, snapshot, 0, NULL, 0);
@@ -530,5 +530,5 @@ sup_catalog_delete_extension(const char *extension)
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, RowExclusiveLock);
+	table_close(rel, NoLock);
 }
