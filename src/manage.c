@@ -722,7 +722,7 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 }
 
 /*
- * Statement trigger of the table: whatever wrote to it, as COPY at a restore,
+ * Trigger of the table: whatever wrote to it, as COPY at a restore,
  * what it means takes effect at commit.
  */
 PG_FUNCTION_INFO_V1(supervisor_worker_changed);
