@@ -125,12 +125,13 @@ reconcile(SupDeclaration *d, TimestampTz now)
 	{
 		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
 
-		if (slot->instance > wanted || slot->kind != d->program.kind)
+		if (slot->instance > wanted || slot->kind != d->program.kind || reason == SUP_RECOVERY)
 		{
 			if (sup_has_process(slot))
 				sup_end_process(slot, SUP_LEAVE_SURPLUS);
 			else
-				sup_release_slot(slot, "it is not declared any more", now);
+				sup_release_slot(slot, reason == SUP_RECOVERY ? detail :
+								 "it is not declared any more", now);
 		}
 		else if (reason != SUP_NO_REASON)
 		{

@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -68,6 +69,12 @@ publish(const SupRow *row)
 	{
 		bad = SUP_DATABASE_NOT_ALLOWED;
 		strlcpy(bad_detail, "its database does not accept connections", sizeof(bad_detail));
+	}
+	else if (RecoveryInProgress() && row->program.start_after == BgWorkerStart_RecoveryFinished)
+	{
+		/* By then its row may be another: it is read again after promotion. */
+		bad = SUP_RECOVERY;
+		strlcpy(bad_detail, "it starts when recovery has finished", sizeof(bad_detail));
 	}
 
 	sup_lock();

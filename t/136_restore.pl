@@ -258,6 +258,18 @@ value(q{
 
 note 'promotion';
 
+# What the standby has read of this one is out of date when it is promoted.
+value('CREATE DATABASE d TEMPLATE template0');
+value(q{
+	CREATE EXTENSION supervisor;
+	CREATE TABLE ran ();
+	SELECT supervisor.add_worker('rests', 'INSERT INTO ran DEFAULT VALUES', run_every => '1 h')}, dbname => 'd');
+workers_become('d', 'rests running', 'a worker of another database');
+caught_up();
+$standby->reload;
+workers_become('d', 'rests waiting recovery', 'a standby knows it', $standby);
+value(q{SELECT supervisor.stop_worker('rests', '3 min'); TRUNCATE ran}, dbname => 'd');
+
 caught_up();
 $node->stop;
 $before = value(q{SELECT string_agg(name || generation, ' ' ORDER BY name, instance) FROM supervisor.worker_status
@@ -266,6 +278,8 @@ $standby->promote;
 my $promoted = join ', ', 'all running, left waiting no_role', qq{odd "name's\ttab running},
 	'runs running, stopped stopped disabled, there running';
 workers_become('a', $promoted, 'at promotion all start', $standby);
+workers_become('d', 'rests stopped disabled', 'but not one that has been stopped since', $standby);
+is(value('SELECT count(*) FROM ran', node => $standby, dbname => 'd'), '0', 'and it has not run first');
 workers_become('b', 'late running', 'those that it did not know of, too', $standby);
 ok($standby->poll_query_until('b', q{SELECT count(*) = 1 FROM made WHERE at = pg_postmaster_start_time()}), 'they can write');
 is( value(q{SELECT string_agg(name || generation, ' ' ORDER BY name, instance) FROM supervisor.worker_status
