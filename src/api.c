@@ -252,7 +252,7 @@ api_heartbeat(void)
 	if (slot == NULL || slot->heartbeat_timeout == 0)
 		return -1;
 	slot->heartbeat_at = GetCurrentTimestamp();
-	return Max(slot->heartbeat_timeout / 2000, 1);
+	return Min(Max(slot->heartbeat_timeout / 2000, 1), INT_MAX);
 }
 
 static bool
