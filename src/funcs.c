@@ -1049,7 +1049,7 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 		const SupDeclaration *d = &Sup->declarations[slot->declaration];
 
 		row->datid = d->database;
-		row->userid = d->program.role;
+		row->role = row->userid = d->program.role;
 		row->command_len = d->program.command_len;
 		memcpy(row->command, d->program.command, row->command_len);
 	}

@@ -430,7 +430,9 @@ sup_slot_role(const SupSlot *slot)
 		case SUP_KIND_POOL:
 			return slot->role;
 		case SUP_KIND_COMMAND:
-			return Sup->declarations[slot->declaration].program.role;
+			/* of a process that runs, even if its row names another now */
+			return OidIsValid(slot->role) ? slot->role :
+				Sup->declarations[slot->declaration].program.role;
 		default:
 			return BOOTSTRAP_SUPERUSERID;
 	}
