@@ -63,7 +63,7 @@ sub states
 		"(SELECT count(*) = $n FROM supervisor.worker_status WHERE kind = 'command' AND state = '$state')" } @states;
 }
 
-# Proportional share of the processes of a type, in kB each, and the sum.
+# What processes have for themselves.
 sub memory
 {
 	my ($where) = @_;
@@ -73,7 +73,7 @@ sub memory
 	foreach my $pid (@pids)
 	{
 		next if !open my $file, '<', "/proc/$pid/smaps_rollup";
-		push @sizes, map { /^Pss_Anon:\s+(\d+)/ || /^Pss:\s+(\d+)/ ? $1 : () } grep { /^Pss_Anon:/ } <$file>;
+		push @sizes, map { /^Pss_Anon:\s+(\d+)/ } <$file>;
 	}
 	return @sizes ? sprintf('%d processes, %.1f MB of their own each', scalar @sizes, sum(@sizes) / @sizes / 1024) : 'not to be had';
 }
