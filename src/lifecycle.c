@@ -49,6 +49,7 @@ static uint64 *startable;		/* wanted, and due now */
 static uint64 *look;			/* to be looked at in this turn */
 
 static bool slots_freed = false;
+static bool states_changed = false;
 
 /* Were we last refused a background worker slot? */
 static bool no_background_worker_slot = false;
@@ -233,6 +234,7 @@ sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, T
 	slot->reason = reason;
 	slot->state_since = now;
 	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
+	states_changed = true;
 	settle(slot, now);
 	attend_owner(slot);
 }
@@ -327,6 +329,15 @@ sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
 	slot->roll = slot->surplus = false;
 	slot->pid = 0;
 	slots_freed = true;
+}
+
+bool
+sup_states_changed(void)
+{
+	bool		changed = states_changed;
+
+	states_changed = false;
+	return changed;
 }
 
 bool

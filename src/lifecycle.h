@@ -22,6 +22,9 @@ extern void sup_start_due(TimestampTz now);
 /* Have slots become empty since this was asked last? */
 extern bool sup_slots_freed(void);
 
+/* Has a state changed since this was asked last?  Then sessions may wait for that. */
+extern bool sup_states_changed(void);
+
 /* When a slot falls due next. */
 extern TimestampTz sup_next_due(void);
 

@@ -10,7 +10,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# Starts a node with the extension preloaded, and created in "postgres".
+# Starts a node with the extension preloaded, and created in "postgres", and
+# with a superuser "postgres".
 # %settings go to postgresql.conf and may replace shared_preload_libraries.
 sub new_node
 {
@@ -21,6 +22,12 @@ sub new_node
 	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
 	$node->append_conf('postgresql.conf', conf(%settings));
 	$node->start;
+
+	# The superuser has the name of whoever runs the server.
+	$node->safe_psql('postgres', q{
+		DO $$ BEGIN
+			IF to_regrole('postgres') IS NULL THEN CREATE ROLE postgres SUPERUSER LOGIN; END IF;
+		END $$});
 	$node->safe_psql('postgres', 'CREATE EXTENSION supervisor');
 	return $node;
 }
