@@ -16,6 +16,8 @@ my $node = SupervisorTest::new_node(
 	'trust',
 	'max_connections' => 50,
 	'max_worker_processes' => 60,
+	'wal_level' => 'logical',
+	'max_wal_senders' => 5,
 	'supervisor.max_workers' => 40,
 	'supervisor.pool_size' => 1);
 
@@ -529,5 +531,54 @@ becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE kind IN ('comm
 is(value(q{SELECT to_regclass('pwned')}), '', 'and nothing has run that should not');
 
 $session->quit;
+
+note 'logical replication';
+
+# It fires no triggers of statements.
+value('CREATE DATABASE publisher TEMPLATE template0');
+value('CREATE DATABASE subscriber TEMPLATE template0');
+value(q{CREATE EXTENSION supervisor; CREATE PUBLICATION everything FOR ALL TABLES}, dbname => 'publisher');
+value(q{SELECT pg_create_logical_replication_slot('everything', 'pgoutput')}, dbname => 'publisher');
+value('CREATE EXTENSION supervisor', dbname => 'subscriber');
+value(sprintf(q{CREATE SUBSCRIPTION everything CONNECTION '%s' PUBLICATION everything WITH (create_slot = false)},
+	$node->connstr('publisher') =~ s/'/''/gr), dbname => 'subscriber');
+value(q{SELECT supervisor.add_worker('applied', 'SELECT 1', run_every => '1 h')}, dbname => 'publisher');
+becomes(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE name = 'applied' AND state = 'running'},
+	'a row that it applies is noticed');
+my $offset = -s $node->logfile;
+value(q{
+	CREATE ROLE subscribed SUPERUSER LOGIN;
+	GRANT pg_read_all_data, pg_write_all_data TO subscribed;
+	ALTER SUBSCRIPTION everything OWNER TO subscribed}, dbname => 'subscriber');
+value(q{ALTER SUBSCRIPTION everything SET (run_as_owner = true)}, dbname => 'subscriber')
+  if $node->pg_version >= 16;
+value('ALTER ROLE subscribed NOSUPERUSER');
+value(q{SELECT supervisor.add_worker('smuggled', 'SELECT 1', run_every => '1 h')}, dbname => 'publisher');
+$node->wait_for_log(qr/must be superuser to write to table "supervisor.worker"/, $offset);
+is(value(q{SELECT count(*) FROM supervisor.worker WHERE name = 'smuggled'}, dbname => 'subscriber'), '0',
+	'and refused to a subscription of one who is no superuser');
+value('DROP SUBSCRIPTION everything', dbname => 'subscriber');
+
+note 'what a worker, or an owner, has others suffer';
+
+value(q{CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1'});
+value(q{CREATE EXTENSION supervisor; SELECT supervisor.add_worker('accent', 'SELECT 1', run_every => '1 h', type => 'caf' || chr(233))},
+	dbname => 'latin');
+becomes(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'accent'}, 'a worker\'s type is in another encoding');
+is(value(q{SELECT backend_type FROM pg_stat_activity WHERE datname = 'latin' AND backend_type ~ 'caf'}), 'caf?',
+	'and shown to others all the same');
+
+value('CREATE ROLE landlord LOGIN');
+value('CREATE DATABASE house OWNER landlord TEMPLATE template0');
+value(qq{SET default_transaction_read_only = off; ALTER DATABASE house SET default_transaction_$_}, user => 'landlord')
+  foreach 'isolation = serializable', 'read_only = on', 'deferrable = on';
+my $tenant = SupervisorTest::session($node, user => 'landlord');
+$tenant->query('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1');
+value('ALTER DATABASE house CONNECTION LIMIT 7', user => 'landlord');
+value(q{SELECT supervisor.add_worker('other', 'SELECT 1', run_every => '1 h')});
+becomes(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'other'},
+	'settings of one database do not hold up the workers of another');
+$tenant->query('COMMIT');
+$tenant->quit;
 
 done_testing();

@@ -237,6 +237,8 @@ workers_become('a', $recovers, 'what the primary changed is followed after a rel
 workers_become('b', 'once waiting recovery, there running', 'also in a new database', $standby);
 my ($sqlstate) = SupervisorTest::error_of($standby, q{SELECT supervisor.stop_worker('there')}, dbname => 'a');
 is($sqlstate, '25006', 'the table can not be written there');
+($sqlstate) = SupervisorTest::error_of($standby, q{SELECT supervisor.stop_worker('nobody')}, dbname => 'a');
+is($sqlstate, '42704', 'but one that has no row there needs no writing');
 is(value(q{SELECT supervisor.restart_worker('there', '3 min')}, node => $standby, dbname => 'a'), 't', 'a worker can be restarted');
 value('SELECT pg_terminate_backend(pid, 180000) FROM pg_stat_activity WHERE backend_type = \'supervisor\'', node => $standby);
 workers_become('a', $recovers, 'a new supervisor keeps them', $standby);
