@@ -338,7 +338,7 @@ supervisor_perform(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("cannot run a command as a role that was set for the ended transaction only"),
 				 errdetail("The current role was \"%s\", and is \"%s\" now.",
-						   GetUserNameFromId(role, true), GetUserNameFromId(GetUserId(), true)),
+						   sup_role_name(role), sup_role_name(GetUserId())),
 				 errhint("Use SET ROLE instead of SET LOCAL ROLE.")));
 	execute(&args, &reader);
 	SPI_finish();
@@ -476,7 +476,7 @@ supervisor_cancel(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to cancel task %lld", (long long) id),
 				 errdetail("Only a role that may signal backends of role \"%s\" may cancel its tasks.",
-						   GetUserNameFromId(role, true))));
+						   sup_role_name(role))));
 	PG_RETURN_BOOL(sup_task_cancel(id));
 }
 
@@ -816,7 +816,7 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 						restart ? "restart" : "terminate", c.slot),
 				 OidIsValid(role) ?
 				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
-						   GetUserNameFromId(role, true)) :
+						   sup_role_name(role)) :
 				 errdetail("The worker is unbound, and only a superuser may do that.")));
 	if (rests)
 		ereport(ERROR,

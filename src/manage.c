@@ -217,7 +217,7 @@ check_rights(const char *name, const SupProgram *program)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be able to SET ROLE \"%s\" to manage worker \"%s\"",
-						GetUserNameFromId(program->role, true), name),
+						sup_role_name(program->role), name),
 				 errdetail("Its command runs with the rights of that role."),
 				 errhint("By default the role is the current one.")));
 }
@@ -693,7 +693,7 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to restart worker \"%s\"", name),
 				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
-						   GetUserNameFromId(role, true))));
+						   sup_role_name(role))));
 
 	await_reading(&control, deadline);
 	sup_lock();

@@ -109,6 +109,14 @@ rights_of(Oid role)
 	return r;
 }
 
+const char *
+sup_role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name ? name : psprintf("%u", role);
+}
+
 void
 sup_check_may_connect(void)
 {
@@ -126,10 +134,14 @@ sup_check_may_connect(void)
 		good_submitter_at = now;
 		return;
 	}
+	if (!r.exists)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+				 errmsg("role with OID %u does not exist", role)));
 	if (!r.login)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
-				 errmsg("role \"%s\" is not permitted to log in", GetUserNameFromId(role, true)),
+				 errmsg("role \"%s\" is not permitted to log in", GetUserNameFromId(role, false)),
 				 errdetail("A task runs in a session of the current role.")));
 	if (!r.allowed)
 		ereport(ERROR,
@@ -140,7 +152,7 @@ sup_check_may_connect(void)
 			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 			 errmsg("permission denied for database \"%s\"", get_database_name(MyDatabaseId)),
 			 errdetail("Role \"%s\" does not have CONNECT privilege, and a task runs in a session of the current role.",
-					   GetUserNameFromId(role, true))));
+					   GetUserNameFromId(role, false))));
 }
 
 /*

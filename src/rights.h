@@ -10,6 +10,9 @@
 
 #include "postgres_ext.h"
 
+/* Its name for a message; if it was dropped, its OID in digits, as regrole shows it. */
+extern const char *sup_role_name(Oid role);
+
 /*
  * Raise an error unless the current role may log in to this database: 28000
  * without LOGIN or CONNECT, 55000 if the database allows no connections.

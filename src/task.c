@@ -667,7 +667,7 @@ sup_task_of_session(int64 id, SupTaskRef *ref)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for task %lld", (long long) id),
-				 errdetail("It was launched as role \"%s\".", GetUserNameFromId(role, true))));
+				 errdetail("It was launched as role \"%s\".", sup_role_name(role))));
 }
 
 bool

@@ -403,6 +403,10 @@ $session->query_safe('SELECT pg_advisory_unlock(3)');
 $node->poll_query_until('postgres', "SELECT state = 'failed' FROM supervisor.task_status WHERE task = $queued");
 is(value("SELECT state FROM supervisor.task_status WHERE task = $queued"), 'failed', 'DROP ROLE: what is queued fails');
 is(value(q{SELECT count(*) FROM log WHERE what = 'ghostly'}), '0', 'and does not run');
+value('GRANT EXECUTE ON FUNCTION supervisor.run(text, text[], text, interval) TO PUBLIC');
+refused(task('SELECT 1', 'one'), '28000', 'the session that is left can give no task',
+	session => $carol, message => qr/role with OID \d+ does not exist/);
+value('REVOKE EXECUTE ON FUNCTION supervisor.run(text, text[], text, interval) FROM PUBLIC');
 my $new = value(task(q{SELECT pg_backend_pid() || ' ' || current_user::regrole::oid}, 'one'), user => 'carol');
 is(join(' ', map { (split / /, $old)[$_] eq (split / /, $new)[$_] ? 'same' : 'other' } (0, 1)),
 	'other other', 'a new role of that name gets another session and is another role');
