@@ -1,0 +1,1170 @@
+# A soak: while sessions of several roles and databases give tasks to the pools, read
+# them, cancel them and go away, random faults strike, and a model says what must hold:
+#
+# - each call is answered, a launched task ends in one way, and its result says the same;
+# - each effect happens once if its task succeeded, not at all if it failed or was
+#   canceled, and never twice, also where nobody was left to hear;
+# - it happens in the database and as the role of the session;
+# - never do more instances of a declared worker run than declared;
+# - after the faults all is whole again: the pools, the declared workers, tasks, shared
+#   memory, processes, files; and the log has no error that the faults do not explain.
+#
+# PG_TEST_SOAK_SECONDS says how long (60 without it).  PG_TEST_SOAK_SEED takes the seed that an
+# earlier run has printed: the faults are the same, one by one, and so is what each
+# session sends; when they meet is up to the machine.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use POSIX qw(WNOHANG);
+use Test::More;
+use Time::HiRes qw(time);
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use SupervisorTest;
+
+if ($PostgreSQL::Test::Utils::windows_os)
+{
+	plan skip_all => 'needs signals';
+}
+
+my $seconds = $ENV{PG_TEST_SOAK_SECONDS} || 60;
+my $seed = $ENV{PG_TEST_SOAK_SEED} || 1 + (time * 1000) % 1_000_000;
+my $patience = $PostgreSQL::Test::Utils::timeout_default;
+
+note "PG_TEST_SOAK_SEED=$seed PG_TEST_SOAK_SECONDS=$seconds";
+
+# Returns a generator of numbers below its argument, always the same for the same words.
+sub random_of
+{
+	my $x = 1;
+
+	$x = ($x * 31 + $_) % 2147483648 foreach unpack 'C*', join ' ', $seed, @_;
+	return sub {
+		my ($n) = @_;
+
+		$x = ($x * 1103515245 + 12345) % 2147483648;
+		return int($x / 65536) % $n;
+	};
+}
+
+# One of the keys of a list of key => weight.
+sub weighted
+{
+	my ($random, @list) = @_;
+	my $sum = 0;
+
+	$sum += $list[ 2 * $_ + 1 ] foreach 0 .. $#list / 2;
+	my $n = $random->($sum);
+	while (@list)
+	{
+		my ($key, $weight) = splice @list, 0, 2;
+
+		return $key if ($n -= $weight) < 0;
+	}
+}
+
+note 'a server';
+
+my $max_worker_processes = 30;
+my %settings = (
+	'max_connections' => 60,
+	'restart_after_crash' => 'on',
+	'max_worker_processes' => $max_worker_processes,
+	'max_parallel_workers' => $max_worker_processes,
+	'deadlock_timeout' => '100ms',
+	'log_checkpoints' => 'off',
+	'log_statement' => 'none',
+	'include_if_exists' => 'nonsense.conf',
+	'supervisor.pool_size' => 4,
+	'supervisor.pools' => 'batch:2',
+	'supervisor.max_workers' => 32,
+	'supervisor.max_tasks' => 128,
+	'supervisor.shared_memory' => '4MB',
+	'supervisor.result_memory' => '256kB',
+	'supervisor.restart_delay' => '100ms',
+	'supervisor.restart_delay_max' => '1s',
+	'supervisor.restart_window' => 0,
+	'supervisor.stop_timeout' => '1s');
+my $node = PostgreSQL::Test::Cluster->new('soak');
+
+$node->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C' ]);
+$node->append_conf('postgresql.conf',
+	SupervisorTest::conf('shared_preload_libraries' => 'supervisor', %settings));
+$node->start;
+my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
+$node->safe_psql('postgres', q{
+	CREATE EXTENSION supervisor;
+	CREATE TABLE hog WITH (parallel_workers = 10) AS SELECT FROM generate_series(1, 500);
+	CREATE ROLE alice LOGIN;
+	CREATE ROLE bob LOGIN;
+	CREATE ROLE mallory LOGIN;
+	CREATE DATABASE base IS_TEMPLATE true;
+	CREATE FUNCTION room() RETURNS int LANGUAGE plpgsql AS $$
+	DECLARE
+		n int := 0;
+	BEGIN
+		LOOP
+			PERFORM supervisor.launch('SELECT 1 --' || repeat('x', 100000));
+			n := n + 1;
+		END LOOP;
+	EXCEPTION WHEN out_of_memory OR configuration_limit_exceeded THEN
+		RETURN n;
+	END $$});
+$node->safe_psql('base', q{
+	CREATE EXTENSION supervisor;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO PUBLIC;
+	GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA supervisor TO PUBLIC;
+	CREATE TABLE effect (id bigint, role name DEFAULT session_user, datname name DEFAULT current_database());
+	CREATE TABLE run (worker text);
+	GRANT ALL ON effect, run TO PUBLIC;
+	CREATE FUNCTION run(worker text, instances int, seconds float) RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. instances LOOP
+			IF pg_try_advisory_xact_lock(hashtext(worker), i) THEN
+				INSERT INTO run VALUES (worker);
+				PERFORM pg_sleep(seconds);
+				RETURN;
+			END IF;
+		END LOOP;
+		RAISE WARNING 'soak: more than % of worker %', instances, worker;
+	END $$});
+$node->safe_psql('postgres', "CREATE DATABASE $_ TEMPLATE base") foreach qw(db1 db2 gone);
+
+# The databases whose tables last, and how the declared workers are added to each.
+my @kept = qw(db1 db2);
+my %workers = (
+	tick => q{'SELECT run(''tick'', 1, 0.02)', run_every => '200 ms', role => 'alice'},
+	pair => q{'SELECT run(''pair'', 2, 0.1)', run_every => '300 ms', role => 'bob', instances => 2},
+	service => q{'SELECT run(''service'', 1, 5)', restart => 'always', role => 'alice'},
+	mallorys => q{'SELECT run(''mallorys'', 1, 0.02)', run_every => '500 ms', role => 'mallory'},
+	failing => q{'SELECT 1/0', run_every => '1 s', role => 'bob'});
+
+note 'children of this test';
+
+# The psql processes that run: pid => { what, tag, lane, session, since }.
+my %running;
+my $jobs = 0;
+my $directory = PostgreSQL::Test::Utils::tempdir();
+
+# Starts psql on a script.
+sub spawn
+{
+	my ($node, $dbname, $user, $script, %opts) = @_;
+	my $base = "$directory/" . ($opts{name} // 'job' . ++$jobs);
+
+	append_to_file("$base.sql", $script);
+	my $connstr = $node->connstr($dbname) . " user=$user";
+	my $pid = fork;
+	die "could not fork: $!" unless defined $pid;
+	if (!$pid)
+	{
+		open STDIN, '<', "$base.sql" or POSIX::_exit(126);
+		open STDOUT, '>', "$base.out" or POSIX::_exit(126);
+		open STDERR, '>', "$base.err" or POSIX::_exit(126);
+		exec 'psql', '-XAtqw', '-v', 'VERBOSITY=verbose', '-d', $connstr
+		  or POSIX::_exit(127);
+	}
+	$running{$pid} = { base => $base, since => time, %opts };
+	return $pid;
+}
+
+# Processes that stand still, and until when: pid => time.
+my %stopped;
+
+sub continue_due
+{
+	my ($now) = @_;
+
+	foreach my $pid (keys %stopped)
+	{
+		next if $stopped{$pid} > $now;
+		kill 'CONT', $pid;
+		delete $stopped{$pid};
+	}
+}
+
+END
+{
+	continue_due(9e99);
+	kill 'KILL', keys %running if %running;
+}
+
+# What has failed; the run ends at the first look at it.
+my @failures;
+my @history;
+
+sub failure
+{
+	my ($what) = @_;
+
+	$what = substr($what, 0, 2000);
+	push @failures, $what;
+	note "FAILED: $what";
+}
+
+# Looks after the children, for as long as $until says false, and no longer than $limit seconds.
+my ($sessions_wanted, $next_session) = (0, 0);
+my $target = $node;
+
+sub pump
+{
+	my ($until, $limit) = @_;
+	my $start = time;
+
+	while (1)
+	{
+		continue_due(time);
+		foreach my $pid (keys %running)
+		{
+			next unless waitpid($pid, WNOHANG) == $pid;
+			my $job = delete $running{$pid};
+
+			$job->{status} = $?;
+			session_ended($job) if $job->{ops};
+			job_ended($job) if $job->{expected};
+			$job->{done}->($job) if $job->{done};
+		}
+		start_jobs();
+		start_session()
+		  while $sessions_wanted > grep { $_->{ops} } values %running;
+		return 1 if $until && $until->();
+		return 0 if defined $limit && time - $start > $limit;
+		select(undef, undef, undef, 0.02);
+	}
+}
+
+sub read_file
+{
+	my ($name) = @_;
+
+	return -e $name ? slurp_file($name) : '';
+}
+
+# Returns what a query says, in lines; nothing if the server can't be asked now.
+sub query
+{
+	my ($sql, $dbname, $node) = @_;
+	my $out = '';
+	my $over = 0;
+
+	spawn($node // $target, $dbname // 'postgres', $superuser, $sql,
+		done => sub { $over = 1; $out = read_file("$_[0]->{base}.out") });
+	pump(sub { $over }, $patience) or failure("no answer to $sql");
+	return split /\n/, $out;
+}
+
+# Waits until a query says "t", while all else goes on.
+sub until_true
+{
+	my ($sql, $what, $dbname) = @_;
+	my $end = time + $patience;
+
+	while (!@failures && time < $end)
+	{
+		return 1 if join('', query($sql, $dbname)) eq 't';
+		pump(undef, 0.1);
+	}
+	failure("timed out waiting until $what") unless @failures;
+	return 0;
+}
+
+# Scripts of faults that may take a while: in each lane one at a time.
+my @queued;
+
+sub job
+{
+	my ($lane, $dbname, $sql) = @_;
+
+	push @queued, { lane => $lane, dbname => $dbname, sql => $sql };
+}
+
+sub start_jobs
+{
+	my %busy = map { ($_->{lane} // '') => 1 } values %running;
+	my @later;
+
+	foreach my $job (@queued)
+	{
+		if ($busy{ $job->{lane} }++)
+		{
+			push @later, $job;
+			next;
+		}
+		spawn($target, $job->{dbname}, $superuser, "SET statement_timeout = '10s';\n$job->{sql}",
+			lane => $job->{lane}, expected => 1);
+	}
+	@queued = @later;
+}
+
+# What DDL and calls of the faults may meet, because of the others.
+my %fault_errors = map { $_ => 1 } qw(
+  22023 28000 28P01 3D000 42501 42601 42704 42710 42P04 42704 2BP01 53300 53400 55000 55006 57014 57P01 57P02 57P03 57P05 23505 40001 25P02 25001);
+
+sub job_ended
+{
+	my ($job) = @_;
+
+	foreach my $line (split /\n/, read_file("$job->{base}.err"))
+	{
+		my ($sqlstate, $message) = $line =~ /(?:ERROR|FATAL|PANIC):\s+([0-9A-Z]{5}): (.*)/ or next;
+
+		failure("a fault met $line: " . read_file("$job->{base}.sql")) unless $fault_errors{$sqlstate};
+	}
+}
+
+note 'sessions';
+
+# Every task that a session gives, by id, which is the effect's: what is known of it.
+# sent: NULL or 1; rows: how many effects there may be, as a pattern
+my %ops;
+my ($answers, $calls) = (0, 0);
+my %answered;
+
+# A role's call may meet this because of the faults and of other sessions.
+my %call_errors = map { $_ => 1 } qw(28000 3D000 42501 42704 53000 53200 53300 53400 54000 55000 57014 57P01 57P02 57P03);
+
+# Writes a session's script; returns it and the ids in it.
+sub script
+{
+	my ($number, $dbname, $role) = @_;
+	my $random = random_of('session', $number);
+	my $next = 1000 * $number;
+	my ($sql, @ops) = ("\\set v ''\n");
+	my $n = 2 + $random->(12);
+
+	my $op = sub {
+		my ($kind) = @_;
+		my $id = ++$next;
+
+		$ops{$id} = { id => $id, kind => $kind, dbname => $dbname, role => $role };
+		push @ops, $id;
+		return $id;
+	};
+	my $insert = sub { "INSERT INTO effect (id) VALUES ($_[0])" };
+	my $call = sub {
+		my ($id, $call) = @_;
+
+		$sql .= "\\set v ''\n\\echo B $id\n$call\n\\echo R $id :SQLSTATE :v |:LAST_ERROR_MESSAGE\n";
+	};
+
+	while ($n-- > 0)
+	{
+		my $pool = weighted($random, default => 4, batch => 1);
+		my $kind = weighted($random,
+			execute => 8, parameters => 4, fails => 2, rows => 4, large => 2, all => 3, perform => 2, rolled_back => 2,
+			launch => 8, timeout => 2, dies => 1, sleeps => 3, fill_tasks => 1, fill_memory => 1, goes => 1, drop => 1);
+
+		if ($kind eq 'execute')
+		{
+			my $id = $op->($kind);
+			$call->($id, "SELECT supervisor.execute('" . $insert->($id) . "', pool => '$pool') AS v \\gset");
+		}
+		elsif ($kind eq 'parameters')
+		{
+			my $id = $op->($kind);
+			$call->($id, "SELECT supervisor.execute('" . $insert->('$1') . "', ARRAY['$id'], '$pool') AS v \\gset");
+		}
+		elsif ($kind eq 'fails')
+		{
+			my $id = $op->($kind);
+			$call->($id, "SELECT supervisor.execute('" . $insert->($id) . "; SELECT 1/0', pool => '$pool') AS v \\gset");
+		}
+		elsif ($kind eq 'rows')
+		{
+			my $id = $op->($kind);
+			$call->($id, "SELECT n AS v FROM supervisor.run('" . $insert->($id)
+				. " RETURNING id', pool => '$pool') AS (n bigint) \\gset");
+		}
+		elsif ($kind eq 'large')
+		{
+			my $id = $op->($kind);
+			$call->($id, "SELECT count(*) || ':' || sum(i) AS v FROM supervisor.run('" . $insert->($id)
+				. "; SELECT i, repeat(''x'', 500) FROM generate_series(1, 3000) i', pool => '$pool') AS (i int, x text) \\gset");
+		}
+		elsif ($kind eq 'all')
+		{
+			my @ids = map { $op->($kind) } 0 .. $random->(12);
+			$sql .= "\\echo B $_\n" foreach @ids;
+			$sql .= "SELECT 'R ' || (ARRAY[" . join(',', @ids) . "])[ordinality] || ' ' || coalesce(sqlstate, '00000')"
+			  . " || ' ' || coalesce(tag, '') || ' |' || coalesce(message, '') FROM supervisor.execute_all(ARRAY["
+			  . join(',', map { "'" . $insert->($_) . "'" } @ids) . "], '$pool');\n";
+			$sql .= "\\if :ERROR\n" . join('', map { "\\echo R $_ :SQLSTATE '' |:LAST_ERROR_MESSAGE\n" } @ids) . "\\endif\n";
+		}
+		elsif ($kind eq 'perform')
+		{
+			my $id = $op->($kind);
+			$call->($id, "CALL supervisor.perform('" . $insert->($id) . "', pool => '$pool');");
+		}
+		elsif ($kind eq 'rolled_back')
+		{
+			my $id = $op->($kind);
+			$sql .= "BEGIN;\n";
+			$call->($id, "SELECT supervisor.execute('" . $insert->($id) . "', pool => '$pool') AS v \\gset");
+			$sql .= "ROLLBACK;\n";
+		}
+		elsif ($kind eq 'timeout')
+		{
+			my $id = $op->($kind);
+			my $ms = $random->(200);
+			$call->($id, "SELECT supervisor.execute('" . $insert->($id)
+				. "; SELECT pg_sleep(0.1)', pool => '$pool', timeout => '$ms ms') AS v \\gset");
+		}
+		elsif ($kind eq 'dies')
+		{
+			my $id = $op->($kind);
+			$call->($id, "SELECT supervisor.execute('" . $insert->($id)
+				. "; SELECT pg_terminate_backend(pg_backend_pid())', pool => '$pool') AS v \\gset");
+		}
+		elsif ($kind eq 'sleeps')
+		{
+			my $id = $op->($kind);
+			my $s = $random->(10) / 10;
+			$call->($id, "SELECT supervisor.execute('" . $insert->($id)
+				. "; SELECT pg_sleep($s)', pool => '$pool') AS v \\gset");
+		}
+		elsif ($kind eq 'launch')
+		{
+			my @ids = map { $op->($kind) } 0 .. $random->(5);
+			foreach my $id (@ids)
+			{
+				my $s = $random->(3) ? 0 : $random->(5) / 10;
+				$sql .= "\\set t$id 0\n";
+				$call->($id, "SELECT supervisor.launch('" . $insert->($id)
+					. " RETURNING pg_sleep($s)::text', pool => '$pool') AS t$id \\gset");
+			}
+			foreach my $id (@ids)
+			{
+				my $end = weighted($random, read => 4, wait => 4, cancel => 3, forget => 2, leave => 1);
+				$sql .= "SELECT :t$id <> 0 AS launched \\gset\n\\if :launched\n";
+				$sql .= "SELECT supervisor.cancel(:t$id) AS v \\gset\n" if $end eq 'cancel';
+				$sql .= "\\set v ''\nSELECT supervisor.wait(:t$id) AS v \\gset\n\\echo W $id :SQLSTATE :v\n"
+				  if $end eq 'cancel' || $end eq 'wait';
+				$sql .= "\\set v ''\nSELECT x AS v FROM supervisor.result(:t$id) AS (x text) \\gset\n\\echo E $id :SQLSTATE |:LAST_ERROR_MESSAGE\n"
+				  if $end ne 'forget' && $end ne 'leave';
+				$sql .= "SELECT supervisor.forget(:t$id) AS v \\gset\n" if $end eq 'forget';
+				$sql .= "\\endif\n";
+			}
+		}
+		elsif ($kind eq 'fill_tasks')
+		{
+			$sql .= "SELECT supervisor.launch('SELECT pg_sleep(0.01)', pool => '$pool') FROM generate_series(1, 200) \\g /dev/null\n";
+			$sql .= "\\echo F :SQLSTATE |:LAST_ERROR_MESSAGE\n";
+		}
+		elsif ($kind eq 'fill_memory')
+		{
+			$sql .= "SELECT supervisor.launch('SELECT ''' || repeat('x', 200000) || ''' || pg_sleep(0.05)', pool => '$pool')"
+			  . " FROM generate_series(1, 30) \\g /dev/null\n";
+			$sql .= "\\echo F :SQLSTATE |:LAST_ERROR_MESSAGE\n";
+		}
+		elsif ($kind eq 'goes')
+		{
+			$sql .= "\\q\n";
+			last;
+		}
+		elsif ($kind eq 'drop')
+		{
+			$sql .= "SELECT pg_terminate_backend(pg_backend_pid());\n";
+			last;
+		}
+	}
+	return ($sql, @ops);
+}
+
+sub start_session
+{
+	my $number = ++$next_session;
+	my $random = random_of('who', $number);
+	my $dbname = weighted($random, db1 => 4, db2 => 2, gone => 1);
+	my $role = weighted($random, alice => 3, bob => 2, mallory => 1, $superuser => 1);
+	my ($sql, @ids) = script($number, $dbname, $role);
+
+	spawn($target, $dbname, $role, $sql, name => "session$number", number => $number, ops => \@ids,
+		node => $target, dbname => $dbname, role => $role);
+}
+
+# Says how many effects there may be after an answer.
+sub rows_after
+{
+	my ($op, $sqlstate, $message) = @_;
+
+	return $op->{kind} eq 'fails' || $op->{kind} eq 'dies' ? -1 : 1 if $sqlstate eq '00000';
+	return 0 if $op->{kind} eq 'fails' && $sqlstate eq '22012';
+	return -1 unless $call_errors{$sqlstate};
+	# its worker may have ended, or it may have been canceled, after its commit
+	return $op->{kind} eq 'dies' || $op->{kind} eq 'fails' ? 0 : '01' if $sqlstate =~ /^57|^55000/;
+	return 0;
+}
+
+# Reads what a session has been told.
+sub session_ended
+{
+	my ($job) = @_;
+	my $name = "session $job->{number} of $job->{role} in $job->{dbname}";
+	my $err = read_file("$job->{base}.err");
+	my (%began, %done, %state);
+
+	# 2: the connection was lost, or there was none
+	my $whole = $job->{status} == 0;
+	failure("$name: psql ended with $job->{status}: $err")
+	  unless $whole || $job->{status} == 2 << 8 || $job->{killed};
+
+	foreach my $line (split /\n/, read_file("$job->{base}.out"))
+	{
+		if ($line =~ /^B (\d+)$/)
+		{
+			$began{$1} = 1;
+		}
+		elsif ($line =~ /^R (\d+) (\w{5}) (.*?) ?\|(.*)$/)
+		{
+			my ($id, $sqlstate, $value, $message) = ($1, $2, $3, $4);
+			my $op = $ops{$id};
+
+			failure("$name: $id is answered twice: $line") if $done{$id}++;
+			$answers++;
+			$answered{$sqlstate}++;
+			if ($op->{kind} eq 'launch' && $sqlstate eq '00000')
+			{
+				$op->{rows} = '01';
+				next;
+			}
+			$op->{rows} = rows_after($op, $sqlstate, $message);
+			$op->{said} = $line;
+			failure("$name: $op->{kind} is answered by: $line") if $op->{rows} eq -1;
+			my $expected =
+			    $op->{kind} eq 'rows' ? $id
+			  : $op->{kind} eq 'large' ? '3000:4501500'
+			  : $op->{kind} =~ /^(execute|parameters|all|rolled_back)$/ ? 'INSERT 0 1'
+			  : undef;
+			failure("$name: wrong answer to $op->{kind}: $line")
+			  if defined $expected && $sqlstate eq '00000' && $value ne $expected;
+		}
+		elsif ($line =~ /^W (\d+) (\w{5}) (.*)$/)
+		{
+			my ($id, $sqlstate, $state) = ($1, $2, $3);
+
+			$answered{"wait $sqlstate $state"}++;
+			if ($sqlstate ne '00000')
+			{
+				failure("$name: wait fails: $line") unless $call_errors{$sqlstate};
+				next;
+			}
+			$state{$id} = $state;
+			failure("$name: wrong state: $line") unless $state =~ /^(succeeded|failed|canceled)$/;
+		}
+		elsif ($line =~ /^E (\d+) (\w{5}) \|(.*)$/)
+		{
+			my ($id, $sqlstate, $message) = ($1, $2, $3);
+			my $op = $ops{$id};
+			my $state = $state{$id} // ($sqlstate eq '00000' ? 'succeeded' : $sqlstate eq '57014' ? 'canceled' : 'failed');
+
+			$answered{"result $sqlstate"}++;
+			$op->{said} = ($state{$id} // '') . " $line";
+			# the session itself may be canceled while it waits
+			$op->{rows} =
+			    $sqlstate eq '00000' ? 1
+			  : $sqlstate eq '57014' && !$state{$id} ? '01'
+			  : $sqlstate eq '55000' && $state eq 'failed' ? '01'
+			  : !$call_errors{$sqlstate} ? -1
+			  : 0;
+			$op->{rows} = 1 if ($state{$id} // '') eq 'succeeded';
+			failure("$name: task $id is answered by: $op->{said}") if $op->{rows} eq -1;
+			failure("$name: the state and the result of task $id differ: $op->{said}")
+			  if $sqlstate ne '57014'
+			  && $message !~ /^task \d+ is gone/
+			  && defined $state{$id}
+			  && ($state eq 'succeeded') != ($sqlstate eq '00000');
+		}
+		elsif ($line =~ /^F (\w{5}) \|(.*)$/)
+		{
+			$answered{"fill $1"}++;
+			failure("$name: filling is answered by: $line") unless $1 eq '00000' || $call_errors{$1};
+		}
+	}
+	foreach my $id (@{ $job->{ops} })
+	{
+		my $op = $ops{$id};
+
+		$calls++ if $began{$id};
+		$op->{rows} //= $began{$id} || !$whole ? '01' : 0;
+		# \q is the only way to end before the end
+		failure("$name: $id was never answered") if $whole && $began{$id} && !$done{$id};
+	}
+	unlink "$job->{base}.sql", "$job->{base}.out", "$job->{base}.err" unless @failures;
+}
+
+note 'faults';
+
+my $pool_workers = q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND pid IS NOT NULL ORDER BY slot};
+my $all_workers = q{SELECT pid FROM supervisor.worker_status WHERE pid IS NOT NULL ORDER BY slot};
+my $supervisor = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'};
+my $clients = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname LIKE 'db_' ORDER BY pid};
+
+# Sends a signal to one of the processes that a query finds.
+sub strike
+{
+	my ($random, $signal, $sql) = @_;
+	my $n = $random->(1000);
+	my @pids = grep { /^\d+$/ } query($sql);
+
+	return "$signal: nobody there" unless @pids;
+	my $pid = $pids[ $n % @pids ];
+	kill $signal, $pid;
+	return "$signal to $pid";
+}
+
+sub stop
+{
+	my ($random, $sql) = @_;
+	my $time = (1 + $random->(30)) / 10;
+	my $done = strike($random, 'STOP', $sql);
+
+	$stopped{$1} = time + $time if $done =~ /to (\d+)/;
+	return "$done for $time s";
+}
+
+sub set
+{
+	my (%settings) = @_;
+
+	job('settings', 'postgres', join('', map { "ALTER SYSTEM SET $_ = '$settings{$_}';\n" } sort keys %settings)
+		. "SELECT pg_reload_conf();\n");
+	return join ' ', map { "$_='$settings{$_}'" } sort keys %settings;
+}
+
+sub nonsense
+{
+	my ($text) = @_;
+	my $file = $target->data_dir . '/nonsense.conf';
+
+	open my $fh, '>', $file or die "could not write $file: $!";
+	print $fh $text;
+	close $fh;
+	$target->reload if $text;
+	return $text;
+}
+
+sub some_worker
+{
+	my ($random) = @_;
+	my @names = sort keys %workers;
+
+	return ($names[ $random->(scalar @names) ], $kept[ $random->(scalar @kept) ]);
+}
+
+sub about_worker
+{
+	my ($random, $sql) = @_;
+	my ($name, $dbname) = some_worker($random);
+
+	$sql =~ s/NAME/'$name'/g;
+	job('workers', $dbname, $sql);
+	return "$dbname: $sql";
+}
+
+sub add_workers
+{
+	my ($dbname) = @_;
+
+	return join '', map { qq{
+		SELECT supervisor.add_worker('$_', $workers{$_})
+		WHERE NOT EXISTS (SELECT FROM supervisor.worker WHERE name = '$_');\n} } sort keys %workers;
+}
+
+sub ddl
+{
+	my ($sql) = @_;
+
+	job('ddl', 'postgres', $sql);
+	return $sql;
+}
+
+sub restart
+{
+	my ($mode) = @_;
+
+	continue_due(9e99);
+	nonsense('');
+	$target->stop($mode);
+	$target->start;
+	return $mode;
+}
+
+my @faults = (
+	terminate_worker => 5 => sub { strike($_[0], 'TERM', $all_workers) },
+	terminate_slot => 3 => sub {
+		my $n = $_[0]->(28);
+		job('terminate', 'postgres', "SELECT supervisor.terminate_worker($n, '100 ms');\n");
+		return "slot $n";
+	},
+	terminate_supervisor => 3 => sub { strike($_[0], 'TERM', $supervisor) },
+	interrupt_worker => 3 => sub { strike($_[0], 'INT', $all_workers) },
+	interrupt_supervisor => 1 => sub { strike($_[0], 'INT', $supervisor) },
+	reload_worker => 1 => sub { strike($_[0], 'HUP', $all_workers) },
+	cancel_task => 4 => sub {
+		my $n = $_[0]->(8);
+		job('cancel', 'postgres', "SELECT supervisor.cancel(task) FROM supervisor.task_status ORDER BY task OFFSET $n LIMIT 2;\n");
+		return "offset $n";
+	},
+	terminate_session => 3 => sub { strike($_[0], 'TERM', $clients) },
+	interrupt_session => 3 => sub { strike($_[0], 'INT', $clients) },
+	kill_client => 3 => sub {
+		my ($random) = @_;
+		my $n = $random->(1000);
+		my @pids = sort { $a <=> $b } grep { $running{$_}->{ops} } keys %running;
+		return 'nobody there' unless @pids;
+		my $job = $running{ $pids[ $n % @pids ] };
+		$job->{killed} = 1;
+		kill 'KILL', $pids[ $n % @pids ];
+		return "session $job->{number}";
+	},
+	stop_worker => 4 => sub { stop($_[0], $all_workers) },
+	stop_supervisor => 2 => sub { stop($_[0], $supervisor) },
+	stop_session => 2 => sub { stop($_[0], $clients) },
+	crash_worker => 1 => sub { strike($_[0], 'KILL', $pool_workers) },
+	crash_other => 1 => sub { strike($_[0], 'KILL', $_[0]->(2) ? $supervisor : $clients) },
+	resize => 5 => sub {
+		my ($random) = @_;
+		return set(
+			'supervisor.pool_size' => (0 .. 7, 2, 3, 5)[ $random->(11) ],
+			'supervisor.pools' => ('', 'batch:1', 'batch:3', 'batch:0', 'batch:2, other:2')[ $random->(5) ]);
+	},
+	nonsense => 2 => sub {
+		my ($random) = @_;
+		return nonsense((
+				"supervisor.pool_size = -7\n",
+				"supervisor.pools = 'a:b'\n",
+				"supervisor.databases = ',,'\nsupervisor.pools = 'default:7'\n",
+				"supervisor.no_such_thing = on\n",
+				"supervisor.max_workers = 3\nsupervisor.stop_timeout = soon\n",
+				"this is no setting\n")[ $random->(6) ]);
+	},
+	settings => 2 => sub {
+		my ($random) = @_;
+		return set((
+				[ 'supervisor.idle_timeout' => '100ms' ],
+				[ 'supervisor.worker_lifetime' => '500ms' ],
+				[ 'supervisor.start_workers' => 'off' ],
+				[ 'supervisor.databases' => 'db1' ],
+				[ 'supervisor.start_timeout' => '200ms' ],
+				[ 'supervisor.result_retention' => '50ms' ])[ $random->(6) ]->@*);
+	},
+	exhaust => 2 => sub {
+		my ($random) = @_;
+		return set('supervisor.pool_size' => 31) if $random->(2);
+		job('hog', 'postgres', q{
+			SET max_parallel_workers_per_gather = 10; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+			SET min_parallel_table_scan_size = 0; SET statement_timeout = '3s';
+			SELECT count(*) FROM hog WHERE length(pg_sleep(0.05)::text) = 0});
+		return 'parallel queries';
+	},
+	restart_slot => 1 => sub {
+		my $n = $_[0]->(28);
+		job('terminate', 'postgres', "SELECT supervisor.restart_worker($n, '100 ms');\n");
+		return "slot $n";
+	},
+	restart_pool => 1 => sub {
+		job('terminate', 'postgres', "SELECT supervisor.restart_pool('default', '2 s');\n");
+		return '';
+	},
+	drop_database => 2 => sub {
+		my $force = $_[0]->(2) ? ' WITH (FORCE)' : '';
+		return ddl("DROP DATABASE gone$force;\nCREATE DATABASE gone TEMPLATE base;\n\\c gone\n" . add_workers());
+	},
+	rename_database => 1 => sub {
+		return ddl("ALTER DATABASE gone RENAME TO renamed;\nSELECT 1;\nALTER DATABASE renamed RENAME TO gone;\n");
+	},
+	copy_database => 1 => sub {
+		return ddl("CREATE DATABASE copy TEMPLATE gone;\nDROP DATABASE copy WITH (FORCE);\n");
+	},
+	close_database => 1 => sub {
+		return ddl("ALTER DATABASE db2 ALLOW_CONNECTIONS false;\nSELECT pg_sleep(0.2);\nALTER DATABASE db2 ALLOW_CONNECTIONS true;\n");
+	},
+	drop_role => 2 => sub { ddl("DROP ROLE mallory;\nSELECT pg_sleep(0.1);\nCREATE ROLE mallory LOGIN;\n") },
+	no_login => 2 => sub { ddl("ALTER ROLE bob NOLOGIN;\nSELECT pg_sleep(0.3);\nALTER ROLE bob LOGIN;\n") },
+	role_setting => 1 => sub {
+		my $n = 1 + $_[0]->(9);
+		return ddl("ALTER ROLE alice SET work_mem = '${n}MB';\n");
+	},
+	superuser => 1 => sub { ddl("ALTER ROLE mallory SUPERUSER;\nSELECT pg_sleep(0.3);\nALTER ROLE mallory NOSUPERUSER;\n") },
+	no_connect => 1 => sub {
+		return ddl("REVOKE CONNECT ON DATABASE db1 FROM PUBLIC;\nSELECT pg_sleep(0.2);\nGRANT CONNECT ON DATABASE db1 TO PUBLIC;\n");
+	},
+	stop_declared => 2 => sub { about_worker($_[0], "SELECT supervisor.stop_worker(NAME, '1 s');\n") },
+	start_declared => 2 => sub { about_worker($_[0], "SELECT supervisor.start_worker(NAME, '1 s');\n") },
+	restart_declared => 2 => sub { about_worker($_[0], "SELECT supervisor.restart_worker(NAME, '1 s');\n") },
+	alter_declared => 2 => sub {
+		my $ms = 50 + $_[0]->(300);
+		about_worker($_[0], "SELECT supervisor.alter_worker(NAME, run_every => '$ms ms') FROM supervisor.worker WHERE name = NAME AND run_every IS NOT NULL;\n");
+	},
+	change_declared => 2 => sub {
+		my $n = $_[0]->(1000);
+		about_worker($_[0], "SELECT supervisor.alter_worker(NAME, command => command || ' -- $n') FROM supervisor.worker WHERE name = NAME;\n");
+	},
+	instances => 1 => sub {
+		my ($random) = @_;
+		my $n = 1 + $random->(2);
+		job('workers', $kept[ $random->(scalar @kept) ],
+			"SELECT supervisor.alter_worker('pair', instances => $n) FROM supervisor.worker WHERE name = 'pair';\n");
+		return $n;
+	},
+	remove_declared => 2 => sub { about_worker($_[0], "SELECT supervisor.remove_worker(NAME);\n") },
+	add_declared => 2 => sub {
+		my ($random) = @_;
+		my $dbname = $kept[ $random->(scalar @kept) ];
+		job('workers', $dbname, add_workers());
+		return $dbname;
+	},
+	replace_declared => 2 => sub {
+		my ($random) = @_;
+		my ($name, $dbname) = some_worker($random);
+		my $rollback = $random->(3) ? 'COMMIT' : 'ROLLBACK';
+		job('workers', $dbname, "BEGIN;\nSELECT supervisor.remove_worker('$name');\n"
+			. "SELECT supervisor.add_worker('$name', $workers{$name});\n$rollback;\n");
+		return "$dbname: $name $rollback";
+	},
+	replace_standing => 3 => sub {
+		my ($random) = @_;
+		my ($name, $dbname) = some_worker($random);
+		my $done = stop($random, "SELECT pid FROM supervisor.worker_status WHERE name = '$name' AND datname = '$dbname' AND pid IS NOT NULL");
+		job('workers', $dbname, (
+				"SELECT supervisor.alter_worker('$name', command => command || ' -- again') FROM supervisor.worker WHERE name = '$name';\n",
+				"SELECT supervisor.restart_worker('$name', '1 s');\n",
+				"SELECT supervisor.stop_worker('$name', '0 s');\nSELECT supervisor.start_worker('$name', '0 s');\n",
+				"SELECT supervisor.remove_worker('$name');\nSELECT supervisor.add_worker('$name', $workers{$name});\n")[ $random->(4) ]);
+		return "$dbname: $name, $done";
+	},
+	fast_restart => 1 => sub { restart('fast') },
+	immediate_restart => 1 => sub { restart('immediate') });
+my (%fault, @weights);
+while (@faults)
+{
+	my ($name, $weight, $code) = splice @faults, 0, 3;
+
+	$fault{$name} = $code;
+	push @weights, $name, $weight;
+}
+
+my $began = time;
+my %struck;
+
+# Each fault has numbers of its own, so that what it meets does not change the next.
+sub fault
+{
+	my ($n) = @_;
+	my $random = random_of('fault', $n);
+	my $name = weighted($random, @weights);
+
+	$struck{$name}++;
+	push @history, sprintf '%.1f s: fault %d, %s', time - $began, $n, $name;
+	my $done = $fault{$name}->($random);
+	$done =~ s/\s+/ /g;
+	$history[-1] .= ": $done";
+	note $history[-1];
+	pump(undef, $random->(40) / 100);
+}
+
+note 'the model';
+
+my $checked_log = 0;
+
+# Lines at ERROR or above that the faults explain.
+my @explained = (
+	qr/FATAL:  terminating connection due to administrator command/,
+	qr/FATAL:  terminating background worker ".*" due to administrator command/,
+	qr/FATAL:  connection to client lost/,
+	qr/FATAL:  (could not connect to the primary server|could not receive data from WAL stream|terminating walreceiver)/,
+	qr/FATAL:  terminating connection due to unexpected postmaster exit/,
+	qr/FATAL:  the database system is (starting up|shutting down|in recovery mode|not yet accepting connections|not accepting connections)/,
+	qr/FATAL:  sorry, too many clients already/,
+	qr/FATAL:  database "(gone|db2|renamed|copy)" (does not exist|is not currently accepting connections)/,
+	qr/FATAL:  cannot connect to invalid database/,
+	qr/FATAL:  permission denied for database "db1"/,
+	qr/FATAL:  role "mallory" does not exist/,
+	qr/(FATAL|ERROR):  role with OID \d+ does not exist/,
+	qr/FATAL:  role "bob" is not permitted to log in/,
+	qr/ERROR:  worker exited while it ran the task/,
+	qr/ERROR:  canceling statement due to/,
+	qr/ERROR:  canceling tasks? due to/,
+	qr/ERROR:  task \d+ is gone/,
+	qr/ERROR:  division by zero/,
+	qr/ERROR:  too many tasks/,
+	qr/ERROR:  out of shared memory for/,
+	qr/ERROR:  pool "(batch|default)" (does not exist|has size 0)/,
+	qr/ERROR:  no worker of pool ".*" could be started/,
+	qr/ERROR:  role "bob" is not permitted to log in/,
+	qr/ERROR:  permission denied for database "db1"/,
+	qr/ERROR:  worker "\w+" (does not exist|already exists|is not enabled)/,
+	qr/ERROR:  slot \d+ is empty/,
+	qr/ERROR:  worker in slot \d+ (is not running|has just been bound)/,
+	qr/ERROR:  database "(gone|db2|renamed|copy)" (does not exist|already exists|is not currently accepting connections|is being accessed by other users)/,
+	qr/ERROR:  source database "(gone|base)" is being accessed by other users/,
+	qr/ERROR:  role "mallory" (does not exist|already exists)/);
+
+# Returns what is in the log since the last look.
+sub new_log
+{
+	my $log = slurp_file($target->logfile, $checked_log);
+
+	$checked_log += length $log;
+	return $log;
+}
+
+sub check_log
+{
+	my ($when) = @_;
+
+	foreach my $line (split /\n/, new_log())
+	{
+		failure("$when: in the log: $line")
+		  if $line =~ /soak: |TRAP|PANIC|terminated by signal (?!9\b)|runtime error: |AddressSanitizer|VALGRINDERROR/
+		  || $line =~ /\b(ERROR|FATAL):  / && !grep { $line =~ $_ } @explained;
+	}
+}
+
+# Compares the tables with what sessions have been told.
+my %seen;
+
+sub check_effects
+{
+	my ($when) = @_;
+	my %rows;
+
+	foreach my $dbname (@kept)
+	{
+		foreach my $line (query('SELECT id, role, datname, count(*) FROM effect GROUP BY 1, 2, 3', $dbname))
+		{
+			my ($id, $role, $datname, $count) = split /\|/, $line;
+			my $op = $ops{$id};
+
+			$rows{$id} += $count;
+			failure("$when: an effect of $op->{kind} $id of $op->{role} in $op->{dbname} was made by $role in $datname")
+			  unless $op->{role} eq $role && $op->{dbname} eq $datname;
+		}
+	}
+	foreach my $op (values %ops)
+	{
+		my $n = $rows{ $op->{id} } // 0;
+
+		next if !defined $op->{rows} || $op->{dbname} eq 'gone';
+		failure("$when: $op->{kind} $op->{id} has $n effects, and its session was told " . ($op->{said} // 'nothing'))
+		  unless $op->{rows} =~ /$n/;
+	}
+}
+
+# Everything of the server that is there when nothing goes on, besides what may differ.
+sub leftovers
+{
+	my @left = query(q{
+		SELECT format('task %s of %s, %s: %s', task, usename, state, command) FROM supervisor.task_status
+		UNION ALL
+		SELECT format('worker %s %s in slot %s: %s %s %s', name, instance, slot, state, reason, detail) FROM supervisor.worker_status
+		WHERE slot IS NOT NULL AND kind = 'pool' AND (state <> 'running' OR activity = 'busy')
+		UNION ALL
+		SELECT format('lock %s of %s', locktype, pid) FROM pg_locks l
+		WHERE locktype = 'advisory' AND NOT EXISTS (SELECT FROM supervisor.worker_status w WHERE w.pid = l.pid AND w.kind = 'command')
+		UNION ALL
+		SELECT format('prepared transaction %s', gid) FROM pg_prepared_xacts
+		UNION ALL
+		SELECT format('session %s: %s', pid, query) FROM pg_stat_activity
+		WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+		LIMIT 20});
+
+	return @left;
+}
+
+# Waits until $what holds of the list that $list returns; what is left is a failure.
+sub until_empty
+{
+	my ($when, $what, $list) = @_;
+	my $end = time + $patience;
+	my @left;
+
+	while (!@failures && time < $end)
+	{
+		@left = $list->();
+		return unless @left;
+		pump(undef, 0.1);
+	}
+	failure("$when: $what: " . join('; ', @left)) unless @failures;
+}
+
+# Processes that the server has, and does not know of.
+sub unknown_processes
+{
+	my ($postmaster) = split /\n/, slurp_file($target->data_dir . '/postmaster.pid');
+	my %children;
+
+	foreach my $stat (glob '/proc/[0-9]*/stat')
+	{
+		open my $fh, '<', $stat or next;
+		my $line = <$fh> // '';
+		close $fh;
+		$children{$1} = $2 if $line =~ /^(\d+) \((.*)\) [^XZ] $postmaster /;
+	}
+	# a child that begins while we look is known a moment later
+	my %known = map { $_ => 1 } query(q{
+		SELECT pid FROM pg_stat_activity UNION SELECT pid FROM supervisor.worker_status WHERE pid IS NOT NULL});
+
+	return map { "process $_" } grep { !$known{$_} && kill 0, $_ } keys %children;
+}
+
+sub temporary_files
+{
+	my $data = $target->data_dir;
+
+	return grep { -e $_ } glob "$data/base/pgsql_tmp/* $data/pg_dynshmem/mmap.[0-9]* $data/pg_replslot/*";
+}
+
+# How many commands of 100 kB there is room for when all is quiet.
+sub room
+{
+	my ($n) = query('SELECT room()');
+
+	return $n // 0;
+}
+
+my $room;
+
+# Ends all faults, lets the sessions end, and looks whether all is as it shall be.
+sub calm
+{
+	my ($when, $sessions) = @_;
+
+	push @history, sprintf '%.1f s: %s', time - $began, $when;
+	note $history[-1];
+	continue_due(9e99);
+	nonsense('');
+	$sessions_wanted = 0;
+	until_true('SELECT NOT pg_is_in_recovery()', 'the server is up') or return;
+	pump(sub { !@queued && !grep { $_->{lane} } values %running }, $patience)
+	  or failure("$when: faults do not end: " . join(' ', map { $_->{base} } values %running));
+	query(q{ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()});
+	mend();
+
+	pump(sub { !%running }, $patience)
+	  or failure("$when: sessions are not answered: " . join('; ', query(q{
+			SELECT format('%s %s %s %s: %s', pid, usename, datname, wait_event, query) FROM pg_stat_activity
+			WHERE backend_type IN ('client backend', 'supervisor pool worker')})));
+	until_true(q{
+		SELECT bool_and(size = running) AND string_agg(pool || size, ' ' ORDER BY pool) = 'batch2 default4'
+		FROM supervisor.pool_status}, "$when: the pools are whole");
+	until_empty($when, 'not all has gone', \&leftovers);
+	check_workers($when);
+	until_empty($when, 'unknown processes', \&unknown_processes) if -e '/proc/self/stat';
+	until_empty($when, 'temporary files', \&temporary_files);
+	check_effects($when);
+	check_log($when);
+	my $now = room();
+	$room //= $now;
+	failure("$when: there was room for $room commands, and is for $now") if $now < $room - 2;
+	until_empty($when, 'not all has gone', \&leftovers);
+	$sessions_wanted = $sessions;
+}
+
+# Makes the databases, the roles and the declared workers anew that faults have taken.
+sub mend
+{
+	my @sql = query(q{
+		SELECT CASE
+			WHEN datname = 'renamed' THEN 'ALTER DATABASE renamed RENAME TO gone;'
+			WHEN datname = 'copy' OR datconnlimit = -2 THEN format('DROP DATABASE %I WITH (FORCE);', datname)
+			ELSE format('ALTER DATABASE %I ALLOW_CONNECTIONS true; GRANT CONNECT ON DATABASE %1$I TO PUBLIC;', datname) END
+		FROM pg_database WHERE datname <> 'base' AND datname !~ '^template'
+		ORDER BY datname = 'renamed'});
+
+	query("$_\n") foreach @sql;
+	query($_) foreach (
+		'CREATE ROLE mallory LOGIN',
+		'ALTER ROLE mallory LOGIN NOSUPERUSER; ALTER ROLE bob LOGIN; ALTER ROLE alice RESET ALL',
+		'CREATE DATABASE gone TEMPLATE base');
+	foreach my $dbname (@kept, 'gone')
+	{
+		query(add_workers(), $dbname);
+		# a role's name in the table is its OID's
+		query(q{SELECT supervisor.alter_worker('mallorys', role => 'mallory')}, $dbname);
+		query(q{SELECT supervisor.start_worker(name, '0 s') FROM supervisor.worker}, $dbname);
+	}
+}
+
+# All declared workers run, and go on running.
+sub check_workers
+{
+	my ($when) = @_;
+
+	foreach my $dbname (@kept, 'gone')
+	{
+		until_true(q{
+			SELECT string_agg(name || CASE WHEN state = 'running' OR name = 'failing' THEN '' ELSE ' ' || state END, ' ' ORDER BY name)
+				IN ('failing mallorys pair pair service tick', 'failing mallorys pair service tick')
+			FROM supervisor.worker_status WHERE kind = 'command' AND datname = current_database()},
+			"$when: the workers of $dbname run", $dbname);
+		my ($before) = query(q{SELECT count(*) FROM run WHERE worker = 'tick'}, $dbname);
+		until_true("SELECT count(*) > $before FROM run WHERE worker = 'tick'", "$when: tick goes on in $dbname", $dbname);
+	}
+}
+
+calm('idle', 6);
+my $faults = 0;
+until (@failures || time - $began > $seconds)
+{
+	fault(++$faults);
+	calm("after fault $faults", 6) if $faults % 25 == 0;
+}
+calm('at the end', 0) unless @failures;
+
+# Fails over to a synchronous standby: what was said to have succeeded is there.
+sub fail_over
+{
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+	my $sessions = $next_session;
+	my $more = sub { $next_session > $sessions + 30 };
+
+	push @history, sprintf '%.1f s: fail-over', time - $began;
+	$node->backup('backup');
+	$standby->init_from_backup($node, 'backup', has_streaming => 1);
+	$standby->start;
+	query(q{ALTER SYSTEM SET synchronous_standby_names = '*'; SELECT pg_reload_conf()});
+	until_true(q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}, 'the standby follows') or return;
+
+	# a session of the standby goes on when it is promoted
+	spawn($standby, 'db1', 'alice', "SELECT n FROM supervisor.run('SELECT 42 FROM pg_sleep(0.01)') AS (n int);\n" x 1000,
+		done => sub {
+			my ($job) = @_;
+			my $err = read_file("$job->{base}.err");
+			my $read = grep { $_ eq '42' } split /\n/, read_file("$job->{base}.out");
+			# others may fill what there is, after promotion
+			my $full = () = $err =~ /ERROR:  53[24]00: /g;
+
+			failure("the reader has read $read times 42, found no room $full times, and met $err") if $read + $full != 1000;
+		});
+
+	$sessions_wanted = 6;
+	pump($more, $patience) or failure('sessions do not go on');
+	$node->stop('immediate');
+	$sessions_wanted = 0;
+	pump(sub { !grep { $_->{ops} } values %running }, $patience) or failure('sessions do not notice');
+
+	$standby->promote;
+	$target = $standby;
+	$checked_log = 0;
+	$sessions_wanted = 6;
+	$sessions = $next_session;
+	pump($more, $patience) or failure('sessions do not go on after promotion');
+	calm('after the fail-over', 0);
+}
+fail_over() unless @failures;
+
+note join ', ', map { "$_ $struck{$_}" } sort keys %struck;
+note join ', ', map { "$_: $answered{$_}" } sort keys %answered;
+cmp_ok($answered{'00000'} // 0, '>', 0, 'calls succeeded meanwhile');
+ok(!@failures, "$faults faults, $next_session sessions, $calls calls, $answers answers: what must hold held")
+  or diag join "\n", "PG_TEST_SOAK_SEED=$seed", @history, @failures;
+
+continue_due(9e99);
+$target->stop('immediate');
+done_testing();
