@@ -217,21 +217,34 @@ sup_catalog_owner(Oid table)
  * Reading
  */
 
-void
+/* NULL: until we had the lock, somebody has dropped the table, or made another of it. */
+static Relation
+open_table(Oid table, LOCKMODE mode, bool wait)
+{
+	const char *complaint;
+
+	if (wait)
+		LockRelationOid(table, mode);
+	else if (!ConditionalLockRelationOid(table, mode))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not obtain lock on table \"supervisor.worker\"")));
+	if (sup_catalog_table(&complaint) == table)
+		return table_open(table, NoLock);
+	UnlockRelationOid(table, mode);
+	return NULL;
+}
+
+bool
 sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg)
 {
-	Relation	rel;
+	Relation	rel = open_table(table, AccessShareLock, wait);
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	Snapshot	snapshot;
 
-	if (wait)
-		LockRelationOid(table, AccessShareLock);
-	else if (!ConditionalLockRelationOid(table, AccessShareLock))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not obtain lock on table \"supervisor.worker\"")));
-	rel = table_open(table, NoLock);
+	if (rel == NULL)
+		return false;
 	slot = table_slot_create(rel, NULL);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = table_beginscan(rel, snapshot, 0, NULL, 0);
@@ -245,6 +258,7 @@ sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg)
 	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, AccessShareLock);
+	return true;
 }
 
 static uint64
@@ -277,7 +291,7 @@ sup_catalog_command(const char *name, uint64 hash)
 	Oid			table = sup_catalog_table(&complaint);
 
 	if (OidIsValid(table))
-		sup_catalog_scan(table, true, find_command, &search);
+		(void) sup_catalog_scan(table, true, find_command, &search);
 	return search.command && hash_command(search.command) == hash ? search.command : NULL;
 }
 
@@ -515,7 +529,9 @@ sup_catalog_delete_extension(const char *extension)
 
 	if (!OidIsValid(table))
 		return;
-	rel = table_open(table, ShareRowExclusiveLock); /* nobody shall change the rows meanwhile */
+	rel = open_table(table, ShareRowExclusiveLock, true);	/* nobody shall change the rows meanwhile */
+	if (rel == NULL)
+		return;
 	slot = table_slot_create(rel, NULL);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = table_beginscan(rel, snapshot, 0, NULL, 0);

@@ -73,10 +73,13 @@ extern Oid	sup_catalog_table(const char **complaint);
 
 extern Oid	sup_catalog_owner(Oid table);
 
-/* Read all rows, in the latest snapshot.  Without 'wait', not getting the lock is an error. */
+/*
+ * Read all rows, in the latest snapshot.  Without 'wait', not getting the lock
+ * is an error.  False: until it was got, the table was dropped or changed.
+ */
 typedef void (*SupRowVisitor) (Datum *values, bool *nulls, void *arg);
 
-extern void sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg);
+extern bool sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg);
 
 /* Understand a row.  What can only be known elsewhere, as whether its role exists, is not asked. */
 extern void sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row);

@@ -193,7 +193,11 @@ sup_loader_main(SupSlot *slot)
 	closed = database_is_closed();
 	table = sup_catalog_table(&complaint);
 	if (OidIsValid(table))
-		sup_catalog_scan(table, false, load_row, NULL);
+	{
+		/* Whoever has changed it has asked for another loader. */
+		if (!sup_catalog_scan(table, false, load_row, NULL))
+			proc_exit(0);
+	}
 	else if (complaint != NULL)
 		ereport(WARNING,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -95,7 +95,10 @@ find_row(Oid table, const char *name, TableRow *row)
 {
 	row->name = name;
 	row->found = false;
-	sup_catalog_scan(table, true, copy_row, row);
+	if (!sup_catalog_scan(table, true, copy_row, row))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has just been dropped or changed", "supervisor.worker")));
 	return row->found;
 }
 

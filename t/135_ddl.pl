@@ -305,7 +305,24 @@ workers_become('a', '', 'they end when it is committed');
 value('CREATE EXTENSION supervisor', dbname => 'a');
 value(q{SELECT supervisor.add_worker('idle', 'SELECT 1', run_every => '1 h')}, dbname => 'a');
 workers_become('a', 'idle running', 'it can be created again');
-value('DROP EXTENSION supervisor', dbname => 'a');
+{
+	my ($drop, $restart) = map { SupervisorTest::session($node, dbname => 'a') } 1, 2;
+	my $log = -s $node->logfile;
+
+	$drop->query_safe('BEGIN; DROP EXTENSION supervisor');
+	$restart->begin(q{SELECT supervisor.restart_worker('idle')});
+	value(q{SELECT supervisor.terminate_worker(slot) FROM supervisor.worker_status WHERE name = 'idle' AND datname = 'a'});
+	becomes(q{
+		SELECT count(*) = 2 FROM pg_locks l, pg_stat_activity a
+		WHERE a.pid = l.pid AND a.datname = 'a' AND NOT granted AND backend_type IN ('client backend', 'idle')},
+		'a session and a worker wait for the table');
+	$drop->query_safe('COMMIT');
+	my (undef, $stderr) = $restart->finish;
+	is(SupervisorTest::sqlstate($stderr), '55000', 'the session is told that it has gone') or diag $stderr;
+	workers_become('a', '', 'the worker ends');
+	unlike(slurp_file($node->logfile, $log), qr/could not open relation/, 'without an error');
+	$_->quit foreach ($drop, $restart);
+}
 value('CREATE ROLE owner SUPERUSER LOGIN');
 value('CREATE EXTENSION supervisor', dbname => 'a', user => 'owner');
 value(q{SELECT supervisor.add_worker('idle', 'SELECT 1', run_every => '1 h')}, dbname => 'a', user => 'owner');
