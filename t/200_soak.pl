@@ -115,10 +115,14 @@ $node->safe_psql('postgres', q{
 	EXCEPTION WHEN out_of_memory OR configuration_limit_exceeded THEN
 		RETURN n;
 	END $$});
-$node->safe_psql('base', q{
-	CREATE EXTENSION supervisor;
+my $create_extension = q{
+	BEGIN;
+	CREATE EXTENSION IF NOT EXISTS supervisor;
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO PUBLIC;
 	GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA supervisor TO PUBLIC;
+	COMMIT;
+};
+$node->safe_psql('base', $create_extension . q{
 	CREATE TABLE effect (id bigint, role name DEFAULT session_user, datname name DEFAULT current_database());
 	CREATE TABLE run (worker text);
 	GRANT ALL ON effect, run TO PUBLIC;
@@ -303,7 +307,7 @@ sub start_jobs
 
 # What DDL and calls of the faults may meet, because of the others.
 my %fault_errors = map { $_ => 1 } qw(
-  22023 28000 28P01 3D000 42501 42601 42704 42710 42P04 42704 2BP01 53300 53400 55000 55006 57014 57P01 57P02 57P03 57P05 23505 40001 25P02 25001);
+  22023 28000 3F000 42883 42P01 28P01 3D000 42501 42601 42704 42710 42P04 42704 2BP01 53300 53400 55000 55006 57014 57P01 57P02 57P03 57P05 23505 40001 25P02 25001);
 
 sub job_ended
 {
@@ -320,13 +324,16 @@ sub job_ended
 note 'sessions';
 
 # Every task that a session gives, by id, which is the effect's: what is known of it.
-# sent: NULL or 1; rows: how many effects there may be, as a pattern
+# rows: how many effects there may be, as digits
 my %ops;
 my ($answers, $calls) = (0, 0);
 my %answered;
 
 # A role's call may meet this because of the faults and of other sessions.
 my %call_errors = map { $_ => 1 } qw(28000 3D000 42501 42704 53000 53200 53300 53400 54000 55000 57014 57P01 57P02 57P03);
+
+# In the database "gone" the extension may be missing.
+my %no_extension = map { $_ => 1 } qw(3F000 42883);
 
 # Writes a session's script; returns it and the ids in it.
 sub script
@@ -494,6 +501,7 @@ sub rows_after
 
 	return $op->{kind} eq 'fails' || $op->{kind} eq 'dies' ? -1 : 1 if $sqlstate eq '00000';
 	return 0 if $op->{kind} eq 'fails' && $sqlstate eq '22012';
+	return 0 if $op->{dbname} eq 'gone' && $no_extension{$sqlstate};
 	return -1 unless $call_errors{$sqlstate};
 	# its worker may have ended, or it may have been canceled, after its commit
 	return $op->{kind} eq 'dies' || $op->{kind} eq 'fails' ? 0 : '01' if $sqlstate =~ /^57|^55000/;
@@ -550,7 +558,8 @@ sub session_ended
 			$answered{"wait $sqlstate $state"}++;
 			if ($sqlstate ne '00000')
 			{
-				failure("$name: wait fails: $line") unless $call_errors{$sqlstate};
+				failure("$name: wait fails: $line")
+				  unless $call_errors{$sqlstate} || $job->{dbname} eq 'gone' && $no_extension{$sqlstate};
 				next;
 			}
 			$state{$id} = $state;
@@ -569,12 +578,14 @@ sub session_ended
 			    $sqlstate eq '00000' ? 1
 			  : $sqlstate eq '57014' && !$state{$id} ? '01'
 			  : $sqlstate eq '55000' && $state eq 'failed' ? '01'
+			  : $job->{dbname} eq 'gone' && $no_extension{$sqlstate} ? '01'
 			  : !$call_errors{$sqlstate} ? -1
 			  : 0;
 			$op->{rows} = 1 if ($state{$id} // '') eq 'succeeded';
 			failure("$name: task $id is answered by: $op->{said}") if $op->{rows} eq -1;
 			failure("$name: the state and the result of task $id differ: $op->{said}")
 			  if $sqlstate ne '57014'
+			  && !$no_extension{$sqlstate}
 			  && $message !~ /^task \d+ is gone/
 			  && defined $state{$id}
 			  && ($state eq 'succeeded') != ($sqlstate eq '00000');
@@ -582,7 +593,8 @@ sub session_ended
 		elsif ($line =~ /^F (\w{5}) \|(.*)$/)
 		{
 			$answered{"fill $1"}++;
-			failure("$name: filling is answered by: $line") unless $1 eq '00000' || $call_errors{$1};
+			failure("$name: filling is answered by: $line")
+			  unless $1 eq '00000' || $call_errors{$1} || $job->{dbname} eq 'gone' && $no_extension{$1};
 		}
 	}
 	foreach my $id (@{ $job->{ops} })
@@ -775,8 +787,13 @@ my @faults = (
 		my $force = $_[0]->(2) ? ' WITH (FORCE)' : '';
 		return ddl("DROP DATABASE gone$force;\nCREATE DATABASE gone TEMPLATE base;\n\\c gone\n" . add_workers());
 	},
-	rename_database => 1 => sub {
-		return ddl("ALTER DATABASE gone RENAME TO renamed;\nSELECT 1;\nALTER DATABASE renamed RENAME TO gone;\n");
+	rename_database => 2 => sub {
+		return ddl("BEGIN;\nALTER DATABASE gone RENAME TO renamed;\nSELECT pg_sleep(0.2);\nROLLBACK;\n") if $_[0]->(2);
+		return ddl("ALTER DATABASE gone RENAME TO renamed;\nALTER DATABASE renamed RENAME TO gone;\n");
+	},
+	drop_extension => 1 => sub {
+		my $end = $_[0]->(3) ? 'COMMIT' : 'ROLLBACK';
+		return ddl("\\c gone\nBEGIN;\nDROP EXTENSION supervisor;\nSELECT pg_sleep(0.1);\n$end;\n$create_extension" . add_workers());
 	},
 	copy_database => 1 => sub {
 		return ddl("CREATE DATABASE copy TEMPLATE gone;\nDROP DATABASE copy WITH (FORCE);\n");
@@ -827,6 +844,15 @@ my @faults = (
 			. "SELECT supervisor.add_worker('$name', $workers{$name});\n$rollback;\n");
 		return "$dbname: $name $rollback";
 	},
+	rolled_back_declared => 3 => sub {
+		my ($random) = @_;
+		my $call = (
+			"supervisor.stop_worker(NAME, '1 s')",
+			"supervisor.start_worker(NAME, '1 s')",
+			'supervisor.remove_worker(NAME)',
+			"supervisor.alter_worker(NAME, command => 'SELECT 1/0', enabled => false)")[ $random->(4) ];
+		return about_worker($random, "BEGIN;\nSELECT $call;\nSELECT pg_sleep(0.2);\nROLLBACK;\n");
+	},
 	replace_standing => 3 => sub {
 		my ($random) = @_;
 		my ($name, $dbname) = some_worker($random);
@@ -865,17 +891,23 @@ sub fault
 	$done =~ s/\s+/ /g;
 	$history[-1] .= ": $done";
 	note $history[-1];
-	pump(undef, $random->(40) / 100);
+	pump(undef, $random->(40) / 100) if $random->(3);
 }
 
 note 'the model';
 
 my $checked_log = 0;
 
-# Lines at ERROR or above that the faults explain.
+# Lines at WARNING or above that the faults explain.
 my @explained = (
+	qr/WARNING:  (could not open directory|some useless files may be left behind in old database directory) "base/,
+	qr/WARNING:  worker ("\w+"|in slot \d+) has not (started|stopped|restarted|ended) yet/,
+	qr/WARNING:  not all workers of pool "default" have restarted yet/,
+	qr/WARNING:  terminating connection because of crash of another server process/,
 	qr/FATAL:  terminating connection due to administrator command/,
 	qr/FATAL:  terminating background worker ".*" due to administrator command/,
+	# also said to a session that is terminated just then
+	qr/FATAL:  canceling authentication due to timeout/,
 	qr/FATAL:  connection to client lost/,
 	qr/FATAL:  (could not connect to the primary server|could not receive data from WAL stream|terminating walreceiver)/,
 	qr/FATAL:  terminating connection due to unexpected postmaster exit/,
@@ -890,7 +922,12 @@ my @explained = (
 	qr/ERROR:  worker exited while it ran the task/,
 	qr/ERROR:  canceling statement due to/,
 	qr/ERROR:  canceling tasks? due to/,
+	qr/ERROR:  schema "supervisor" does not exist/,
+	qr/ERROR:  (function|procedure) supervisor\.\w+\(.*\) does not exist/,
+	qr/ERROR:  relation "supervisor\.worker" does not exist/,
+	qr/ERROR:  extension "supervisor" (does not exist|already exists)/,
 	qr/ERROR:  task \d+ is gone/,
+	qr/ERROR:  current transaction is aborted/,
 	qr/ERROR:  division by zero/,
 	qr/ERROR:  too many tasks/,
 	qr/ERROR:  out of shared memory for/,
@@ -922,7 +959,7 @@ sub check_log
 	{
 		failure("$when: in the log: $line")
 		  if $line =~ /soak: |TRAP|PANIC|terminated by signal (?!9\b)|runtime error: |AddressSanitizer|VALGRINDERROR/
-		  || $line =~ /\b(ERROR|FATAL):  / && !grep { $line =~ $_ } @explained;
+		  || $line =~ /\b(WARNING|ERROR|FATAL):  / && !grep { $line =~ $_ } @explained;
 	}
 }
 
@@ -1084,7 +1121,7 @@ sub mend
 		'CREATE DATABASE gone TEMPLATE base');
 	foreach my $dbname (@kept, 'gone')
 	{
-		query(add_workers(), $dbname);
+		query($create_extension . add_workers(), $dbname);
 		# a role's name in the table is its OID's
 		query(q{SELECT supervisor.alter_worker('mallorys', role => 'mallory')}, $dbname);
 		query(q{SELECT supervisor.start_worker(name, '0 s') FROM supervisor.worker}, $dbname);
