@@ -59,15 +59,6 @@ stop_servers() {
 	done
 }
 
-# Runs apt-get, and shows what it says only if it fails.
-apt() {
-	local said
-	said=$(as_root env DEBIAN_FRONTEND=noninteractive \
-		apt-get -qq -o DPkg::Lock::Timeout=120 "$@" </dev/null 2>&1) && return
-	say "$said"
-	return 1
-}
-
 # Prints the major version of the distribution's server.
 distribution_version() {
 	apt-cache depends postgresql | sed -n 's/.*Depends: postgresql-\([0-9]*\)$/\1/p' | head -n 1

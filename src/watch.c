@@ -52,8 +52,9 @@ static Oid	loads[MAX_CHANGES];
 static int	nloads = 0;
 static bool load_all = false;
 
-/* What this transaction has dropped: there can only be one. */
-static Oid	dropped_database = InvalidOid;
+/* What this transaction was to drop, and has, if nothing failed: the command must stand alone. */
+static Oid	doomed_database = InvalidOid;
+static bool database_dropped = false;
 
 /* Roles of which it may have changed whether they can log in. */
 static Oid	roles[MAX_CHANGES];
@@ -162,8 +163,8 @@ publish_loads(void)
 	sup_lock();
 
 	/* Before the fence is lowered, or its workers would be tried once more. */
-	if (OidIsValid(dropped_database))
-		sup_forget_database(dropped_database);
+	if (database_dropped)
+		sup_forget_database(doomed_database);
 	for (int i = 0; i < nloads; i++)
 		sup_request_load(loads[i]);
 	for (int i = 0; nroles > 0 && i < Sup->ndeclarations; i++)
@@ -233,6 +234,9 @@ note_command(Node *stmt)
 
 	switch (nodeTag(stmt))
 	{
+		case T_DropdbStmt:
+			database_dropped = OidIsValid(doomed_database);
+			break;
 		case T_CreatedbStmt:
 			sup_watch_database(get_database_oid(((CreatedbStmt *) stmt)->dbname, true));
 			break;
@@ -288,8 +292,8 @@ note_drop(Node *stmt)
 
 	if (IsA(stmt, DropdbStmt))
 	{
-		dropped_database = get_database_oid(((DropdbStmt *) stmt)->dbname, true);
-		sup_watch_database(dropped_database);
+		doomed_database = get_database_oid(((DropdbStmt *) stmt)->dbname, true);
+		sup_watch_database(doomed_database);
 	}
 	else if (IsA(stmt, DropRoleStmt))
 		foreach(lc, ((DropRoleStmt *) stmt)->roles)
@@ -358,17 +362,17 @@ transaction_ends(XactEvent event, void *arg)
 		publish_loads();
 
 	/* Interrupted, it may have left an invalid database, which is for good. */
-	if (event == XACT_EVENT_ABORT && OidIsValid(dropped_database))
+	if (event == XACT_EVENT_ABORT && OidIsValid(doomed_database))
 	{
 		sup_lock();
-		sup_request_load(dropped_database);
+		sup_request_load(doomed_database);
 		sup_unlock();
 	}
 	if (holds_workers)
 		release_workers();
 	nchanges = nloads = nroles = 0;
-	load_all = holds_workers = false;
-	dropped_database = InvalidOid;
+	load_all = holds_workers = database_dropped = false;
+	doomed_database = InvalidOid;
 }
 
 void

@@ -230,6 +230,9 @@ is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE datname ~ 'severa
 note 'what fails disturbs nobody';
 
 $before = processes();
+value(q{DO $$ BEGIN EXECUTE 'DROP DATABASE a'; EXCEPTION WHEN OTHERS THEN NULL; END $$}, user => 'plain');
+all_run('a', 'a DROP that failed, and whose error was caught, ends no worker');
+is(processes(), $before, 'not even for a moment');
 foreach my $role ('plain', 'maker')
 {
 	refused($_, '42501', "$role: $_", user => $role)
@@ -257,6 +260,12 @@ workers_become('a', $not_allowed =~ s/connected waiting \w+/connected running/r,
 	'commands end, and wait; where a C function connects to is its own affair');
 value('ALTER DATABASE a ALLOW_CONNECTIONS true');
 all_run('a', 'until it allows connections');
+value(q{SELECT supervisor.alter_worker('idle', bypass_allowconn => true)}, dbname => 'a');
+all_run('a', 'a command may be allowed to connect all the same');
+value('ALTER DATABASE a ALLOW_CONNECTIONS false');
+workers_become('a', $not_allowed =~ s/(connected|idle) waiting \w+/$1 running/gr, 'and then does');
+value('ALTER DATABASE a ALLOW_CONNECTIONS true');
+all_run('a', 'as the other, when it may');
 value('ALTER DATABASE a IS_TEMPLATE true');
 workers_become('a', $not_allowed, 'in a template nothing runs');
 value('ALTER DATABASE a IS_TEMPLATE false');
