@@ -375,17 +375,15 @@ sup_end_process(SupSlot *slot, SupLeave why)
  * Start and end
  */
 
-/* Does something other than a lack of resources forbid to start it now? */
-static SupReason
-obstacle(const SupSlot *slot)
+/* Does DDL on its database forbid to start it now? */
+static bool
+fenced(const SupSlot *slot)
 {
 	const SupDeclaration *d = declaration_of(slot);
 
-	if (d != NULL &&
+	return d != NULL &&
 		((OidIsValid(d->database) && sup_database_fenced(d->database)) ||
-		 (OidIsValid(slot->last_database) && sup_database_fenced(slot->last_database))))
-		return SUP_FENCED;
-	return SUP_NO_REASON;
+		 (OidIsValid(slot->last_database) && sup_database_fenced(slot->last_database)));
 }
 
 /* A slot is about to get another process. */
@@ -485,7 +483,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	/* Died in between, we would leave a child that nobody knows. */
 	HOLD_INTERRUPTS();
 	sup_lock();
-	if (obstacle(slot) != SUP_NO_REASON)
+	if (fenced(slot))
 	{
 		slot->restart_at = DT_NOEND;	/* until the fence is lowered */
 		sup_enter(slot, SUP_WAITING, SUP_FENCED, "its database is about to be dropped, moved or copied", now);

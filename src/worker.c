@@ -135,7 +135,7 @@ report_exit(int code, Datum arg)
  * itself is its own, and signals are still blocked.
  */
 pg_noreturn static void
-run_library(const char *name, const SupProgram *program)
+run_library(const SupProgram *program)
 {
 	bgworker_main_type function;
 
@@ -208,7 +208,7 @@ begin(int index, uint64 generation)
 	if (slot->leave != SUP_STAY)
 		proc_exit(0);
 	if (kind == SUP_KIND_LIBRARY)
-		run_library(name, &program);
+		run_library(&program);
 
 	/* Its first block, which it keeps, is large enough for a short command. */
 	MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext",
