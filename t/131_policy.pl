@@ -361,7 +361,7 @@ $s->quit;
 note 'a server that does not come up';
 
 $node->safe_psql('postgres', q{UPDATE supervisor.worker SET enabled = true});
-$node->stop;
+$node->stop('immediate');		# "fast" hangs where core is about to recover from a crash
 $log = -s $node->logfile;
 is(system('pg_ctl', '-w', '-D', $node->data_dir, '-l', $node->logfile, '-o', '-c supervisor.start_workers=off', 'start'), 0,
 	'with -c supervisor.start_workers=off');

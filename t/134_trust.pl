@@ -550,7 +550,7 @@ value(q{
 	CREATE ROLE subscribed SUPERUSER LOGIN;
 	GRANT pg_read_all_data, pg_write_all_data TO subscribed;
 	ALTER SUBSCRIPTION everything OWNER TO subscribed}, dbname => 'subscriber');
-value(q{ALTER SUBSCRIPTION everything SET (run_as_owner = true)}, dbname => 'subscriber')
+value(q{ALTER SUBSCRIPTION everything SET (run_as_owner = true, password_required = false)}, dbname => 'subscriber')
   if $node->pg_version >= 16;
 value('ALTER ROLE subscribed NOSUPERUSER');
 value(q{SELECT supervisor.add_worker('smuggled', 'SELECT 1', run_every => '1 h')}, dbname => 'publisher');
