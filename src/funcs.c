@@ -1380,8 +1380,9 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 		row->owner_pid = task->owner >= 0 ? ProcGlobal->allProcs[task->owner].pid : 0;
 		row->slot = task->slot;
 		row->state = sup_task_state(task);
-		row->sqlstate = task->sqlstate;
-		memcpy(row->message, task->message, SUP_MESSAGE);
+		/* the worker may be writing them until then */
+		row->sqlstate = row->state > SUP_TASK_RUNNING ? task->sqlstate : 0;
+		strlcpy(row->message, row->state > SUP_TASK_RUNNING ? task->message : "", SUP_MESSAGE);
 		row->submitted_at = task->submitted_at;
 		row->started_at = task->started_at;
 		row->finished_at = task->finished_at;

@@ -402,8 +402,9 @@ typedef struct SupChunk
 /*
  * One task.  Belongs to its submitter until it is linked in by
  * sup_task_submit(), to its worker while it runs, and from the end to whoever
- * reads it.  The worker writes 'tag' and 'out' without the lock and publishes
- * them by setting 'state' under it.
+ * reads it.  The worker writes 'tag', 'out', 'sqlstate' and 'message' without
+ * the lock and publishes them by setting 'state' under it.  It reads without it
+ * what its submitter set, and whether somebody reads, which may be so no more.
  */
 typedef struct SupTask
 {
