@@ -165,7 +165,9 @@ size_pool(int pool, TimestampTz now)
 		else
 		{
 			slot->surplus = true;
-			sup_ask_leave(slot, SUP_LEAVE_SURPLUS);
+			/* if it has to leave anyway, it has to also if the pool grows again */
+			if (slot->leave == SUP_STAY)
+				sup_ask_leave(slot, SUP_LEAVE_SURPLUS);
 		}
 		have--;
 	}

@@ -181,6 +181,35 @@ note 'a worker that was to go stays when the pool grows again';
 	$session->quit;
 }
 
+note 'a restart stands though the pool shrinks and grows meanwhile';
+
+{
+	my $lock = hold(1);
+	my $session = SupervisorTest::session($node);
+
+	$session->query_safe(sprintf
+		q{SELECT count(supervisor.forget(supervisor.launch('%s'))) FROM generate_series(1, 4)}, blocked(1));
+	becomes(q{SELECT busy = 4 FROM supervisor.pool_status WHERE pool = 'default'}, 'all are busy');
+	my $workers = 'SELECT array_agg(generation ORDER BY slot) FROM supervisor.worker_status';
+	my $before = value($workers);
+	my $restart = SupervisorTest::session($node);
+	my $pid = $restart->pid;
+	$restart->begin(q{SELECT supervisor.restart_pool('default', '1 h')});
+	becomes(q{SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = } . $pid,
+		'restart_pool waits for them');
+	foreach my $size (0, 4)
+	{
+		resize('supervisor.pool_size' => $size);
+		becomes("SELECT size = $size FROM supervisor.pool_status WHERE pool = 'default'", "$size are wanted");
+	}
+	$lock->quit;
+	is(join('', $restart->finish), 't', 'the restart comes to its end');
+	becomes(all_ready('default', 4), 'all are there');
+	is(value("SELECT count(*) FROM unnest('$before'::bigint[], ($workers)) u(before, after) WHERE before = after"),
+		'0', 'and each is new');
+	$_->quit for $session, $restart;
+}
+
 note 'named pools';
 
 resize('supervisor.pools' => 'small:1, big : 3');
