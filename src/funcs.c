@@ -544,11 +544,11 @@ collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *ended, 
 		session->hint = true;
 	sup_unlock();
 
+	/* First what nobody else would free. */
 	for (int i = 0; i < ndone; i++)
-	{
 		sup_garbage_free(&garbage[i]);
+	for (int i = 0; i < ndone; i++)
 		outcomes[done[i]].tag = pstrdup(tags[i]);
-	}
 	*ended += ndone;
 
 	for (int i = 0; i < n; i++)

@@ -382,12 +382,6 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	sup_unlock();
 
 	sup_garbage_free(&garbage);
-	if (ended && reader->state != SUP_TASK_SUCCEEDED)
-	{
-		reader->message = pstrdup(message);
-		reader->detail = pstrdup(detail);
-	}
-
 	if (DsaPointerIsValid(reader->pending))
 	{
 		read_chunks(reader);
@@ -397,6 +391,11 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	if (ended)
 	{
 		reader->touched = true;
+		if (reader->state != SUP_TASK_SUCCEEDED)
+		{
+			reader->message = pstrdup(message);
+			reader->detail = pstrdup(detail);
+		}
 		handle_data(reader, out.data, out_len, out_continues);
 		if (reader->slot != NULL)
 			ExecDropSingleTupleTableSlot(reader->slot);
