@@ -66,6 +66,8 @@ take_office(void)
 {
 	int			other;
 
+	(void) sup_area();			/* tasks that can't be run end under the lock */
+
 	sup_lock();
 	other = Sup->supervisor_pid;
 	if (other == 0)

@@ -282,13 +282,20 @@ sup_area(void)
 void
 sup_lock(void)
 {
-	for (int i = 0; i < LOCK_TRIES && Sup->ncpus > 1; i++)
+	bool		locked = false;
+
+	for (int i = 0; i < LOCK_TRIES && Sup->ncpus > 1 && !locked; i++)
 	{
-		if (LWLockConditionalAcquire(Sup->lock, LW_EXCLUSIVE))
-			return;
-		SPIN_DELAY();
+		locked = LWLockConditionalAcquire(Sup->lock, LW_EXCLUSIVE);
+		if (!locked)
+			SPIN_DELAY();
 	}
-	LWLockAcquire(Sup->lock, LW_EXCLUSIVE);
+	if (!locked)
+		LWLockAcquire(Sup->lock, LW_EXCLUSIVE);
+#ifdef USE_ASSERT_CHECKING
+	/* so that core finds whoever allocates, or raises an error, under the lock */
+	START_CRIT_SECTION();
+#endif
 }
 
 static PGPROC *wakes[MAX_WAKES];
@@ -318,6 +325,9 @@ sup_hint(volatile bool *hint)
 void
 sup_unlock(void)
 {
+#ifdef USE_ASSERT_CHECKING
+	END_CRIT_SECTION();
+#endif
 	LWLockRelease(Sup->lock);
 	if (hint_to_set != NULL)
 		*hint_to_set = true;

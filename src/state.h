@@ -589,7 +589,10 @@ extern uint32 sup_wait_event(SupWaitEvent event);
 extern void sup_state_request(void);
 extern bool sup_state_init(void);	/* true: it is new, and empty */
 
-/* The area for commands and results, attached at first use. */
+/*
+ * The area for commands and results, attached at first use: which must not be
+ * under the lock.
+ */
 extern dsa_area *sup_area(void);
 
 extern void sup_lock(void);

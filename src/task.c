@@ -239,6 +239,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 	session->cpu = sup_current_cpu();
 	sup_await_supervisor();
 
+	(void) sup_area();			/* the result is looked at under the lock */
 	if (!exit_callback_registered)
 	{
 		before_shmem_exit(session_exit, (Datum) 0);

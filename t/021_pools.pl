@@ -504,12 +504,16 @@ $offset = -s $node->logfile;
 $session->begin(q{SELECT supervisor.execute('SELECT 1', pool => 'never')});
 my $second = SupervisorTest::session($node);
 $second->begin(q{SELECT * FROM supervisor.execute_all(ARRAY['SELECT 1', 'SELECT 2'], pool => 'never')});
-becomes(q{SELECT queued_tasks = 3 FROM supervisor.pool_status WHERE pool = 'never'}, 'tasks wait for it');
+value(q{SELECT supervisor.forget(supervisor.launch('SELECT 1' || repeat(' ', 100000), pool => 'never'))});
+becomes(q{SELECT queued_tasks = 4 FROM supervisor.pool_status WHERE pool = 'never'}, 'tasks wait for it');
+my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 resize('supervisor.start_timeout' => '100ms');
 ($stdout, $stderr) = $session->finish;
 is(SupervisorTest::sqlstate($stderr), '53000', 'a task that waits for a worker for start_timeout fails');
 like($stderr, qr/DETAIL:.*max_worker_processes/, 'with the reason');
 ($stdout, $stderr) = $second->finish;
+is(value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'}), $supervisor,
+	'a long command that nobody waits for is freed');
 like($stdout . $stderr, qr/^1\|\|53000\|.*\n2\|\|53000\||ERROR:  53000/, 'all of execute_all fail so');
 my ($sqlstate, $error) = SupervisorTest::error_of($node, q{SELECT supervisor.execute('SELECT 1', pool => 'never')});
 is($sqlstate, '53000', 'a new call fails at once');
