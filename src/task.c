@@ -806,8 +806,9 @@ sup_input_settings(const SupInput *input)
 void
 sup_out_begin(SupTask *task)
 {
+	/* Gaps between messages get into shared memory, too: not with what was here. */
 	if (out_buffer == NULL)
-		out_buffer = MemoryContextAlloc(TopMemoryContext, CHUNK_DATA);
+		out_buffer = MemoryContextAllocZero(TopMemoryContext, CHUNK_DATA);
 	out_task = task;
 	sup_out_drop();
 	out_reads = task->owner >= 0;
