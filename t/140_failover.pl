@@ -1,0 +1,265 @@
+# A standby is promoted while sessions run tasks on it: none is lost, and its
+# declared workers change as they must.  The former primary comes back as a
+# standby, and is promoted in its turn.
+
+use strict;
+use warnings;
+
+use File::Copy;
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SupervisorTest;
+
+my $library = SupervisorTest::build_library('connecting_worker');
+
+sub value
+{
+	my ($node, $sql, %opts) = @_;
+
+	return $node->safe_psql($opts{dbname} // 'postgres', $sql, extra_params => SupervisorTest::psql_params(%opts));
+}
+
+# The declared workers and what they do, when that has become so.
+sub workers_become
+{
+	my ($node, $states, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $query = q{
+		SELECT string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name)
+		FROM supervisor.worker_status WHERE kind IN ('command', 'library')};
+
+	$node->poll_query_until('postgres', $query, $states);
+	is(value($node, $query), $states, $property);
+}
+
+# The processes of workers.
+sub processes
+{
+	my ($node, $which) = @_;
+
+	return value($node, qq{
+		SELECT string_agg(format('%s %s %s', slot, generation, pid), ', ' ORDER BY slot)
+		FROM supervisor.worker_status WHERE $which});
+}
+
+sub becomes
+{
+	my ($node, $query, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return ok($node->poll_query_until('postgres', $query), $property);
+}
+
+# Starts sessions that run tasks on a standby, until well after its promotion.
+my @ways = qw(run execute_all launch);
+
+sub begin_load
+{
+	my ($node) = @_;
+	my @load;
+	my $succeeded = q{SELECT tasks_succeeded FROM supervisor.pool_status WHERE pool = 'default'};
+	my $before = value($node, $succeeded);
+
+	foreach my $way (@ways)
+	{
+		my $session = SupervisorTest::session($node, user => 'app');
+
+		$session->begin("SELECT $_") foreach "load_by_$way()";
+		push @load, $session;
+	}
+	becomes($node, "SELECT ($succeeded) > $before + 100", 'tasks are run on the standby');
+	return @load;
+}
+
+sub end_load
+{
+	my ($node, @load) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	foreach my $way (@ways)
+	{
+		my $session = shift @load;
+		my ($stdout, $stderr) = $session->finish;
+
+		is($stdout . $stderr, 't', "no task was lost by promotion ($way)");
+		$session->quit;
+	}
+	is( value($node, q{SELECT string_agg(way, ' ' ORDER BY way) FROM done WHERE port = current_setting('port')}),
+		join(' ', sort @ways),
+		'and the workers write now');
+	becomes($node, q{SELECT count(*) = 0 FROM supervisor.task_status}, 'no task is left');
+}
+
+# Makes a former primary a standby of another node.
+sub return_as_standby
+{
+	my ($node, $primary) = @_;
+	my $conf = $node->data_dir . '/postgresql.conf';
+	my $kept = "$PostgreSQL::Test::Utils::tmp_check/" . $node->name . '.conf';
+
+	copy($conf, $kept) or die "could not copy $conf: $!";
+	command_ok([ 'pg_rewind', '--no-sync', '--target-pgdata' => $node->data_dir, '--source-server' => $primary->connstr('postgres') ],
+		'pg_rewind ' . $node->name);
+	copy($kept, $conf) or die "could not copy $kept: $!";
+	$node->enable_streaming($primary);
+	$node->start;
+}
+
+my $alpha = PostgreSQL::Test::Cluster->new('alpha');
+$alpha->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C', '--data-checksums' ]);
+$alpha->append_conf('postgresql.conf', SupervisorTest::conf(
+	'shared_preload_libraries' => 'supervisor',
+	'max_worker_processes' => 30,
+	'wal_keep_size' => '1GB',
+	'supervisor.pool_size' => 3));
+$alpha->start;
+value($alpha, q{
+	CREATE EXTENSION supervisor;
+	CREATE ROLE app LOGIN;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO app;
+	CREATE TABLE done (way text, port text);
+	CREATE TABLE runs (worker text, port text);
+	GRANT ALL ON done, runs TO app;
+
+	-- Each asks until it is told that recovery has ended, goes on for a while, and writes.
+	CREATE FUNCTION load_by_run() RETURNS boolean LANGUAGE plpgsql AS $$
+	DECLARE
+		before int := 0;
+		recovers boolean;
+	BEGIN
+		LOOP
+			SELECT r INTO STRICT recovers FROM supervisor.run('SELECT pg_is_in_recovery()') AS (r boolean);
+			EXIT WHEN NOT recovers;
+			before := before + 1;
+		END LOOP;
+		FOR i IN 1..200 LOOP
+			PERFORM supervisor.execute('SELECT 1');
+		END LOOP;
+		PERFORM supervisor.execute($c$INSERT INTO done VALUES ('run', current_setting('port'))$c$);
+		RETURN before > 0;
+	END $$;
+
+	CREATE FUNCTION load_by_execute_all() RETURNS boolean LANGUAGE plpgsql AS $$
+	DECLARE
+		rounds int := 0;
+		after int := 0;
+	BEGIN
+		WHILE after < 10 LOOP
+			IF NOT pg_is_in_recovery() THEN
+				after := after + 1;
+			END IF;
+			IF EXISTS (SELECT FROM supervisor.execute_all(array_fill('SELECT pg_is_in_recovery()'::text, ARRAY[30]))
+					WHERE tag IS DISTINCT FROM 'SELECT 1') THEN
+				RETURN false;
+			END IF;
+			rounds := rounds + 1;
+		END LOOP;
+		PERFORM supervisor.execute($c$INSERT INTO done VALUES ('execute_all', current_setting('port'))$c$);
+		RETURN rounds > after;
+	END $$;
+
+	CREATE FUNCTION load_by_launch() RETURNS boolean LANGUAGE plpgsql AS $$
+	DECLARE
+		rounds int := 0;
+		after int := 0;
+		tasks bigint[];
+		t bigint;
+		n int;
+	BEGIN
+		WHILE after < 10 LOOP
+			IF NOT pg_is_in_recovery() THEN
+				after := after + 1;
+			END IF;
+			tasks := ARRAY(SELECT supervisor.launch('SELECT $1::int', ARRAY[i::text]) FROM generate_series(1, 10) i);
+			FOR i IN 1..10 LOOP
+				SELECT r INTO STRICT n FROM supervisor.result(tasks[i]) AS (r int);
+				IF n <> i THEN
+					RETURN false;
+				END IF;
+			END LOOP;
+			rounds := rounds + 1;
+		END LOOP;
+		PERFORM supervisor.execute($c$INSERT INTO done VALUES ('launch', current_setting('port'))$c$);
+		RETURN rounds > after;
+	END $$});
+value($alpha, qq{
+	SELECT supervisor.add_worker('library', library => '$library', function => 'connecting_worker',
+		argument => oid::int, start_after => 'consistent_state') FROM pg_database WHERE datname = 'postgres';
+	SELECT supervisor.add_worker('late library', library => '$library', function => 'connecting_worker',
+		argument => oid::int) FROM pg_database WHERE datname = 'postgres';
+	SELECT supervisor.add_worker('off', 'SELECT 1', enabled => false);
+	SELECT supervisor.add_worker('once', 'INSERT INTO runs VALUES (''once'', current_setting(''port''))', role => 'app');
+	SELECT supervisor.add_worker('reads', 'SELECT count(*) FROM runs', role => 'app', run_every => '10 ms',
+		start_after => 'consistent_state');
+	SELECT supervisor.add_worker('writes', 'INSERT INTO runs VALUES (''writes'', current_setting(''port''))', role => 'app',
+		run_every => '10 ms')});
+
+my $all = 'late library running, library running, off stopped disabled, once stopped exited, reads running, writes running';
+my $recovers = 'late library waiting recovery, library running, off stopped disabled, once waiting recovery, reads running, '
+  . 'writes waiting recovery';
+
+workers_become($alpha, $all, 'a primary runs all');
+
+$alpha->backup('backup');
+my $beta = PostgreSQL::Test::Cluster->new('beta');
+$beta->init_from_backup($alpha, 'backup', has_streaming => 1);
+$beta->start;
+workers_become($beta, $recovers, 'its standby those that may run there');
+
+note 'promotion under load';
+
+SupervisorTest::wait_ready($beta, 'default', 3);
+my @load = begin_load($beta);
+my $pool = processes($beta, q{kind = 'pool'});
+my $kept = processes($beta, q{name IN ('library', 'reads')});
+my $supervisor = value($beta, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+$beta->promote;
+end_load($beta, @load);
+workers_become($beta, $all, 'those that had to wait start');
+is(processes($beta, q{name IN ('library', 'reads')}), $kept, 'those that ran are the same processes');
+is(processes($beta, q{kind = 'pool'}), $pool, 'so is the pool');
+is(value($beta, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'}), $supervisor, 'and the supervisor');
+is(value($beta, q{SELECT count(*) FROM runs WHERE worker = 'once' AND port = current_setting('port')}), '1',
+	'what runs once per start has run once');
+becomes($beta, q{SELECT count(*) > 5 FROM runs WHERE worker = 'writes' AND port = current_setting('port')},
+	'what writes does so again and again');
+is(value($beta, q{SELECT count(*) FROM supervisor.event WHERE event IN ('failed', 'backoff')}), '0', 'nothing has failed');
+
+note 'the former primary comes back';
+
+# It has gone its own way, and then it crashes.
+value($alpha, q{
+	SELECT supervisor.add_worker('ghost', 'INSERT INTO runs VALUES (''ghost'')', run_every => '10 ms');
+	SELECT supervisor.remove_worker('off')});
+workers_become($alpha, $all =~ s/late library/ghost running, late library/r =~ s/off stopped disabled, //r, 'two primaries');
+$alpha->stop('immediate');
+value($beta, q{
+	SELECT supervisor.add_worker('there', 'SELECT 1', run_every => '1 h', start_after => 'consistent_state');
+	CHECKPOINT});
+return_as_standby($alpha, $beta);
+workers_become($alpha, "$recovers" =~ s/reads running/reads running, there running/r,
+	'it keeps the workers of the new primary as a standby does');
+$beta->wait_for_catchup($alpha, 'replay', $beta->lsn('insert'));
+is( value($alpha, q{SELECT count(*) FILTER (WHERE worker = 'ghost'), count(*) FILTER (WHERE worker = 'once') FROM runs}),
+	'0|2', 'nothing that it had done by itself is left, and nothing is done twice');
+is( value($alpha, q{SELECT * FROM supervisor.run('SELECT pg_is_in_recovery()') AS (r boolean)}), 't', 'tasks read there');
+
+note 'and is promoted under load in its turn';
+
+SupervisorTest::wait_ready($alpha, 'default', 3);
+@load = begin_load($alpha);
+$kept = processes($alpha, q{name IN ('library', 'reads', 'there')});
+$beta->stop('immediate');
+$alpha->promote;
+end_load($alpha, @load);
+workers_become($alpha, $all =~ s/reads running/reads running, there running/r, 'all run there again');
+is(processes($alpha, q{name IN ('library', 'reads', 'there')}), $kept, 'those that ran are the same processes');
+is(value($alpha, q{SELECT count(*) FROM runs WHERE worker = 'once'}), '3', 'what runs once per start has run once more');
+is(value($alpha, q{SELECT count(*) FROM supervisor.event WHERE event IN ('failed', 'backoff')}), '0', 'nothing has failed');
+$alpha->stop;
+
+done_testing();
