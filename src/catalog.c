@@ -99,10 +99,13 @@ extension_owner(Oid extension)
 	return owner;
 }
 
+/* As our script of this or an earlier version has made them. */
 static bool
-columns_are_ours(Oid table)
+columns_are_ours(Oid table, int n)
 {
-	for (int i = 0; i < SUP_WORKER_COLS; i++)
+	if (n < SUP_WORKER_COLS_1_0 || n > SUP_WORKER_COLS)
+		return false;
+	for (int i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(table), Int16GetDatum(i + 1));
 		bool		ours = false;
@@ -186,8 +189,7 @@ sup_catalog_table(const char **complaint)
 	if (!HeapTupleIsValid(tuple))
 		return InvalidOid;
 	form = (Form_pg_class) GETSTRUCT(tuple);
-	if (form->relkind != RELKIND_RELATION || form->relnatts != SUP_WORKER_COLS ||
-		!columns_are_ours(table))
+	if (form->relkind != RELKIND_RELATION || !columns_are_ours(table, form->relnatts))
 		wrong = "the table supervisor.worker has other columns";
 	else if (!superuser_arg(form->relowner))
 		wrong = "the owner of the table supervisor.worker is no superuser";
@@ -211,6 +213,19 @@ sup_catalog_owner(Oid table)
 	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
 	ReleaseSysCache(tuple);
 	return owner;
+}
+
+int
+sup_catalog_columns(Oid table)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	int			n;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", table);
+	n = ((Form_pg_class) GETSTRUCT(tuple))->relnatts;
+	ReleaseSysCache(tuple);
+	return Min(n, SUP_WORKER_COLS);
 }
 
 /*
@@ -242,9 +257,14 @@ sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg)
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	Snapshot	snapshot;
+	Datum		values[SUP_WORKER_COLS] = {0};
+	bool		nulls[SUP_WORKER_COLS];
+	int			n;
 
 	if (rel == NULL)
 		return false;
+	n = RelationGetNumberOfAttributes(rel);
+	memset(nulls, true, sizeof(nulls));
 	slot = table_slot_create(rel, NULL);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = table_beginscan(rel, snapshot, 0, NULL, 0);
@@ -252,7 +272,9 @@ sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg)
 	{
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(slot);
-		visit(slot->tts_values, slot->tts_isnull, arg);
+		memcpy(values, slot->tts_values, n * sizeof(Datum));
+		memcpy(nulls, slot->tts_isnull, n * sizeof(bool));
+		visit(values, nulls, arg);
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);

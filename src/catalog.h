@@ -10,7 +10,7 @@
 
 #include "state.h"
 
-/* Its columns, in order. */
+/* Its columns, in order.  What a later version of the extension adds is last. */
 typedef enum SupColumn
 {
 	SUP_COL_NAME,
@@ -40,6 +40,9 @@ typedef enum SupColumn
 } SupColumn;
 
 #define SUP_WORKER_COLS (SUP_COL_EXTENSION + 1)
+
+/* Until ALTER EXTENSION UPDATE the table has no more than its script gave it. */
+#define SUP_WORKER_COLS_1_0 (SUP_COL_EXTENSION + 1)
 
 typedef struct SupColumnDef
 {
@@ -72,6 +75,9 @@ typedef struct SupRow
 extern Oid	sup_catalog_table(const char **complaint);
 
 extern Oid	sup_catalog_owner(Oid table);
+
+/* How many of our columns the table has; in a row, the others are NULL. */
+extern int	sup_catalog_columns(Oid table);
 
 /*
  * Read all rows, in the latest snapshot.  Without 'wait', not getting the lock

@@ -126,17 +126,32 @@ write_table(Oid table, const char *sql, int n, Oid *types, Datum *values, const 
 
 /* INSERT or UPDATE a whole row; false: there was none to write. */
 static bool
-write_row(Oid table, const char *sql, TableRow *row)
+write_row(Oid table, bool insert, TableRow *row)
 {
+	int			n = sup_catalog_columns(table);
+	StringInfoData columns;
+	StringInfoData values;
 	Oid			types[SUP_WORKER_COLS];
 	char		nulls[SUP_WORKER_COLS];
 
-	for (int i = 0; i < SUP_WORKER_COLS; i++)
+	initStringInfo(&columns);
+	initStringInfo(&values);
+	for (int i = 0; i < n; i++)
 	{
+		const char *separator = i > 0 ? ", " : "";
+
+		appendStringInfo(&columns, "%s%s", separator, sup_worker_columns[i].name);
+		appendStringInfo(&values, "%s$%d", separator, i + 1);
 		types[i] = sup_worker_columns[i].type;
 		nulls[i] = row->nulls[i] ? 'n' : ' ';
 	}
-	return write_table(table, sql, SUP_WORKER_COLS, types, row->values, nulls) > 0;
+	return write_table(table,
+					   psprintf(insert ?
+								"INSERT INTO supervisor.worker (%s) VALUES (%s) ON CONFLICT DO NOTHING" :
+								"UPDATE ONLY supervisor.worker SET (%s) = ROW (%s)"
+								" WHERE name OPERATOR(pg_catalog.=) $1",
+								columns.data, values.data),
+					   n, types, row->values, nulls) > 0;
 }
 
 /*
@@ -325,10 +340,7 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 		row.nulls[SUP_COL_ENABLED] = false;
 
 	/* It waits for another session that adds the same. */
-	if (!write_row(table, "INSERT INTO supervisor.worker VALUES"
-				   " ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,"
-				   " $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24)"
-				   " ON CONFLICT DO NOTHING", &row))
+	if (!write_row(table, true, &row))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("worker \"%s\" already exists", NameStr(name)),
@@ -360,13 +372,7 @@ supervisor_alter_worker(PG_FUNCTION_ARGS)
 	row_to_change(table, name, &row, &parsed);
 	take_arguments(fcinfo, &row);
 	check_row(&row, &parsed);
-	write_row(table, "UPDATE ONLY supervisor.worker SET (command, run_every, library, function, argument,"
-			  " extra, type, role, instances, start_after, restart, restart_delay, restart_delay_max,"
-			  " max_restarts, restart_window, start_timeout, stop_timeout, run_timeout,"
-			  " heartbeat_timeout, bypass_allowconn, bypass_rolelogincheck, enabled, extension) ="
-			  " ROW ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-			  " $19, $20, $21, $22, $23, $24)"
-			  " WHERE name OPERATOR(pg_catalog.=) $1", &row);
+	write_row(table, false, &row);
 	PG_RETURN_VOID();
 }
 
