@@ -437,11 +437,14 @@ value(q{
 	ALTER DATABASE evil SET default_transaction_read_only = on;
 	ALTER DATABASE evil SET default_transaction_isolation = serializable;
 	ALTER DATABASE evil SET row_security = off}, dbname => 'evil', user => 'mallory');
-value(q{
-	SET default_transaction_read_only = off; SET statement_timeout = 0; SET lock_timeout = 0;
-	SELECT supervisor.add_worker('found', 'SELECT 1', run_every => '1 h')}, dbname => 'evil');
-becomes(state_of('found') =~ s/SELECT .*? FROM/SELECT state = 'running' FROM/r, 'the loader minds no setting of the database');
-is(value(q{SELECT to_regclass('public.pwned')}, dbname => 'evil'), '', 'and nothing of its search_path');
+{
+	# the settings are not for us
+	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0';
+
+	value(q{SELECT supervisor.add_worker('found', 'SELECT 1', run_every => '1 h')}, dbname => 'evil');
+	becomes(state_of('found') =~ s/SELECT .*? FROM/SELECT state = 'running' FROM/r, 'the loader minds no setting of the database');
+	is(value(q{SELECT to_regclass('public.pwned')}, dbname => 'evil'), '', 'and nothing of its search_path');
+}
 value('DROP DATABASE evil');
 
 note 'security-restricted operations';
