@@ -187,6 +187,25 @@ foreach my $mode (qw(fast immediate))
 }
 $session->quit;
 
+note 'transactions are serializable by default';
+
+{
+	# psql's sessions can't look otherwise
+	local $ENV{PGOPTIONS} = '-c default_transaction_isolation=repeatable\\ read';
+
+	$standby->append_conf('postgresql.conf', 'default_transaction_isolation = serializable');
+	$standby->restart;
+	becomes(q{SELECT running = 3 FROM supervisor.pool_status WHERE pool = 'default'}, 'the pool is there then, too');
+	$supervisor = value($supervisor_query);
+	SupervisorTest::set($standby, 'supervisor.pool_size' => 4);
+	becomes(q{SELECT running = 4 FROM supervisor.pool_status WHERE pool = 'default'}, 'and follows the settings');
+	is(value(q{SET default_transaction_isolation = 'repeatable read'; SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'it works');
+	is(value($supervisor_query), $supervisor, 'and the supervisor lives');
+	$standby->safe_psql('postgres', 'ALTER SYSTEM RESET supervisor.pool_size');
+	$standby->append_conf('postgresql.conf', "default_transaction_isolation = 'read committed'");
+	$standby->restart;
+}
+
 note 'promotion under load';
 
 $session = SupervisorTest::session($standby);
