@@ -182,9 +182,9 @@ sleep_until(SupSlot *slot, TimestampTz until)
 		TimestampTz now;
 
 		ResetLatch(MyLatch);
+		sup_worker_interrupts();	/* which may reset it once more */
 		if (slot->leave != SUP_STAY)
 			proc_exit(0);
-		sup_worker_interrupts();
 		now = GetCurrentTimestamp();
 		if (now >= until)
 			return;

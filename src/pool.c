@@ -293,13 +293,15 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 		stats_timeout = pgstat_report_stat(false);
 		idle_since = GetCurrentTimestamp();
 
-		while (!has_something_to_do(slot))
+		for (;;)
 		{
 			TimestampTz now;
 			TimestampTz until = DT_NOEND;
 			long		timeout = -1;
 
-			sup_worker_interrupts();
+			sup_worker_interrupts();	/* first: it may reset the latch */
+			if (has_something_to_do(slot))
+				break;
 
 			now = GetCurrentTimestamp();
 			if (sup_idle_timeout > 0)

@@ -305,22 +305,23 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 	session->pid = MyProcPid;
 	PG_TRY();
 	{
-		while (!(is_done = done(arg)))
+		for (;;)
 		{
-			TimestampTz now = GetCurrentTimestamp();
-			TimestampTz until = look;
+			TimestampTz now;
+			TimestampTz until;
 
 			CHECK_FOR_INTERRUPTS();
-			if (deadline != 0 && now >= deadline)
-				break;
+			now = GetCurrentTimestamp();
 			if (now >= look)
 			{
 				check_deadlock();
 				look = TimestampTzPlusMilliseconds(now, DeadlockTimeout);
-				until = look;
 			}
-			if (deadline != 0 && deadline < until)
-				until = deadline;
+
+			/* Last, since what was above may have reset the latch. */
+			if ((is_done = done(arg)) || (deadline != 0 && now >= deadline))
+				break;
+			until = deadline != 0 ? Min(look, deadline) : look;
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 sup_milliseconds_until(now, until),
 							 sup_wait_event(SUP_WAIT_TASK));
