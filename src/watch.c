@@ -297,7 +297,13 @@ note_drop(Node *stmt)
 	}
 	else if (IsA(stmt, DropRoleStmt))
 		foreach(lc, ((DropRoleStmt *) stmt)->roles)
-			note_oid(roles, &nroles, get_rolespec_oid(lfirst(lc), true));
+		{
+			RoleSpec   *role = lfirst(lc);
+
+			/* core refuses the others, in its own words */
+			if (role->roletype == ROLESPEC_CSTRING)
+				note_oid(roles, &nroles, get_role_oid(role->rolename, true));
+		}
 }
 
 static void

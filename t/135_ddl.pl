@@ -381,6 +381,7 @@ is(value(q{SELECT string_agg(name || ':' || generation, ' ') FROM supervisor.wor
 	$before =~ /(other:\d+)/ ? $1 : '', 'all of which did not disturb the other');
 value(q{SELECT supervisor.remove_worker('of_role')}, dbname => 'a');
 value('DROP ROLE renamed');
+refused('DROP ROLE public', '22023', 'what core refuses it refuses in its own words');
 
 note 'a superuser writes to the table';
 
