@@ -46,6 +46,24 @@ typedef struct TableRow
 } TableRow;
 
 /*
+ * Where workers can't be managed, whoever asks.  A function that is wrongly
+ * declared parallel safe may bring us into a parallel worker, and core refuses
+ * there an UPDATE, but not SELECT FOR UPDATE.
+ */
+static void
+check_place(void)
+{
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot manage workers during a parallel operation")));
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot manage workers within security-restricted operation")));
+}
+
+/*
  * The table
  */
 
@@ -56,6 +74,7 @@ worker_table(void)
 	Oid			table;
 
 	sup_require_preload();
+	check_place();
 	table = sup_catalog_table(&complaint);
 	if (!OidIsValid(table))
 		ereport(ERROR,
@@ -202,15 +221,6 @@ no_such_worker(const char *name)
 			 errhint("The table supervisor.worker has those of this database.")));
 }
 
-static void
-refuse_restricted(void)
-{
-	if (InSecurityRestrictedOperation())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("cannot manage workers within security-restricted operation")));
-}
-
 /*
  * May the caller decide what a worker does?  A command runs with the rights of
  * its role, a C function with all that there are.
@@ -218,7 +228,6 @@ refuse_restricted(void)
 static void
 check_rights(const char *name, const SupProgram *program)
 {
-	refuse_restricted();
 	if (superuser())
 		return;
 	if (program->kind != SUP_KIND_COMMAND)
@@ -631,6 +640,7 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	bool		was_enabled;
 
 	sup_require_preload();
+	check_place();
 	name = name_arg(fcinfo);
 	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_await_supervisor();
@@ -692,6 +702,7 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 	dlist_iter	iter;
 
 	sup_require_preload();
+	check_place();
 	name = name_arg(fcinfo);
 	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_await_supervisor();
