@@ -1,15 +1,21 @@
 # A soak: while sessions of several roles and databases give tasks to the pools, read
 # them, cancel them and go away, random faults strike, and a model says what must hold:
 #
-# - each call is answered, a launched task ends in one way, and its result says the same;
+# - each call is answered, a launched task ends in one way, its result says the same, and
+#   says it once;
 # - each effect happens once if its task succeeded, not at all if it failed or was
 #   canceled, and never twice, also where nobody was left to hear;
 # - it happens in the database and as the role of the session;
 # - never do more instances of a declared worker run than declared;
-# - after the faults all is whole again: the pools, the declared workers, tasks, shared
-#   memory, processes, files; and the log has no error that the faults do not explain.
+# - a role that is no superuser holds half of the tasks at most, and no slot, process or
+#   task is in two places;
+# - after the faults all is whole again, and nothing is left: the pools, the declared
+#   workers, tasks, shared memory, processes, files; and the log has no error that the
+#   faults do not explain.
 #
-# PG_TEST_SOAK_SECONDS says how long; without it nothing is run.  PG_TEST_SOAK_SEED takes the seed that an
+# In the middle the server is lost, and all goes on at its standby.
+#
+# PG_TEST_SOAK_SECONDS says how long, 0 not at all.  PG_TEST_SOAK_SEED takes the seed that an
 # earlier run has printed: the faults are the same, one by one, and so is what each
 # session sends; when they meet is up to the machine.
 
@@ -18,11 +24,9 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin";
+use List::Util qw(sum);
 use POSIX qw(WNOHANG);
 use Test::More;
-
-plan skip_all => 'a soak of a minute or more, if PG_TEST_SOAK_SECONDS is set'
-  if !$ENV{PG_TEST_SOAK_SECONDS};
 use Time::HiRes qw(time);
 
 use PostgreSQL::Test::Cluster;
@@ -35,7 +39,10 @@ if ($PostgreSQL::Test::Utils::windows_os)
 	plan skip_all => 'needs signals';
 }
 
-my $seconds = $ENV{PG_TEST_SOAK_SECONDS};
+my $seconds = $ENV{PG_TEST_SOAK_SECONDS} // 60;
+
+plan skip_all => 'PG_TEST_SOAK_SECONDS is 0' if !$seconds;
+
 my $seed = $ENV{PG_TEST_SOAK_SEED} || 1 + (time * 1000) % 1_000_000;
 my $patience = $PostgreSQL::Test::Utils::timeout_default;
 
@@ -107,16 +114,24 @@ $node->safe_psql('postgres', q{
 	CREATE ROLE bob LOGIN;
 	CREATE ROLE mallory LOGIN;
 	CREATE DATABASE base IS_TEMPLATE true;
-	CREATE FUNCTION room() RETURNS int LANGUAGE plpgsql AS $$
+	-- how many commands of each size there is room for, one after the other, while all workers are busy
+	CREATE FUNCTION room(sizes int[]) RETURNS SETOF int LANGUAGE plpgsql AS $$
 	DECLARE
-		n int := 0;
+		size int;
+		n int;
 	BEGIN
-		LOOP
-			PERFORM supervisor.launch('SELECT 1 --' || repeat('x', 100000));
-			n := n + 1;
+		PERFORM supervisor.launch('SELECT pg_sleep(1000)') FROM generate_series(1, 4);
+		FOREACH size IN ARRAY sizes LOOP
+			n := 0;
+			BEGIN
+				LOOP
+					PERFORM supervisor.launch('SELECT 1 --' || repeat('x', size));
+					n := n + 1;
+				END LOOP;
+			EXCEPTION WHEN out_of_memory OR configuration_limit_exceeded THEN
+				RETURN NEXT n;
+			END;
 		END LOOP;
-	EXCEPTION WHEN out_of_memory OR configuration_limit_exceeded THEN
-		RETURN n;
 	END $$});
 my $create_extension = q{
 	BEGIN;
@@ -268,8 +283,8 @@ sub query
 # Waits until a query says "t", while all else goes on.
 sub until_true
 {
-	my ($sql, $what, $dbname) = @_;
-	my $end = time + $patience;
+	my ($sql, $what, $dbname, $limit) = @_;
+	my $end = time + ($limit // $patience);
 
 	while (!@failures && time < $end)
 	{
@@ -367,7 +382,7 @@ sub script
 		my $pool = weighted($random, default => 4, batch => 1);
 		my $kind = weighted($random,
 			execute => 8, parameters => 4, fails => 2, rows => 4, large => 2, all => 3, perform => 2, rolled_back => 2,
-			launch => 8, timeout => 2, dies => 1, sleeps => 3, fill_tasks => 1, fill_memory => 1, goes => 1, drop => 1);
+			launch => 8, timeout => 2, dies => 1, sleeps => 3, spills => 2, fill_tasks => 1, fill_memory => 1, goes => 1, drop => 1);
 
 		if ($kind eq 'execute')
 		{
@@ -437,6 +452,14 @@ sub script
 			$call->($id, "SELECT supervisor.execute('" . $insert->($id)
 				. "; SELECT pg_sleep($s)', pool => '$pool') AS v \\gset");
 		}
+		elsif ($kind eq 'spills')
+		{
+			# A role that is dropped may own nothing.
+			my $id = $op->($kind);
+			my $table = $role eq 'mallory' ? '' : 'CREATE TEMP TABLE t AS SELECT generate_series(1, 10000); ';
+			$call->($id, "SELECT supervisor.execute('" . $insert->($id) . "; SET work_mem = ''64kB''; $table"
+				. "SELECT md5(i::text) FROM generate_series(1, 10000) i ORDER BY 1', pool => '$pool') AS v \\gset");
+		}
 		elsif ($kind eq 'launch')
 		{
 			my @ids = map { $op->($kind) } 0 .. $random->(5);
@@ -455,6 +478,7 @@ sub script
 				$sql .= "\\set v ''\nSELECT supervisor.wait(:t$id) AS v \\gset\n\\echo W $id :SQLSTATE :v\n"
 				  if $end eq 'cancel' || $end eq 'wait';
 				$sql .= "\\set v ''\nSELECT x AS v FROM supervisor.result(:t$id) AS (x text) \\gset\n\\echo E $id :SQLSTATE |:LAST_ERROR_MESSAGE\n"
+				  . "SELECT FROM supervisor.result(:t$id) AS (x text) \\g /dev/null\n\\echo G $id :SQLSTATE |:LAST_ERROR_MESSAGE\n"
 				  if $end ne 'forget' && $end ne 'leave';
 				$sql .= "SELECT supervisor.forget(:t$id) AS v \\gset\n" if $end eq 'forget';
 				$sql .= "\\endif\n";
@@ -517,7 +541,7 @@ sub session_ended
 	my ($job) = @_;
 	my $name = "session $job->{number} of $job->{role} in $job->{dbname}";
 	my $err = read_file("$job->{base}.err");
-	my (%began, %done, %state);
+	my (%began, %done, %state, %answer);
 
 	# 2: the connection was lost, or there was none
 	my $whole = $job->{status} == 0;
@@ -575,6 +599,7 @@ sub session_ended
 			my $state = $state{$id} // ($sqlstate eq '00000' ? 'succeeded' : $sqlstate eq '57014' ? 'canceled' : 'failed');
 
 			$answered{"result $sqlstate"}++;
+			$answer{$id} = $sqlstate;
 			$op->{said} = ($state{$id} // '') . " $line";
 			# the session itself may be canceled while it waits
 			$op->{rows} =
@@ -592,6 +617,17 @@ sub session_ended
 			  && $message !~ /^task \d+ is gone/
 			  && defined $state{$id}
 			  && ($state eq 'succeeded') != ($sqlstate eq '00000');
+		}
+		elsif ($line =~ /^G (\d+) (\w{5}) \|(.*)$/)
+		{
+			my ($id, $sqlstate) = ($1, $2);
+
+			$answered{"again $sqlstate"}++;
+			# what the first met may have been the session's own, such as its cancel
+			failure("$name: the result of task $id is told twice: $line")
+			  if $sqlstate eq '00000' && $answer{$id} eq '00000';
+			failure("$name: a second result is answered by: $line")
+			  unless $sqlstate eq '00000' || $call_errors{$sqlstate} || $job->{dbname} eq 'gone' && $no_extension{$sqlstate};
 		}
 		elsif ($line =~ /^F (\w{5}) \|(.*)$/)
 		{
@@ -787,8 +823,10 @@ my @faults = (
 		return '';
 	},
 	drop_database => 2 => sub {
-		my $force = $_[0]->(2) ? ' WITH (FORCE)' : '';
-		return ddl("DROP DATABASE gone$force;\nCREATE DATABASE gone TEMPLATE base;\n\\c gone\n" . add_workers());
+		my $drop = 'DROP DATABASE gone' . ($_[0]->(2) ? ' WITH (FORCE)' : '');
+		# by a worker, whose process goes on afterwards
+		$drop = "CALL supervisor.perform('$drop')" if $_[0]->(2);
+		return ddl("$drop;\nCREATE DATABASE gone TEMPLATE base;\n\\c gone\n" . add_workers());
 	},
 	rename_database => 2 => sub {
 		return ddl("BEGIN;\nALTER DATABASE gone RENAME TO renamed;\nSELECT pg_sleep(0.2);\nROLLBACK;\n") if $_[0]->(2);
@@ -881,12 +919,30 @@ while (@faults)
 my $began = time;
 my %struck;
 
+# The faults to come: first each one once, then each as often as it weighs, and so on.
+my @deck;
+my $shuffles = 0;
+
+sub next_fault
+{
+	if (!@deck)
+	{
+		my $random = random_of('deck', $shuffles);
+		my %weight = @weights;
+		my @cards = map { ($_) x ($shuffles ? $weight{$_} : 1) } sort keys %weight;
+
+		push @deck, splice @cards, $random->(scalar @cards), 1 while @cards;
+		$shuffles++;
+	}
+	return shift @deck;
+}
+
 # Each fault has numbers of its own, so that what it meets does not change the next.
 sub fault
 {
 	my ($n) = @_;
 	my $random = random_of('fault', $n);
-	my $name = weighted($random, @weights);
+	my $name = next_fault();
 
 	$struck{$name}++;
 	push @history, sprintf '%.1f s: fault %d, %s', time - $began, $n, $name;
@@ -912,11 +968,11 @@ my @explained = (
 	# also said to a session that is terminated just then
 	qr/FATAL:  canceling authentication due to timeout/,
 	qr/FATAL:  connection to client lost/,
-	qr/FATAL:  (could not connect to the primary server|could not receive data from WAL stream|terminating walreceiver)/,
+	qr/FATAL:  (.*could not connect to the primary server|could not receive data from WAL stream|terminating walreceiver)/,
 	qr/FATAL:  terminating connection due to unexpected postmaster exit/,
 	qr/FATAL:  the database system is (starting up|shutting down|in recovery mode|not yet accepting connections|not accepting connections)/,
 	qr/FATAL:  sorry, too many clients already/,
-	qr/FATAL:  database "(gone|db2|renamed|copy)" (does not exist|is not currently accepting connections)/,
+	qr/FATAL:  database ("(gone|db2|renamed|copy)"|\d+) (does not exist|is not currently accepting connections)/,
 	qr/FATAL:  cannot connect to invalid database/,
 	qr/FATAL:  permission denied for database "db1"/,
 	qr/FATAL:  role "mallory" does not exist/,
@@ -1003,7 +1059,9 @@ sub leftovers
 		SELECT format('task %s of %s, %s: %s', task, usename, state, command) FROM supervisor.task_status
 		UNION ALL
 		SELECT format('worker %s %s in slot %s: %s %s %s', name, instance, slot, state, reason, detail) FROM supervisor.worker_status
-		WHERE slot IS NOT NULL AND kind = 'pool' AND (state <> 'running' OR activity = 'busy')
+		WHERE slot IS NOT NULL AND CASE kind
+			WHEN 'pool' THEN state <> 'running' OR activity = 'busy'
+			ELSE datname IS NULL OR datname NOT IN ('db1', 'db2', 'gone') END
 		UNION ALL
 		SELECT format('lock %s of %s', locktype, pid) FROM pg_locks l
 		WHERE locktype = 'advisory' AND NOT EXISTS (SELECT FROM supervisor.worker_status w WHERE w.pid = l.pid AND w.kind = 'command')
@@ -1057,18 +1115,41 @@ sub temporary_files
 {
 	my $data = $target->data_dir;
 
-	return grep { -e $_ } glob "$data/base/pgsql_tmp/* $data/pg_dynshmem/mmap.[0-9]* $data/pg_replslot/*";
+	return grep { -e $_ }
+	  glob "$data/base/pgsql_tmp/* $data/base/[0-9]*/t[0-9]*_[0-9]* $data/pg_dynshmem/mmap.[0-9]* $data/pg_replslot/*";
 }
 
-# How many commands of 100 kB there is room for when all is quiet.
+# How many tasks, and how many bytes of commands, there is room for when all is quiet.
 sub room
 {
-	my ($n) = query('SELECT room()');
+	my ($tasks) = query(q{SELECT room('{0}')});
+	my @sizes = (100_000, 12_000);
+	my @n = query(sprintf q{SELECT room('{%s}')}, join ',', @sizes);
 
-	return $n // 0;
+	return ($tasks // 0, sum(map { $sizes[$_] * ($n[$_] // 0) } 0 .. $#sizes));
 }
 
-my $room;
+my @room;
+my $slowest = 0;
+
+# Looks at what holds at any time.
+sub look
+{
+	my ($when) = @_;
+	my @wrong = query(q{
+		SELECT format('slot %s twice', slot) FROM supervisor.worker_status GROUP BY slot HAVING count(slot) > 1
+		UNION ALL
+		SELECT format('process %s twice', pid) FROM supervisor.worker_status GROUP BY pid HAVING count(pid) > 1
+		UNION ALL
+		SELECT format('task %s twice', task) FROM supervisor.worker_status GROUP BY task HAVING count(task) > 1
+		UNION ALL
+		SELECT format('two tasks run in slot %s', slot) FROM supervisor.task_status WHERE state = 'running' GROUP BY slot HAVING count(*) > 1
+		UNION ALL
+		SELECT format('%s tasks of %s', count(*), usename) FROM supervisor.task_status
+		GROUP BY usename HAVING count(*) > 64 AND usename IN ('alice', 'bob')});
+
+	failure("$when: $_") foreach @wrong;
+}
 
 # Ends all faults, lets the sessions end, and looks whether all is as it shall be.
 sub calm
@@ -1084,24 +1165,29 @@ sub calm
 	pump(sub { !@queued && !grep { $_->{lane} } values %running }, $patience)
 	  or failure("$when: faults do not end: " . join(' ', map { $_->{base} } values %running));
 	query(q{ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()});
+	my $mended = time;
+	until_true(q{
+		SELECT bool_and(size = running) AND string_agg(pool || size, ' ' ORDER BY pool) = 'batch2 default4'
+		FROM supervisor.pool_status}, "$when: the pools are whole", undef, $patience / 6);
+	my $took = time - $mended;
+	$slowest = $took if $took > $slowest;
 	mend();
 
 	pump(sub { !%running }, $patience)
 	  or failure("$when: sessions are not answered: " . join('; ', query(q{
 			SELECT format('%s %s %s %s: %s', pid, usename, datname, wait_event, query) FROM pg_stat_activity
 			WHERE backend_type IN ('client backend', 'supervisor pool worker')})));
-	until_true(q{
-		SELECT bool_and(size = running) AND string_agg(pool || size, ' ' ORDER BY pool) = 'batch2 default4'
-		FROM supervisor.pool_status}, "$when: the pools are whole");
+	until_true(q{SELECT bool_and(size = running) FROM supervisor.pool_status}, "$when: the pools stay whole");
 	until_empty($when, 'not all has gone', \&leftovers);
 	check_workers($when);
 	until_empty($when, 'unknown processes', \&unknown_processes) if -e '/proc/self/stat';
 	until_empty($when, 'temporary files', \&temporary_files);
 	check_effects($when);
 	check_log($when);
-	my $now = room();
-	$room //= $now;
-	failure("$when: there was room for $room commands, and is for $now") if $now < $room - 2;
+	my @now = room();
+	@room = @now if !@room;
+	failure("$when: there was room for $room[0] tasks and $room[1] bytes, and is for $now[0] and $now[1]")
+	  if "@now" ne "@room";
 	until_empty($when, 'not all has gone', \&leftovers);
 	$sessions_wanted = $sessions;
 }
@@ -1117,17 +1203,18 @@ sub mend
 		FROM pg_database WHERE datname <> 'base' AND datname !~ '^template'
 		ORDER BY datname = 'renamed'});
 
-	query("$_\n") foreach @sql;
-	query($_) foreach (
-		'CREATE ROLE mallory LOGIN',
-		'ALTER ROLE mallory LOGIN NOSUPERUSER; ALTER ROLE bob LOGIN; ALTER ROLE alice RESET ALL',
-		'CREATE DATABASE gone TEMPLATE base');
+	query(join "\n", @sql, q{
+		CREATE ROLE mallory LOGIN;
+		ALTER ROLE mallory LOGIN NOSUPERUSER;
+		ALTER ROLE bob LOGIN;
+		ALTER ROLE alice RESET ALL;
+		CREATE DATABASE gone TEMPLATE base;});
 	foreach my $dbname (@kept, 'gone')
 	{
-		query($create_extension . add_workers(), $dbname);
 		# a role's name in the table is its OID's
-		query(q{SELECT supervisor.alter_worker('mallorys', role => 'mallory')}, $dbname);
-		query(q{SELECT supervisor.start_worker(name, '0 s') FROM supervisor.worker}, $dbname);
+		query($create_extension . add_workers() . q{
+			SELECT supervisor.alter_worker('mallorys', role => 'mallory');
+			SELECT supervisor.start_worker(name, '0 s') FROM supervisor.worker;}, $dbname);
 	}
 }
 
@@ -1150,19 +1237,26 @@ sub check_workers
 
 calm('idle', 6);
 my $faults = 0;
-until (@failures || time - $began > $seconds)
+
+# Lets faults strike until so many seconds of the run have passed.
+sub faults
 {
-	fault(++$faults);
-	calm("after fault $faults", 6) if $faults % 25 == 0;
+	my ($until) = @_;
+
+	until (@failures || time - $began > $until)
+	{
+		fault(++$faults);
+		look("at fault $faults") if $faults % 5 == 0;
+		calm("after fault $faults", 6) if $faults % 40 == 0;
+	}
 }
-calm('at the end', 0) unless @failures;
 
 # Fails over to a synchronous standby: what was said to have succeeded is there.
 sub fail_over
 {
 	my $standby = PostgreSQL::Test::Cluster->new('standby');
 	my $sessions = $next_session;
-	my $more = sub { $next_session > $sessions + 30 };
+	my $more = sub { $next_session > $sessions + 15 };
 
 	push @history, sprintf '%.1f s: fail-over', time - $began;
 	$node->backup('backup');
@@ -1172,7 +1266,7 @@ sub fail_over
 	until_true(q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'}, 'the standby follows') or return;
 
 	# a session of the standby goes on when it is promoted
-	spawn($standby, 'db1', 'alice', "SELECT n FROM supervisor.run('SELECT 42 FROM pg_sleep(0.01)') AS (n int);\n" x 1000,
+	spawn($standby, 'db1', 'alice', "SELECT n FROM supervisor.run('SELECT 42 FROM pg_sleep(0.01)') AS (n int);\n" x 500,
 		done => sub {
 			my ($job) = @_;
 			my $err = read_file("$job->{base}.err");
@@ -1180,7 +1274,7 @@ sub fail_over
 			# others may fill what there is, after promotion
 			my $full = () = $err =~ /ERROR:  53[24]00: /g;
 
-			failure("the reader has read $read times 42, found no room $full times, and met $err") if $read + $full != 1000;
+			failure("the reader has read $read times 42, found no room $full times, and met $err") if $read + $full != 500;
 		});
 
 	$sessions_wanted = 6;
@@ -1195,12 +1289,18 @@ sub fail_over
 	$sessions_wanted = 6;
 	$sessions = $next_session;
 	pump($more, $patience) or failure('sessions do not go on after promotion');
-	calm('after the fail-over', 0);
+	calm('after the fail-over', 6);
 }
+
+faults($seconds / 2);
+calm('before the fail-over', 6) unless @failures;
 fail_over() unless @failures;
+faults($seconds);
+calm('at the end', 0) unless @failures;
 
 note join ', ', map { "$_ $struck{$_}" } sort keys %struck;
 note join ', ', map { "$_: $answered{$_}" } sort keys %answered;
+note sprintf 'the pools were whole again within %.1f s', $slowest;
 cmp_ok($answered{'00000'} // 0, '>', 0, 'calls succeeded meanwhile');
 ok(!@failures, "$faults faults, $next_session sessions, $calls calls, $answers answers: what must hold held")
   or diag join "\n", "PG_TEST_SOAK_SEED=$seed", @history, @failures;
