@@ -4,6 +4,7 @@
 #
 # make demo, make test, make bench   install what is missing on Debian and Ubuntu, build,
 #                                    install, and show it, test it, or measure it
+# make bench-docs                    write docs/performance.md from what it measures
 #
 # WERROR=1 turns warnings into errors; PROVE_TESTS and PROVE_FLAGS go to prove.
 
@@ -55,9 +56,14 @@ all install uninstall installcheck clean:
 endif
 
 # These work without PostgreSQL.  scripts/prepare prints the pg_config to use.
-demo test bench:
+demo test:
 	@pg_config=$$(scripts/prepare '$(PG_CONFIG)') && \
 	scripts/install "$$pg_config" && \
-	PG_CONFIG="$$pg_config" $(if $(filter bench,$@),bench/run,scripts/$@)
+	PG_CONFIG="$$pg_config" scripts/$@
 
-.PHONY: demo test bench FORCE
+bench bench-docs:
+	@pg_config=$$(scripts/prepare '$(PG_CONFIG)' cron) && \
+	scripts/install "$$pg_config" && \
+	PG_CONFIG="$$pg_config" bench/run $(if $(filter bench-docs,$@),--docs)
+
+.PHONY: demo test bench bench-docs FORCE
