@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
@@ -57,7 +58,7 @@ parse_message(SupReader *reader, const char *data, Size len)
 }
 
 /* One column of a SUP_MSG_COLUMNS. */
-#define COLUMN_SIZE (sizeof(Oid) + sizeof(int32))
+#define COLUMN_SIZE (sizeof(Oid) + sizeof(int32) + sizeof(uint32))
 
 static void
 get_column(const char *data, int i, Oid *type, int32 *typmod)
@@ -122,6 +123,26 @@ raise_unfit(SupReader *reader, const char *data, Size len)
 }
 
 /*
+ * The definition of a column's type may have changed since the worker formed
+ * the rows.  Whoever read them now would take a number for a pointer.
+ */
+static void
+check_layouts(SupReader *reader)
+{
+	AcceptInvalidationMessages();
+	for (int i = 0; i < reader->columns->natts; i++)
+	{
+		Oid			type = TupleDescAttr(reader->columns, i)->atttypid;
+
+		if (sup_type_layout(type) != reader->layouts[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("type %s has changed since the task made its rows",
+							format_type_be(type))));
+	}
+}
+
+/*
  * The columns of the rows that the task has sent, as far as they can be seen
  * without taking anything from it; NULL: not yet.  The caller holds the lock.
  */
@@ -179,6 +200,9 @@ handle_message(SupReader *reader, char type, char *data, Size len)
 			{
 				if (!columns_fit(reader, data, len))
 					raise_unfit(reader, data, len);
+				reader->layouts = palloc(sizeof(uint32) * Max(reader->columns->natts, 1));
+				for (int i = 0; i < reader->columns->natts; i++)
+					memcpy(&reader->layouts[i], data + (i + 1) * COLUMN_SIZE - sizeof(uint32), sizeof(uint32));
 				reader->slot = MakeSingleTupleTableSlot(reader->columns, &TTSOpsMinimalTuple);
 			}
 			break;
@@ -398,7 +422,10 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 		}
 		handle_data(reader, out.data, out_len, out_continues);
 		if (reader->slot != NULL)
+		{
+			check_layouts(reader);
 			ExecDropSingleTupleTableSlot(reader->slot);
+		}
 		reader->slot = NULL;
 	}
 	return ended;

@@ -14,17 +14,22 @@
 
 #include "access/htup_details.h"
 #include "access/parallel.h"
+#include "access/transam.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 #include "utils/varlena.h"
 
 #include "rights.h"
@@ -137,6 +142,43 @@ sup_task_lookup(uint64 id)
 		if (Sup->task_ids[i] == id)
 			return &Sup->tasks[i];
 	return NULL;
+}
+
+/*
+ * Values
+ */
+
+uint32
+sup_type_layout(Oid type)
+{
+	uint32		layout = 0;
+	Oid			part;
+
+	/* Core's own types are as they are, and most columns have one of these. */
+	if (type < FirstNormalObjectId)
+		return 0;
+
+	check_stack_depth();
+	type = getBaseType(type);
+	if (get_typtype(type) == TYPTYPE_COMPOSITE)
+	{
+		TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
+
+		layout = 1;
+		for (int i = 0; i < desc->natts; i++)
+		{
+			Form_pg_attribute att = TupleDescAttr(desc, i);
+
+			layout = hash_combine(layout, att->atttypid);
+			layout = hash_combine(layout, sup_type_layout(att->atttypid));
+		}
+		ReleaseTupleDesc(desc);
+	}
+	else if (OidIsValid(part = get_element_type(type)) ||
+			 OidIsValid(part = get_range_subtype(type)) ||
+			 (OidIsValid(part = get_multirange_range(type))))
+		layout = sup_type_layout(part);
+	return layout;
 }
 
 /*

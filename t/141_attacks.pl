@@ -73,6 +73,51 @@ $mallory->query_safe("RESET ALL; SELECT supervisor.forget($task)");
 is(value('SELECT command FROM supervisor.worker'), 'SELECT 1', 'and the worker is as it was');
 value(q{SELECT supervisor.remove_worker('there')});
 
+note 'types that change';
+
+# A value of a composite type is read by the definition that the type has then: a number would be taken for a pointer.
+foreach my $case (
+	[ 'a composite type', 'ROW(1234567890123)::changing', 'changing' ],
+	[ 'an array', 'ARRAY[ROW(1234567890123)::changing]', 'changing[]' ],
+	[ 'a domain over an array', 'ARRAY[ROW(1234567890123)::changing]::changing_list', 'changing_list' ],
+	[ 'a part of another', 'ROW(1, ROW(1234567890123))::outer_type', 'outer_type' ],
+	[ 'a range', 'changing_range(ROW(1234567890123)::changing, NULL)', 'changing_range' ],
+	[ 'a multirange', 'changing_multirange(changing_range(ROW(1234567890123)::changing, NULL))', 'changing_multirange' ],
+	[ 'a row of a table', 'c', 'changing_table', ' FROM changing_table c' ])
+{
+	my ($what, $value, $type, $from) = @$case;
+	my $command = "SELECT $value AS v" . ($from // '');
+	my $list = "AS (v $type)";
+
+	value(q{
+		DROP TYPE IF EXISTS changing, outer_type CASCADE;
+		DROP TABLE IF EXISTS changing_table;
+		CREATE TYPE changing AS (a bigint);
+		CREATE TYPE outer_type AS (b int, c changing);
+		CREATE DOMAIN changing_list AS changing[];
+		CREATE TYPE changing_range AS RANGE (subtype = changing);
+		CREATE TABLE changing_table (a bigint);
+		INSERT INTO changing_table VALUES (1234567890123)}, user => 'mallory');
+	like($mallory->query_safe("SELECT v FROM supervisor.run(\$\$$command\$\$) $list"), qr/1234567890123/, "$what: as it is");
+	my $change = $from ? 'ALTER TABLE changing_table ALTER a TYPE text' : 'ALTER TYPE changing ALTER ATTRIBUTE a TYPE text CASCADE';
+	my $launched = $mallory->query_safe("SELECT supervisor.launch(\$\$$command\$\$)");
+	is($mallory->query_safe("SELECT supervisor.wait($launched)"), 'succeeded', "$what: a task ends");
+	value($change, user => 'mallory');
+	refused("SELECT v FROM supervisor.result($launched) $list", '42804', "$what: and the type is another when it is read",
+		session => $mallory, message => qr/type .* has changed since the task made its rows/);
+}
+value(q{DROP TYPE changing CASCADE; DROP TYPE outer_type; DROP TABLE changing_table; CREATE TYPE changing AS (a bigint)},
+	user => 'mallory');
+my $holder = SupervisorTest::session($node);
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+$mallory->begin('SELECT v FROM supervisor.run($$SELECT ROW(a)::changing FROM generate_series(1, 2) a, pg_advisory_xact_lock_shared(1)$$) AS (v changing)');
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}) or die 'no task waits';
+value('ALTER TYPE changing ALTER ATTRIBUTE a TYPE text', user => 'mallory');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+like(($mallory->finish)[1], qr/42804: type changing has changed/, 'also while it is read');
+$mallory->query_safe('DROP TYPE changing');
+
+$holder->quit;
 $mallory->quit;
 is(SupervisorTest::leaks($node), '', 'nothing is left');
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|was terminated by signal/, 'nothing has crashed');
