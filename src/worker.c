@@ -11,8 +11,12 @@
  */
 #include "postgres.h"
 
+#include <sys/socket.h>
+
 #include "access/xact.h"
+#include "commands/dbcommands.h"
 #include "fmgr.h"
+#include "libpq/libpq-be.h"
 #include "libpq/pqsignal.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -280,6 +284,26 @@ sup_worker_interrupts(void)
 	RESUME_CANCEL_INTERRUPTS();
 }
 
+/*
+ * A session has a connection, and what is written for sessions believes that:
+ * sslinfo's functions, which everybody may call, would crash the server.  So
+ * there is one, with nobody at its other end.  It also says in the log who we
+ * are.
+ */
+static void
+have_connection(void)
+{
+	static Port port;
+
+	port.sock = PGINVALID_SOCKET;
+	port.laddr.addr.ss_family = port.raddr.addr.ss_family = AF_UNIX;
+	port.remote_host = "[local]";
+	port.remote_port = "";
+	port.user_name = MemoryContextStrdup(TopMemoryContext, sup_role_name(GetSessionUserId()));
+	port.database_name = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
+	MyProcPort = &port;
+}
+
 void
 sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 {
@@ -295,6 +319,9 @@ sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 	 * encoding.
 	 */
 	SetConfigOption("client_encoding", GetDatabaseEncodingName(), PGC_USERSET, PGC_S_CLIENT);
+	StartTransactionCommand();
+	have_connection();
+	CommitTransactionCommand();
 	process_session_preload_libraries();
 	sup_fire_login_triggers();
 	SetConfigOption("application_name", application_name, PGC_USERSET, PGC_S_CLIENT);

@@ -17,6 +17,7 @@ use SupervisorTest;
 my $node = SupervisorTest::new_node(
 	'attacks',
 	'autovacuum' => 'off',
+	'log_line_prefix' => '%p %u@%d ',
 	'max_worker_processes' => 16,
 	'max_prepared_transactions' => 5,
 	'supervisor.pool_size' => 2);
@@ -72,6 +73,30 @@ is($mallory->query_safe("SELECT in_parallel('$_')"), 'done', "in a parallel work
 $mallory->query_safe("RESET ALL; SELECT supervisor.forget($task)");
 is(value('SELECT command FROM supervisor.worker'), 'SELECT 1', 'and the worker is as it was');
 value(q{SELECT supervisor.remove_worker('there')});
+
+note 'what looks for a client';
+
+SKIP:
+{
+	skip 'there is no sslinfo', 1
+	  if value(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'sslinfo'}) eq '0';
+	value('CREATE EXTENSION sslinfo');
+	is( $mallory->query_safe(q{SELECT * FROM supervisor.run('SELECT ssl_is_used(), ssl_client_cert_present(), ssl_version(), ssl_issuer_dn()')
+			AS (used bool, present bool, version text, dn text)}),
+		'f|f||', 'functions about the connection find none that is encrypted');
+	value('DROP EXTENSION sslinfo');
+}
+is( $mallory->query_safe(q{SELECT * FROM supervisor.run('SELECT inet_client_addr(), inet_client_port(), inet_server_addr(), inet_server_port()')
+		AS (addr inet, port int, server_addr inet, server_port int)}),
+	'|||', 'nor an address');
+$mallory->query_safe('SET tcp_keepalives_idle = 7; SET client_connection_check_interval = 10; SET tcp_user_timeout = 7');
+is($mallory->query_safe(q{SELECT * FROM supervisor.run('SELECT current_setting(''tcp_keepalives_idle'')') AS (a text)}),
+	'0', 'nor any to keep alive');
+$mallory->query_safe('RESET ALL');
+my $offset = -s $node->logfile;
+$mallory->query_safe(q{SELECT supervisor.forget(supervisor.launch('SELECT 1/0'))});
+$node->wait_for_log(qr/ mallory\@postgres ERROR:  division by zero/, $offset);
+unlike(slurp_file($node->logfile), qr/setsockopt|getsockopt|could not .* client/, 'nor does any complain');
 
 note 'types that change';
 
