@@ -34,6 +34,9 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
+#ifdef USE_INJECTION_POINTS		/* 17 */
+#include "utils/injection_point.h"
+#endif
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -91,6 +94,25 @@ sup_wait_event_new(const char *name)
 	return WaitEventExtensionNew(name);
 #else
 	return PG_WAIT_EXTENSION;
+#endif
+}
+
+/*
+ * A place where tests hold this process, or let it fail, on servers that are
+ * built with injection points.  No interrupt is taken there that would not be
+ * taken without.  The caller holds no LWLock.
+ */
+static inline void
+sup_injection_point(const char *name)
+{
+#ifdef USE_INJECTION_POINTS
+	HOLD_INTERRUPTS();
+#if PG_VERSION_NUM >= 180000
+	INJECTION_POINT(name, NULL);
+#else
+	INJECTION_POINT(name);
+#endif
+	RESUME_INTERRUPTS();
 #endif
 }
 

@@ -269,7 +269,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		Oid			database = database_to_fence(pstmt, context);
 
 		if (OidIsValid(database))
+		{
 			raise_fence(database);
+			sup_injection_point("supervisor-fenced");
+		}
 	}
 
 	if (next_ProcessUtility_hook)

@@ -509,7 +509,9 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 								 * finds it so */
 	sup_unlock();
 
+	sup_injection_point("supervisor-register");
 	registered = sup_launch(slot, &launch, &handle);
+	sup_injection_point("supervisor-registered");
 
 	sup_lock();
 	slot->state = before;

@@ -97,6 +97,7 @@ sup_supervisor_main(Datum main_arg)
 		ereport(FATAL,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("supervisor must be loaded via \"%s\"", "shared_preload_libraries")));
+	sup_injection_point("supervisor-start");
 	take_office();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
@@ -122,6 +123,7 @@ sup_supervisor_main(Datum main_arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			sup_injection_point("supervisor-reload");
 			sup_set_pools();
 			sup_set_declared();
 		}

@@ -61,6 +61,7 @@ given_task(SupSlot *slot)
 	if (t == 0)
 		return NULL;
 	pg_read_barrier();
+	sup_injection_point("supervisor-picked");
 	return &Sup->tasks[t - 1];
 }
 
@@ -111,6 +112,7 @@ bind_to(SupSlot *slot, SupTask *task)
 		return false;
 	}
 
+	sup_injection_point("supervisor-login");
 	snprintf(name, sizeof(name), "supervisor: pool %s, slot %d",
 			 sup_slot_name(slot), sup_slot_index(slot));
 	sup_worker_connect(slot, 0, name);

@@ -1216,6 +1216,7 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 	task->sqlstate = sqlstate;
 	strlcpy(task->message, message, sizeof(task->message));
 
+	sup_injection_point("supervisor-finish");
 	sup_lock();
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;

@@ -178,6 +178,7 @@ begin(int index, uint64 generation)
 
 	(void) sup_area();			/* so that the report may still use it */
 
+	sup_injection_point("supervisor-attach");
 	sup_lock();
 	mine = slot->generation == my_generation && !slot->attached &&
 		(slot->state == SUP_STARTING ||
@@ -271,6 +272,7 @@ void
 sup_worker_interrupts(void)
 {
 	/* A cancel was for a task that is over; one may come at any time. */
+	sup_injection_point("supervisor-interrupts");
 	HOLD_CANCEL_INTERRUPTS();
 	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();

@@ -1,0 +1,431 @@
+# Races that cannot be hit by chance: processes are held, or fail, at injection
+# points of the server, while others do what comes just in between.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use SupervisorTest;
+
+my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+my ($configure, $sharedir) = map { `$pg_config --$_` =~ s/\n//r } qw(configure sharedir);
+plan skip_all => 'the server has no injection points: see docs/testing.md'
+  if $configure !~ /--enable-injection-points/ || !-f "$sharedir/extension/injection_points.control";
+
+# No database is looked into, so that no loader is in the way.
+my $node = SupervisorTest::new_node(
+	'main',
+	'supervisor.pool_size' => 1,
+	'supervisor.databases' => '',
+	'supervisor.idle_timeout' => 0,
+	'supervisor.worker_lifetime' => 0);
+my $library = SupervisorTest::build_library('races');
+
+$node->safe_psql('postgres', qq{
+	CREATE EXTENSION injection_points;
+	CREATE FUNCTION held_at(text) RETURNS text AS '$library' LANGUAGE C STRICT;
+	CREATE FUNCTION delay_cancels() RETURNS void AS '$library' LANGUAGE C;
+	CREATE FUNCTION deliver_cancels() RETURNS void AS '$library' LANGUAGE C;
+	CREATE TABLE done (what text)});
+SupervisorTest::wait_ready($node, 'default', 1);
+
+sub value
+{
+	my ($query) = @_;
+
+	return $node->safe_psql('postgres', $query);
+}
+
+# Waits until the query returns true, as a check.
+sub becomes
+{
+	my ($query, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return ok($node->poll_query_until('postgres', $query), $property);
+}
+
+# From now on processes are held ("wait") at a point, or fail there ("error").
+sub attach
+{
+	my ($point, $action) = @_;
+
+	value("SELECT injection_points_attach('supervisor-$point', '$action')");
+}
+
+# From now on no more.
+sub detach
+{
+	my ($point) = @_;
+
+	value("SELECT injection_points_detach('supervisor-$point')");
+}
+
+# Waits until $n processes are held at a point, and returns their IDs.
+sub held
+{
+	my ($point, $n) = @_;
+	my $pids = "held_at('supervisor-$point')";
+
+	SupervisorTest::wait_true($node, "SELECT cardinality(string_to_array($pids, ' ')) = $n", "$n not held at $point");
+	return split / /, value("SELECT $pids");
+}
+
+# Lets one that is held there go on; returns its process ID.
+sub release
+{
+	my ($point) = @_;
+	my %held = map { $_ => 1 } split / /, value("SELECT held_at('supervisor-$point')");
+	my $n = keys %held;
+
+	value("SELECT injection_points_wakeup('supervisor-$point')");
+	delete @held{ held($point, $n - 1) };
+	return (keys %held)[0];
+}
+
+sub worker
+{
+	my ($columns) = @_;
+
+	return value("SELECT $columns FROM supervisor.worker_status");
+}
+
+sub supervisor
+{
+	return value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+}
+
+# Is there no process with that ID, or only one that nobody has waited for yet?
+sub wait_gone
+{
+	my ($pid) = @_;
+
+	for (my $i = 0; $i < 20 * $PostgreSQL::Test::Utils::timeout_default; $i++)
+	{
+		return 1 if !kill(0, $pid) && !$!{EPERM};
+		select undef, undef, undef, 0.05;
+	}
+	return 0;
+}
+
+# Launches a command in a session; returns the task's id.
+sub launch
+{
+	my ($session, $command) = @_;
+
+	$command =~ s/'/''/g;
+	return $session->query_safe("SELECT supervisor.launch('$command')");
+}
+
+# A new worker, bound or unbound.
+sub renew
+{
+	my ($bound) = @_;
+
+	SupervisorTest::wait_true($node, q{SELECT supervisor.restart_pool('default', '1 min')});
+	SupervisorTest::wait_ready($node, 'default', 1);
+	value(q{SELECT supervisor.execute('SELECT 1')}) if $bound;
+	return worker('pid');
+}
+
+# The pool works.
+sub works
+{
+	my ($property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is(value(q{SELECT n FROM supervisor.run('SELECT 1') AS (n int)}), '1', $property);
+}
+SupervisorTest::leaks($node);
+
+note 'the supervisor dies between taking a slot and registering its process';
+
+{
+	my $pid = renew(1);
+	my $restarts = worker('restarts');
+	my $last = value('SELECT max(id) FROM supervisor.event');
+	my $supervisor = supervisor();
+	my $offset = -s $node->logfile;
+
+	attach('register', 'error');
+	value("SELECT pg_terminate_backend($pid)");
+	ok($node->wait_for_log(qr/ERROR: .*supervisor-register/, $offset), 'the supervisor dies before it registers the process');
+	detach('register');
+	becomes("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor' AND pid <> $supervisor", 'another comes');
+	SupervisorTest::wait_ready($node, 'default', 1);
+	is(worker('restarts'), $restarts + 1, 'the slot gets its process, and no failure is counted');
+	is(value("SELECT count(*) FROM supervisor.event WHERE id > $last AND event IN ('exited', 'backoff') AND detail !~ 'administrator'"),
+		'0', 'nor is an end of a process that there never was');
+	works('it works');
+}
+
+note 'the supervisor dies between registering a process and noting it, and the process is late';
+
+{
+	my $pid = renew(1);
+	my $offset = -s $node->logfile;
+
+	attach('attach', 'wait');
+	attach('registered', 'error');
+	value("SELECT pg_terminate_backend($pid)");
+	ok($node->wait_for_log(qr/ERROR: .*supervisor-registered/, $offset), 'the supervisor dies after it registered the process');
+	my ($late) = held('attach', 1);
+	detach('registered');
+	my (undef, undef) = held('attach', 2);
+	is(release('attach'), $late, 'the former supervisor\'s comes first');
+	ok(wait_gone($late), 'it leaves');
+	is(worker('state, pid'), 'starting|', 'and has not taken the slot');
+	detach('attach');
+	my $successor = release('attach');
+	SupervisorTest::wait_ready($node, 'default', 1);
+	is(worker('pid'), $successor, 'the new supervisor\'s takes it');
+	works('it works');
+}
+
+note 'the supervisor dies between registering a process and noting it, and the process is there';
+
+{
+	my $pid = renew(1);
+	my $session = SupervisorTest::session($node);
+	my $lock = SupervisorTest::session($node);
+	my $offset = -s $node->logfile;
+
+	$lock->query_safe('SELECT pg_advisory_lock(1)');
+	attach('start', 'wait');
+	attach('registered', 'error');
+	value("SELECT pg_terminate_backend($pid)");
+	ok($node->wait_for_log(qr/ERROR: .*supervisor-registered/, $offset), 'the supervisor dies after it registered the process');
+	held('start', 1);
+	detach('registered');
+	my $task = launch($session, q{SELECT 'done'::text FROM pg_advisory_xact_lock(1)});
+	becomes("SELECT state = 'running' FROM supervisor.task_status WHERE task = $task", 'the process serves without a supervisor');
+	my $worker = worker('pid, generation');
+	detach('start');
+	release('start');
+	becomes(q{SELECT state = 'running' FROM supervisor.worker_status}, 'the new supervisor finds it');
+	is(worker('pid, generation'), $worker, 'and adopts it');
+	$lock->quit;
+	is($session->query_safe("SELECT * FROM supervisor.result($task) AS (what text)"), 'done', 'its task runs on');
+	SupervisorTest::wait_ready($node, 'default', 1);
+	works('it works');
+	$session->quit;
+}
+
+note 'a process attaches after its start deadline';
+
+{
+	my $pid = renew(1);
+	my $offset = -s $node->logfile;
+
+	# another pool shows that the supervisor has seen the settings
+	SupervisorTest::set($node, 'supervisor.start_timeout' => '50ms', 'supervisor.pools' => 'seen:0');
+	becomes('SELECT count(*) = 2 FROM supervisor.pool_status', 'there is little time to start');
+	attach('attach', 'wait');
+	value("SELECT pg_terminate_backend($pid)");
+	my ($late) = held('attach', 1);
+	becomes(q{SELECT state = 'stopping' AND reason = 'start_timeout' FROM supervisor.worker_status}, 'it is over');
+	detach('attach');
+	SupervisorTest::set($node, 'supervisor.start_timeout' => '1min', 'supervisor.pools' => '');
+	becomes('SELECT count(*) = 1 FROM supervisor.pool_status', 'its successor has more');
+	is(release('attach'), $late, 'it comes');
+	ok(wait_gone($late), 'and leaves');
+	SupervisorTest::wait_ready($node, 'default', 1);
+	isnt(worker('pid'), $late, 'another takes the slot');
+	is(worker('last_exit_code IS NULL'), 't', 'the late one never had it');
+	unlike(slurp_file($node->logfile, $offset), qr/\[$late\] FATAL/, 'and left without a word');
+	works('it works');
+}
+
+foreach my $bound (0, 1)
+{
+	my $what = $bound ? 'a bound worker' : 'an unbound worker';
+
+	note "the submitter leaves while $what picks its task";
+
+	my $pid = renew($bound);
+	my $canceled = value('SELECT tasks_canceled FROM supervisor.pool_status');
+	my $session = SupervisorTest::session($node);
+
+	attach('picked', 'wait');
+	launch($session, q{INSERT INTO done VALUES ('left')});
+	my ($held) = held('picked', 1);
+	is($held, $pid, "$what has been given the task");
+	my $backend = $session->pid;
+	$session->quit;
+	becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $backend", 'its session has gone');
+	detach('picked');
+	release('picked');
+	becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'the task is gone');
+	is(value('SELECT tasks_canceled FROM supervisor.pool_status'), $canceled + 1, 'it counts as canceled');
+	is(value('SELECT count(*) FROM done'), '0', 'and has done nothing');
+	becomes(sprintf("SELECT activity = '%s' FROM supervisor.worker_status", $bound ? 'idle' : 'unbound'),
+		'the worker is as before');
+	is(worker('pid'), $pid, 'and the same');
+	works('it serves the next');
+}
+
+note 'a cancel meets the end of its task';
+
+foreach my $late (0, 1)
+{
+	my $what = $late ? 'a signal that is late' : 'a signal that comes at once';
+	my $pid = renew(1);
+	my $session = SupervisorTest::session($node);
+
+	attach('finish', 'wait');
+	my $task = launch($session, q{INSERT INTO done VALUES ('ended')} . ($late ? '; SELECT delay_cancels()' : ''));
+	held('finish', 1);
+	my $next = launch($session, ($late ? 'SELECT deliver_cancels(); ' : '') . q{SELECT 'next'::text FROM pg_sleep(0)});
+	is(value("SELECT supervisor.cancel($task)"), 't', "$what: the cancel is sent");
+	detach('finish');
+	release('finish');
+	is($session->query_safe("SELECT supervisor.wait($task)"), 'succeeded', "$what: what has been committed has succeeded");
+	is(value('DELETE FROM done RETURNING what'), 'ended', "$what: and is there");
+	is($session->query_safe("SELECT * FROM supervisor.result($next) AS (what text)"), 'next', "$what: the task behind it is not canceled");
+	is(worker('pid'), $pid, "$what: by the same worker");
+	is($session->query_safe("SELECT supervisor.cancel($task)"), 'f', "$what: afterwards there is nothing to cancel");
+	$session->quit;
+}
+
+foreach my $bound (0, 1)
+{
+	my $what = $bound ? 'a bound worker' : 'an unbound worker';
+
+	note "a wake-up whose worker dies: $what";
+
+	my $pid = renew($bound);
+	my $session = SupervisorTest::session($node);
+
+	attach('interrupts', 'wait');
+	kill 'HUP', $pid;
+	is((held('interrupts', 1))[0], $pid, "$what is idle");
+	my $task = launch($session, q{INSERT INTO done VALUES ('once') RETURNING what});
+	is(value("SELECT state FROM supervisor.task_status WHERE task = $task"), 'running', 'it is given a task, and woken');
+	kill 'TERM', $pid;
+	detach('interrupts');
+	release('interrupts');
+	is($session->query_safe("SELECT * FROM supervisor.result($task) AS (what text)"), 'once', 'and dies: the task is another\'s');
+	isnt(worker('pid'), $pid, 'which has its slot');
+	is(value('DELETE FROM done RETURNING what'), 'once', 'it has run once');
+	$session->quit;
+}
+
+note 'a reload meets a restart';
+
+# The pool shrinks to none and grows again while a new process is on its way.
+{
+	my $pid = renew(1);
+	my $restart = SupervisorTest::session($node);
+
+	attach('attach', 'wait');
+	$restart->begin(q{SELECT supervisor.restart_pool('default', '1 h')});
+	my ($new) = held('attach', 1);
+	my $generation = worker('generation');
+	foreach my $size (0, 1)
+	{
+		SupervisorTest::set($node, 'supervisor.pool_size' => $size);
+		becomes("SELECT size = $size FROM supervisor.pool_status", "$size wanted");
+	}
+	detach('attach');
+	release('attach');
+	is(join('', $restart->finish), 't', 'the restart comes to its end');
+	SupervisorTest::wait_ready($node, 'default', 1);
+	is(worker('pid, generation'), "$new|$generation", 'by the process that was on its way');
+	works('it works');
+	$restart->quit;
+}
+
+# The pool is emptied while the supervisor registers a process.
+{
+	renew(1);
+	my $restart = SupervisorTest::session($node);
+
+	attach('register', 'wait');
+	$restart->begin(q{SELECT supervisor.restart_pool('default', '1 h')});
+	held('register', 1);
+	SupervisorTest::set($node, 'supervisor.pool_size' => 0);
+	detach('register');
+	release('register');
+	is(join('', $restart->finish), 't', 'the restart of a pool that is emptied meanwhile ends');
+	becomes('SELECT size = 0 AND (SELECT count(*) = 0 FROM supervisor.worker_status) FROM supervisor.pool_status', 'no worker is left');
+	SupervisorTest::set($node, 'supervisor.pool_size' => 1);
+	SupervisorTest::wait_ready($node, 'default', 1);
+	works('it works');
+	$restart->quit;
+}
+
+# A second reload comes while the supervisor is about to do what the first one says.
+{
+	renew(1);
+	attach('reload', 'wait');
+	SupervisorTest::set($node, 'supervisor.pool_size' => 3);
+	held('reload', 1);
+	SupervisorTest::set($node, 'supervisor.pool_size' => 2);
+	detach('reload');
+	release('reload');
+	SupervisorTest::wait_ready($node, 'default', 2);
+	pass('a reload during a reload is not lost');
+	SupervisorTest::set($node, 'supervisor.pool_size' => 1);
+	SupervisorTest::wait_ready($node, 'default', 1);
+}
+
+# The supervisor dies before it has done what a reload says.
+{
+	my $offset = -s $node->logfile;
+
+	attach('reload', 'error');
+	SupervisorTest::set($node, 'supervisor.pool_size' => 2);
+	ok($node->wait_for_log(qr/ERROR: .*supervisor-reload/, $offset), 'the supervisor dies in a reload');
+	detach('reload');
+	SupervisorTest::wait_ready($node, 'default', 2);
+	pass('its successor does what the reload says');
+	SupervisorTest::set($node, 'supervisor.pool_size' => 1);
+	SupervisorTest::wait_ready($node, 'default', 1);
+}
+
+note 'a fence meets a bind';
+
+# Before the worker has looked whether there is one, and after.
+foreach my $point (qw(picked login))
+{
+	my $pid = renew(0);
+	my $drop = SupervisorTest::session($node);
+	my $offset = -s $node->logfile;
+
+	value('CREATE DATABASE shop');
+	$node->safe_psql('shop', 'CREATE EXTENSION supervisor');
+	attach($point, 'wait');
+	$node->safe_psql('shop', q{SELECT supervisor.forget(supervisor.launch('SELECT 1'))});
+	is((held($point, 1))[0], $pid, "$point: a worker is about to log in");
+	attach('fenced', 'wait');
+	$drop->begin('DROP DATABASE shop');
+	held('fenced', 1);
+	detach($point);
+	if ($point eq 'picked')
+	{
+		release($point);
+		becomes(q{SELECT state = 'queued' FROM supervisor.task_status}, "$point: it finds the fence, and hands its task back");
+		becomes(q{SELECT activity = 'unbound' FROM supervisor.worker_status}, "$point: the pool has an unbound worker");
+		becomes(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'shop'}, "$point: nobody is in the database");
+		works("$point: it serves other databases");
+	}
+	detach('fenced');
+	release('fenced');
+	is(join('', $drop->finish), '', "$point: the database is dropped");
+	release($point) if $point eq 'login';
+	becomes('SELECT count(*) = 0 FROM supervisor.task_status', "$point: the task ends");
+	ok($node->wait_for_log(qr/\[$pid\] FATAL: .*database \d+ does not exist/, $offset), "$point: with the error that a login raises")
+	  if $point eq 'login';
+	works("$point: the pool works");
+	$drop->quit;
+}
+is(SupervisorTest::leaks($node), '', 'nothing is lost by all that');
+$node->stop;
+
+done_testing();
