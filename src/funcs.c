@@ -369,7 +369,7 @@ supervisor_launch(PG_FUNCTION_ARGS)
 static void
 check_waitable(SupTaskRef *ref)
 {
-	if (sup_in_task())
+	if (sup_in_pool_worker())
 		sup_task_check_submitter(SUP_TASK_RUN);
 	if (ref->task->concurrently && sup_task_state(ref->task) <= SUP_TASK_RUNNING)
 		refuse_concurrently();

@@ -36,6 +36,7 @@
 #include "settings.h"
 #include "task.h"
 #include "wait.h"
+#include "worker.h"
 
 /* Bytes of a chunk of a large result, which with its header fill 8 pages. */
 #define CHUNK_SIZE		(32 * 1024)
@@ -222,10 +223,19 @@ sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
 		appendBinaryStringInfo(buf, settings->data, settings->len);
 }
 
+bool
+sup_in_pool_worker(void)
+{
+	SupSlot    *slot = sup_my_slot();
+
+	return slot != NULL && slot->kind == SUP_KIND_POOL;
+}
+
 void
 sup_task_check_submitter(SupTaskKind kind)
 {
-	if (sup_in_task() && kind != SUP_TASK_LAUNCH)
+	/* Nor can a login event trigger, which each worker would fire that it waits for. */
+	if (sup_in_pool_worker() && kind != SUP_TASK_LAUNCH)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a task cannot wait for a task"),

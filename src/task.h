@@ -90,6 +90,9 @@ extern uint32 sup_type_layout(Oid type);
 extern void sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
 						  int nparams, char **params, int nsettings, StringInfo settings);
 
+/* Is this process a worker of a pool? */
+extern bool sup_in_pool_worker(void);
+
 /* Raises an error if this session, as it is now, may not submit. */
 extern void sup_task_check_submitter(SupTaskKind kind);
 

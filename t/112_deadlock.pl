@@ -404,6 +404,38 @@ foreach my $i (0 .. 3)
 }
 no_task();
 
+# A login event trigger that waits for a task would wait for a worker that fires it, too.
+SKIP:
+{
+	skip 'no login event triggers before PostgreSQL 17', 3
+	  if $node->safe_psql('postgres', 'SHOW server_version_num') < 170000;
+
+	$node->safe_psql('postgres', 'CREATE DATABASE logins');
+	$node->safe_psql('logins', q{
+		CREATE EXTENSION supervisor;
+		CREATE TABLE login (at timestamptz DEFAULT now());
+		CREATE FUNCTION note_login() RETURNS event_trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			PERFORM supervisor.execute('INSERT INTO public.login DEFAULT VALUES');
+		END $$;
+		CREATE EVENT TRIGGER note_login ON login EXECUTE FUNCTION note_login()});
+	($stdout, $stderr) = SupervisorTest::error_of($node, 'SELECT 1', dbname => 'logins');
+	like($stderr, qr/a task cannot wait for a task/, 'a login event trigger that waits for a task fails in the worker');
+	{
+		local $ENV{PGOPTIONS} = '-c event_triggers=off';
+		$node->safe_psql('logins', q{
+			CREATE OR REPLACE FUNCTION note_login() RETURNS event_trigger LANGUAGE plpgsql AS $$
+			BEGIN
+				IF EXISTS (SELECT FROM pg_stat_activity WHERE pid = pg_backend_pid() AND backend_type = 'client backend') THEN
+					PERFORM supervisor.execute('INSERT INTO public.login DEFAULT VALUES');
+				END IF;
+			END $$});
+	}
+	is($node->safe_psql('logins', 'SELECT count(*) FROM login'), '1', 'one of clients only may do so');
+	no_task();
+	is($node->safe_psql('postgres', 'DROP DATABASE logins'), '', 'and no session is left');
+}
+
 is($node->safe_psql('postgres', q{SELECT count(*) FROM supervisor.worker_status WHERE pid IS NULL}),
 	'0', 'all workers are there');
 $_->quit foreach @session;
