@@ -98,7 +98,8 @@ value(q{
 		max_restarts => 4, restart_window => '5 s', start_timeout => '6 s', stop_timeout => '7 s', run_timeout => '8 s',
 		bypass_allowconn => true);
 	SELECT supervisor.add_worker('long', rpad('SELECT 1', 100000), run_every => '1 h');
-	SELECT supervisor.add_worker('left', 'SELECT 1', run_every => '1 h', role => 'leaver')}, dbname => 'a');
+	SELECT supervisor.add_worker('left', 'SELECT 1', run_every => '1 h', role => 'leaver');
+	GRANT EXECUTE ON FUNCTION supervisor.add_worker, supervisor.remove_worker TO owner}, dbname => 'a');
 value('DROP ROLE leaver');
 my $states = qq{all running, all running, long running, odd "name's\ttab running, runs running, stopped stopped disabled};
 my $states_left = $states =~ s/long/left waiting no_role, long/r;
@@ -109,6 +110,7 @@ my $file = dump_of('a', '-Fc');
 value('CREATE DATABASE b TEMPLATE template0');
 is(restore($file, 'b'), '', 'pg_restore has nothing to complain of');
 is(rows('b'), $rows, 'all rows are there but that of a role that is gone');
+is(value(q{SELECT has_function_privilege('owner', 'supervisor.remove_worker(text)', 'EXECUTE')}, dbname => 'b'), 't', 'so are grants');
 workers_become('b', $states, 'and their workers run at once');
 is(restore($file, 'b', '--clean', '--if-exists'), '', 'again, with --clean');
 is(rows('b'), $rows, 'they are the same');
@@ -135,17 +137,39 @@ $node->safe_psql('b', slurp_file(dump_of('a', '--inserts')));
 workers_become('b', $states, 'a restore by INSERT');
 value('DROP DATABASE b');
 
-# The database's owner can dump it.  To restore it he needs the extension to be there: workers are a superuser's to restore.
+# The database's owner can dump it.  The extension, its grants and its workers are a superuser's to restore.
 my $own = dump_of('a', '-Fc', '-U', 'owner');
+my $without = dump_of('a', '-Fc', '-U', 'owner', '--exclude-table-data=supervisor.worker');
+
+# What fails of a restore by the owner.
+sub fails_for_owner
+{
+	my @what = restore($own, 'b', '-U', 'owner') =~ /^Command was: (GRANT|COPY \S+|\w+ (?:ON )?EXTENSION|.*)/mg;
+	my %once = map { $_ => 1 } @what;
+
+	return join ', ', sort keys %once;
+}
+
+value('CREATE DATABASE b TEMPLATE template0 OWNER owner');
+is(fails_for_owner(), 'COMMENT ON EXTENSION, COPY supervisor.worker, CREATE EXTENSION, GRANT',
+	'a restore by the owner lacks the extension and what is in it');
+is(value(q{SELECT count(*) FROM pg_tables WHERE tablename = 't'}, dbname => 'b'), '1', 'the rest is there');
+value('DROP DATABASE b');
+
 value('CREATE DATABASE b TEMPLATE template0 OWNER owner');
 value('CREATE EXTENSION supervisor', dbname => 'b');
-my $complaints = restore($own, 'b', '-U', 'owner', '--no-comments');
-like($complaints, qr/errors ignored on restore: 1$/m, 'a restore by the owner fails in one thing');
-like($complaints, qr/must be superuser|permission denied for table worker/, 'which is the workers');
+is(fails_for_owner(), 'COMMENT ON EXTENSION, COPY supervisor.worker, GRANT', 'where a superuser has created it, what is in it');
 is(value(q{SELECT count(*) FROM pg_tables WHERE tablename = 't'}, dbname => 'b'), '1', 'the rest is there');
 is(rows('b'), '', 'and no worker');
 is(restore($own, 'b', '--data-only', '--table=worker'), '', 'a superuser adds them');
 workers_become('b', $states, 'and they run');
+value('DROP DATABASE b');
+
+value('CREATE DATABASE b TEMPLATE template0 OWNER owner');
+value('CREATE EXTENSION supervisor; GRANT EXECUTE ON FUNCTION supervisor.add_worker TO owner', dbname => 'b');
+is(restore($without, 'b', '-U', 'owner', '--no-comments', '--no-privileges'), '', 'without these the owner has nothing to complain of');
+value(q{SELECT supervisor.add_worker('mine', 'SELECT 1', run_every => '1 h')}, dbname => 'b', user => 'owner');
+workers_become('b', 'mine running', 'and adds the workers that he may add');
 value('DROP DATABASE b');
 
 note 'copies and clones';
