@@ -17,6 +17,7 @@
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_extension.h"
@@ -355,6 +356,10 @@ object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 			sup_catalog_delete_extension(name);
 		sup_watch_database(MyDatabaseId);
 	}
+
+	/* One day another role may have its number, which has not its sessions. */
+	if (access == OAT_DROP && class == AuthIdRelationId)
+		note_change(object, InvalidOid);
 }
 
 static void

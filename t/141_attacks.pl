@@ -49,6 +49,14 @@ sub refused
 	like($stderr, $opts{message}, "$property: message") if $opts{message};
 }
 
+# A command in a task, as one value.
+sub task
+{
+	my ($command) = @_;
+
+	return "SELECT t.v FROM supervisor.run(\$task\$ $command \$task\$) AS t(v text)";
+}
+
 my $mallory = SupervisorTest::session($node, user => 'mallory');
 SupervisorTest::wait_ready($node, 'default', 2);
 SupervisorTest::leaks($node);
@@ -141,6 +149,22 @@ value('ALTER TYPE changing ALTER ATTRIBUTE a TYPE text', user => 'mallory');
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
 like(($mallory->finish)[1], qr/42804: type changing has changed/, 'also while it is read');
 $mallory->query_safe('DROP TYPE changing');
+
+note 'a role with the number of another';
+
+# What is left in a session is its role's, not another's that has been given the same number.
+value('CREATE ROLE first LOGIN; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO first');
+my ($first, $oid) = split / /, value(task(q{SELECT pg_backend_pid() || ' ' || current_user::regrole::oid}), user => 'first');
+value('DROP OWNED BY first; DROP ROLE first');
+value(qq{
+	INSERT INTO pg_authid (oid, rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolconnlimit)
+	SELECT $oid, 'second', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolconnlimit
+	FROM pg_authid WHERE rolname = 'mallory'});
+value('GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO second');
+my ($second, $same) = split / /, value(task(q{SELECT pg_backend_pid() || ' ' || current_user::regrole::oid}), user => 'second');
+is($same, $oid, 'a role has the number of one that was dropped');
+isnt($second, $first, 'but not its session');
+value('DROP OWNED BY second; DROP ROLE second');
 
 $holder->quit;
 $mallory->quit;
