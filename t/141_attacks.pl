@@ -150,6 +150,74 @@ $holder->query_safe('SELECT pg_advisory_unlock(1)');
 like(($mallory->finish)[1], qr/42804: type changing has changed/, 'also while it is read');
 $mallory->query_safe('DROP TYPE changing');
 
+note 'who a task is, wherever it is submitted';
+
+# mallory lays it out for victim to step on: it is never more than what the code there is anyway.
+value(q{
+	CREATE FUNCTION who(text) RETURNS boolean LANGUAGE plpgsql AS $$
+	DECLARE
+		there text;
+	BEGIN
+		SELECT v INTO there FROM supervisor.run('SELECT session_user || '' '' || current_user') AS t(v text);
+		INSERT INTO public.seen VALUES ($1, current_user, there);
+		RETURN true;
+	END $$;
+	CREATE FUNCTION who_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM who(TG_ARGV[0]); RETURN NEW; END $$;
+	CREATE FUNCTION who_definer() RETURNS boolean LANGUAGE sql SECURITY DEFINER AS $$ SELECT who('definer') $$;
+	CREATE TABLE seen (place text, here text, there text);
+	CREATE DOMAIN checked AS int CHECK (who('domain'));
+	CREATE TABLE stepped_on (a int DEFAULT who('default')::int, b checked);
+	CREATE TRIGGER t BEFORE INSERT ON stepped_on FOR EACH ROW EXECUTE FUNCTION who_trigger('trigger');
+	CREATE CONSTRAINT TRIGGER d AFTER INSERT ON stepped_on DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION who_trigger('deferred');
+	CREATE TABLE guarded (a int);
+	INSERT INTO guarded VALUES (1);
+	ALTER TABLE guarded ENABLE ROW LEVEL SECURITY;
+	CREATE POLICY p ON guarded USING (who('policy'));
+	CREATE VIEW view AS SELECT who('view') AS v, who_definer();
+	CREATE PROCEDURE steps() LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM who('procedure'); COMMIT; PERFORM who('after commit'); COMMIT; END $$;
+	GRANT ALL ON seen, stepped_on, guarded, view TO PUBLIC}, user => 'mallory');
+value($_, user => 'victim')
+  foreach (
+	'INSERT INTO stepped_on (b) VALUES (1)', 'SELECT * FROM guarded', 'SELECT * FROM view', 'CALL steps()',
+	q{BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT who('cursor'); COMMIT; FETCH ALL FROM c},
+	q{PREPARE p AS SELECT who('prepared'); EXECUTE p});
+is(value(q{SELECT string_agg(concat_ws(' ', place, here, there), ', ') FROM seen WHERE there <> here || ' ' || here}),
+	'', 'a task is who submits it');
+is(value(q{SELECT string_agg(DISTINCT here || ' ' || place, ', ') FROM seen}),
+	'mallory definer, victim after commit, victim cursor, victim default, victim deferred, victim domain, victim policy, '
+	  . 'victim prepared, victim procedure, victim trigger, victim view',
+	'in all of these places');
+value('DROP OWNED BY mallory; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO mallory; GRANT CREATE ON SCHEMA public TO mallory');
+
+note "another's session";
+
+my $victim = SupervisorTest::session($node, user => 'victim');
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+my $secret = $victim->query_safe(q{SELECT supervisor.launch($$
+	BEGIN; CREATE TEMP TABLE secret AS SELECT 1 AS a; SELECT pg_advisory_lock(2), set_config('my.secret', 'x', false);
+	PREPARE secret AS SELECT 1; DECLARE secret CURSOR WITH HOLD FOR SELECT 1; CREATE TEMP SEQUENCE s; SELECT nextval('s'); COMMIT;
+	SELECT pg_advisory_xact_lock_shared(1) $$)});
+$node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND NOT granted})
+  or die 'it does not run';
+my $schema = value(q{SELECT relnamespace::regnamespace FROM pg_class WHERE relname = 'secret'});
+refused(task("SELECT a::text FROM $schema.$_"), '42501', "no temporary object of another: $_", session => $mallory) foreach ('secret', 's');
+refused(task("CREATE TABLE $schema.planted (a int); SELECT ''"), '42501', 'nor one planted there', session => $mallory);
+refused(q{SELECT supervisor.execute('EXECUTE secret')}, '26000', 'no prepared statement', session => $mallory);
+refused(q{SELECT supervisor.execute('FETCH ALL FROM secret')}, '34000', 'no cursor', session => $mallory);
+refused(task('SELECT lastval()::text'), '55000', 'no lastval()', session => $mallory);
+is($mallory->query_safe(task(q{SELECT current_setting('my.secret', true)})), '', 'no setting');
+is($mallory->query_safe(task('SELECT pg_try_advisory_lock(2)::text')), 'false', 'no lock');
+like($mallory->query(task('SELECT pg_advisory_unlock(2)::text')), qr/false/, 'that can be let go');
+my $pid = value("SELECT pid FROM supervisor.worker_status WHERE task = $secret");
+refused(task("SELECT $_($pid)::text"), '42501', "no $_", session => $mallory)
+  foreach ('pg_cancel_backend', 'pg_terminate_backend', 'pg_log_backend_memory_contexts');
+is($mallory->query_safe(task("SELECT query FROM pg_stat_activity WHERE pid = $pid")), '<insufficient privilege>', 'no look at what it does');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+is($victim->query_safe("SELECT supervisor.wait($secret)"), 'succeeded', 'and it ends in peace');
+$victim->query_safe("SELECT supervisor.forget($secret)");
+
 note 'a role with the number of another';
 
 # What is left in a session is its role's, not another's that has been given the same number.
@@ -166,6 +234,70 @@ is($same, $oid, 'a role has the number of one that was dropped');
 isnt($second, $first, 'but not its session');
 value('DROP OWNED BY second; DROP ROLE second');
 
+note 'what a task may leave behind';
+
+refused(task(q{BEGIN; SELECT lo_open(lo_creat(-1), 131072)::text; COMMIT; SELECT encode(loread(0, 1), 'hex')}), '42704',
+	'no descriptor of a large object outlives its transaction', session => $mallory);
+is($mallory->query_safe(q{SELECT supervisor.execute($$BEGIN; CREATE TABLE kept (a int); SELECT pg_advisory_xact_lock(3); PREPARE TRANSACTION 'kept'$$)}),
+	'PREPARE TRANSACTION', 'a task may prepare a transaction');
+is($mallory->query_safe(task(q{SELECT string_agg(gid || ' ' || owner, '') || ' ' || pg_try_advisory_lock(3) FROM pg_prepared_xacts})),
+	'kept mallory false', 'which belongs to no session, and keeps its locks');
+refused(q{ROLLBACK PREPARED 'kept'}, '42501', 'it is its role\'s', session => $victim);
+$mallory->query_safe(q{SELECT supervisor.execute($$ROLLBACK PREPARED 'kept'$$)});
+is($mallory->query_safe(task('SELECT pg_try_advisory_lock(3)::text')), 'true', 'and they are free when it has ended');
+
+note 'tasks that do not want to end';
+
+my $catching = q{DO $do$ BEGIN LOOP BEGIN PERFORM pg_sleep(3600); EXCEPTION WHEN query_canceled THEN RAISE WARNING 'caught'; END; END LOOP; END $do$};
+refused("SELECT supervisor.execute(\$task\$$catching\$task\$, timeout => '200 ms')", '57014',
+	'who waits for one does so no longer than he wants to', session => $mallory);
+my $leaving = SupervisorTest::session($node, user => 'mallory');
+$leaving->query_safe("SELECT supervisor.launch(\$task\$$catching\$task\$)");
+$node->poll_query_until('postgres', q{SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) or die 'they do not run';
+$leaving->quit;
+is(value(q{SELECT count(*) FROM supervisor.task_status WHERE state = 'running'}), '2', 'tasks that catch every cancel run on');
+$victim->begin(q{SELECT supervisor.execute('SELECT 1')});
+value(q{SELECT supervisor.cancel(task) FROM supervisor.task_status WHERE usename = 'mallory'});
+refused(q{SELECT supervisor.terminate_worker(slot) FROM supervisor.worker_status WHERE usename = 'mallory'}, '42501',
+	'another may not end them', user => 'victim');
+is(value(q{SELECT bool_and(supervisor.terminate_worker(slot)) FROM supervisor.worker_status WHERE usename = 'mallory'}), 't',
+	'they can be terminated');
+like(($victim->finish)[0], qr/SELECT 1/, 'and others are served');
+
+# One that makes two of itself, and so on.
+value(q{
+	CREATE FUNCTION bomb() RETURNS void LANGUAGE plpgsql AS $$
+	BEGIN
+		PERFORM supervisor.forget(supervisor.launch('SELECT bomb()')), supervisor.forget(supervisor.launch('SELECT bomb()'));
+	EXCEPTION WHEN configuration_limit_exceeded THEN
+		NULL;
+	END $$}, user => 'mallory');
+$mallory->query_safe('SELECT bomb()');
+$node->poll_query_until('postgres', q{SELECT count(*) > 500 FROM supervisor.task_status}) or die 'it does not grow';
+is($victim->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'a task that multiplies does not starve others') foreach (1 .. 3);
+cmp_ok(value(q{SELECT count(*) FROM supervisor.task_status WHERE usename = 'mallory'}), '<=', 512, 'nor fills more than half');
+value('REVOKE EXECUTE ON FUNCTION supervisor.launch(text, text[], text) FROM mallory');
+is(SupervisorTest::leaks($node), '', 'it ends when it may launch no more');
+value('GRANT EXECUTE ON FUNCTION supervisor.launch(text, text[], text) TO mallory; DROP FUNCTION bomb');
+
+note 'settings that a role gives itself';
+
+foreach my $setting (
+	'exit_on_error = on', q{client_encoding = 'EUC_JP'}, 'statement_timeout = 1', 'lock_timeout = 1', 'idle_session_timeout = 1',
+	'idle_in_transaction_session_timeout = 1', 'default_transaction_read_only = on', 'default_transaction_isolation = serializable',
+	'default_transaction_deferrable = on', q{local_preload_libraries = 'nothing'}, q{search_path = ''},
+	'client_min_messages = debug5', 'debug_print_plan = on', 'supervisor.task_timeout = 1', 'role = victim', 'row_security = off',
+	'jit_above_cost = 0', q{temp_tablespaces = 'nowhere'}, q{default_tablespace = 'nowhere'}, q{default_table_access_method = 'nothing'},
+	'standard_conforming_strings = off')
+{
+	value("ALTER ROLE mallory SET $setting", user => 'mallory');
+	$mallory->query("SELECT supervisor.execute('$_')") foreach ('SELECT 1', 'SELECT 1/0', 'CREATE TEMP TABLE x (a int)');
+	is($victim->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', "$setting: others are served");
+	value('ALTER ROLE mallory RESET ALL');
+	is($mallory->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', "$setting: and mallory without it");
+}
+
+$victim->quit;
 $holder->quit;
 $mallory->quit;
 is(SupervisorTest::leaks($node), '', 'nothing is left');
