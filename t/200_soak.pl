@@ -734,6 +734,14 @@ sub ddl
 	return $sql;
 }
 
+# Half of the time a worker does it, whose process goes on afterwards.
+sub by_anyone
+{
+	my ($random, $sql) = @_;
+
+	return $random->(2) ? "CALL supervisor.perform('$sql');\n" : "$sql;\n";
+}
+
 sub restart
 {
 	my ($mode) = @_;
@@ -823,21 +831,19 @@ my @faults = (
 		return '';
 	},
 	drop_database => 2 => sub {
-		my $drop = 'DROP DATABASE gone' . ($_[0]->(2) ? ' WITH (FORCE)' : '');
-		# by a worker, whose process goes on afterwards
-		$drop = "CALL supervisor.perform('$drop')" if $_[0]->(2);
-		return ddl("$drop;\nCREATE DATABASE gone TEMPLATE base;\n\\c gone\n" . add_workers());
+		my $force = $_[0]->(2) ? ' WITH (FORCE)' : '';
+		return ddl(by_anyone($_[0], "DROP DATABASE gone$force") . "CREATE DATABASE gone TEMPLATE base;\n\\c gone\n" . add_workers());
 	},
 	rename_database => 2 => sub {
 		return ddl("BEGIN;\nALTER DATABASE gone RENAME TO renamed;\nSELECT pg_sleep(0.2);\nROLLBACK;\n") if $_[0]->(2);
-		return ddl("ALTER DATABASE gone RENAME TO renamed;\nALTER DATABASE renamed RENAME TO gone;\n");
+		return ddl(by_anyone($_[0], 'ALTER DATABASE gone RENAME TO renamed') . by_anyone($_[0], 'ALTER DATABASE renamed RENAME TO gone'));
 	},
 	drop_extension => 1 => sub {
 		my $end = $_[0]->(3) ? 'COMMIT' : 'ROLLBACK';
 		return ddl("\\c gone\nBEGIN;\nDROP EXTENSION supervisor;\nSELECT pg_sleep(0.1);\n$end;\n$create_extension" . add_workers());
 	},
 	copy_database => 1 => sub {
-		return ddl("CREATE DATABASE copy TEMPLATE gone;\nDROP DATABASE copy WITH (FORCE);\n");
+		return ddl(by_anyone($_[0], 'CREATE DATABASE copy TEMPLATE gone') . "DROP DATABASE copy WITH (FORCE);\n");
 	},
 	close_database => 1 => sub {
 		return ddl("ALTER DATABASE db2 ALLOW_CONNECTIONS false;\nSELECT pg_sleep(0.2);\nALTER DATABASE db2 ALLOW_CONNECTIONS true;\n");
@@ -963,8 +969,7 @@ my @explained = (
 	qr/WARNING:  worker ("\w+"|in slot \d+) has not (started|stopped|restarted|ended) yet/,
 	qr/WARNING:  not all workers of pool "default" have restarted yet/,
 	qr/WARNING:  terminating connection because of crash of another server process/,
-	qr/FATAL:  terminating connection due to administrator command/,
-	qr/FATAL:  terminating background worker ".*" due to administrator command/,
+	qr/FATAL:  terminating .* due to administrator command/,
 	# also said to a session that is terminated just then
 	qr/FATAL:  canceling authentication due to timeout/,
 	qr/FATAL:  connection to client lost/,
@@ -997,7 +1002,7 @@ my @explained = (
 	qr/ERROR:  worker "\w+" (does not exist|already exists|is not enabled)/,
 	qr/ERROR:  slot \d+ is empty/,
 	qr/ERROR:  worker in slot \d+ (is not running|has just been bound)/,
-	qr/ERROR:  database "(gone|db2|renamed|copy)" (does not exist|already exists|is not currently accepting connections|is being accessed by other users)/,
+	qr/ERROR:  (template )?database "(gone|db2|renamed|copy)" (does not exist|already exists|is not currently accepting connections|is being accessed by other users)/,
 	qr/ERROR:  source database "(gone|base)" is being accessed by other users/,
 	qr/ERROR:  role "mallory" (does not exist|already exists)/);
 
