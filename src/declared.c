@@ -385,7 +385,7 @@ load_ended(TimestampTz now)
 	Sup->loading = InvalidOid;
 	load = load_of(database);
 	if (load != NULL && load->due != DT_NOEND)
-		failed = false;			/* it is to be read again anyhow */
+		 /* it is to be read again anyhow */ ;
 	else if (load != NULL && !failed)
 		load->database = InvalidOid;
 	else if (failed)
