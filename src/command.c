@@ -16,33 +16,12 @@
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
-#include "utils/timeout.h"
 
 #include "catalog.h"
 #include "compat.h"
 #include "exec.h"
 #include "rights.h"
 #include "worker.h"
-
-static TimeoutId run_timeout;
-static volatile sig_atomic_t run_timed_out = false;
-
-static void
-run_timeout_handler(void)
-{
-	run_timed_out = true;
-	InterruptPending = true;
-	QueryCancelPending = true;
-	SetLatch(MyLatch);
-}
-
-/* Core says "user request" of every cancel that is not its own timeout. */
-static void
-run_error_callback(void *arg)
-{
-	if (run_timed_out && geterrcode() == ERRCODE_QUERY_CANCELED)
-		errmsg("canceling statement due to run timeout");
-}
 
 /* This session is out of date: another takes its place, and keeps its schedule. */
 pg_noreturn static void
@@ -78,7 +57,6 @@ log_in(SupSlot *slot, const char *name, const SupProgram *program)
 					   (program->bypass_allowconn ? BGWORKER_BYPASS_ALLOWCONN : 0) |
 					   (program->bypass_rolelogincheck ? BGWORKER_BYPASS_ROLELOGINCHECK : 0),
 					   application_name);
-	run_timeout = RegisterTimeout(USER_TIMEOUT, run_timeout_handler);
 }
 
 /* Read the command from its row, and pack it as a task's. */
@@ -113,21 +91,15 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 {
 	const char *command = (const char *) (input + 1);
 	char		tag[COMPLETION_TAG_BUFSIZE];
-	ErrorContextCallback callback;
+	int			timeout = program->run_timeout > 0 ? Max(program->run_timeout / 1000, 1) : 0;
 
 	SetCurrentStatementStartTimestamp();
 	debug_query_string = command;
 	pgstat_report_activity(STATE_RUNNING, command);
-	run_timed_out = false;
 	MemoryContextSwitchTo(MessageContext);
 
 	PG_TRY();
 	{
-		callback.callback = run_error_callback;
-		callback.arg = NULL;
-		callback.previous = error_context_stack;
-		error_context_stack = &callback;
-
 		/* From here on a cancel is for this run, and a request to leave sends one. */
 		QueryCancelPending = false;
 		slot->runs = true;
@@ -141,12 +113,7 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 			CommitTransactionCommand();
 			make_room(slot);
 		}
-		if (program->run_timeout > 0)
-			enable_timeout_after(run_timeout, Max(program->run_timeout / 1000, 1));
-		sup_exec(input, false, tag);
-		if (program->run_timeout > 0)
-			disable_timeout(run_timeout, false);
-		error_context_stack = callback.previous;
+		sup_exec(input, false, timeout, "canceling statement due to run timeout", tag);
 	}
 	PG_CATCH();
 	{

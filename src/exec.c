@@ -416,6 +416,29 @@ should_log(List *parsetrees)
 }
 
 /*
+ * Our own limit on how long a command may run
+ */
+
+static volatile sig_atomic_t timed_out = false;
+
+static void
+timeout_handler(void)
+{
+	timed_out = true;
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+}
+
+/* Core says "user request" of every cancel that is not its own timeout. */
+static void
+timeout_error_callback(void *arg)
+{
+	if (timed_out && geterrcode() == ERRCODE_QUERY_CANCELED)
+		errmsg_internal("%s", (const char *) arg);
+}
+
+/*
  * Input functions for parameters, as exec_bind_message() would apply them.
  */
 static ParamListInfo
@@ -457,8 +480,10 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 }
 
 void
-sup_exec(const SupInput *input, bool wants_rows, char *tag)
+sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeout_message, char *tag)
 {
+	static TimeoutId timeout_id = MAX_TIMEOUTS;
+	ErrorContextCallback callback;
 	const char *command = (const char *) (input + 1);
 	bool		was_logged = false;
 	bool		implicit_block;
@@ -467,6 +492,18 @@ sup_exec(const SupInput *input, bool wants_rows, char *tag)
 	RawStmt    *row_statement = NULL;
 	char		msec_str[32];
 	MemoryContext oldcontext;
+
+	timed_out = false;
+	callback.callback = timeout_error_callback;
+	callback.arg = unconstify(char *, timeout_message);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	if (timeout > 0)
+	{
+		if (timeout_id == MAX_TIMEOUTS)
+			timeout_id = RegisterTimeout(USER_TIMEOUT, timeout_handler);
+		enable_timeout_after(timeout_id, timeout);
+	}
 
 	xact_started = true;		/* by the caller */
 	start_xact_command();
@@ -646,6 +683,10 @@ sup_exec(const SupInput *input, bool wants_rows, char *tag)
 			break;
 	}
 	RESUME_CANCEL_INTERRUPTS();
+
+	if (timeout > 0)
+		disable_timeout(timeout_id, false);
+	error_context_stack = callback.previous;
 }
 
 /*

@@ -14,9 +14,11 @@
  * Run the command of 'task' as a simple Query would, or with parameters as an
  * extended one, and send rows, notices and errors as its result.  In a
  * transaction that the caller has started, of which nothing is left.  Raises
- * what the command raises.  'tag' is of COMPLETION_TAG_BUFSIZE.
+ * what the command raises; after 'timeout' ms (0: none), 57014 with the message
+ * 'timeout_message'.  'tag' is of COMPLETION_TAG_BUFSIZE.
  */
-extern void sup_exec(const SupInput *input, bool wants_rows, char *tag);
+extern void sup_exec(const SupInput *input, bool wants_rows, int timeout,
+					 const char *timeout_message, char *tag);
 
 /* Route what core would send to a client into the result of the task. */
 extern void sup_redirect_messages(void);

@@ -33,26 +33,6 @@
 #include "wait.h"
 #include "worker.h"
 
-static TimeoutId task_timeout;
-static volatile sig_atomic_t task_timed_out = false;
-
-static void
-task_timeout_handler(void)
-{
-	task_timed_out = true;
-	InterruptPending = true;
-	QueryCancelPending = true;
-	SetLatch(MyLatch);
-}
-
-/* Core says "user request" of every cancel that is not its own timeout. */
-static void
-task_error_callback(void *arg)
-{
-	if (task_timed_out && geterrcode() == ERRCODE_QUERY_CANCELED)
-		errmsg("canceling statement due to task timeout");
-}
-
 static SupTask *
 given_task(SupSlot *slot)
 {
@@ -116,7 +96,6 @@ bind_to(SupSlot *slot, SupTask *task)
 	snprintf(name, sizeof(name), "supervisor: pool %s, slot %d",
 			 sup_slot_name(slot), sup_slot_index(slot));
 	sup_worker_connect(slot, 0, name);
-	task_timeout = RegisterTimeout(USER_TIMEOUT, task_timeout_handler);
 	return true;
 }
 
@@ -136,7 +115,6 @@ run_task(SupSlot *slot, SupTask *task)
 	char		message[SUP_MESSAGE] = "";
 	bool		cancel_sent;
 	SupTask    *next;
-	ErrorContextCallback callback;
 
 	slot->cpu = sup_current_cpu();
 
@@ -148,7 +126,6 @@ run_task(SupSlot *slot, SupTask *task)
 
 	slot->begun = true;
 	sup_out_begin(task);
-	task_timed_out = false;
 
 	SetCurrentStatementStartTimestamp();
 	debug_query_string = command;
@@ -156,11 +133,6 @@ run_task(SupSlot *slot, SupTask *task)
 
 	PG_TRY();
 	{
-		callback.callback = task_error_callback;
-		callback.arg = NULL;
-		callback.previous = error_context_stack;
-		error_context_stack = &callback;
-
 		/*
 		 * From here on a cancel is for this task; one that came before is
 		 * seen by its mark, which is set before the signal is sent.
@@ -181,18 +153,14 @@ run_task(SupSlot *slot, SupTask *task)
 				CommitTransactionCommand();
 				StartTransactionCommand();
 			}
-			if (task->timeout > 0)
-				enable_timeout_after(task_timeout, task->timeout);
-			sup_exec(input, task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH, tag);
-			if (task->timeout > 0)
-				disable_timeout(task_timeout, false);
+			sup_exec(input, task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH,
+					 task->timeout, "canceling statement due to task timeout", tag);
 		}
 		else
 		{
 			CommitTransactionCommand();
 			stale = true;
 		}
-		error_context_stack = callback.previous;
 	}
 	PG_CATCH();
 	{
