@@ -17,7 +17,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
@@ -34,8 +33,6 @@
 
 /* Core waits 5 s for others to leave. */
 #define FENCE_WAIT_MS	4000
-
-static ProcessUtility_hook_type next_ProcessUtility_hook = NULL;
 
 static bool fence_is_up = false;	/* this process holds one or more */
 
@@ -259,34 +256,20 @@ database_to_fence(PlannedStmt *pstmt, ProcessUtilityContext context)
 	return database;
 }
 
-static void
-process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
-				ProcessUtilityContext context, ParamListInfo params,
-				QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+void
+sup_make_room(PlannedStmt *pstmt, ProcessUtilityContext context)
 {
-	if (IsTransactionState() && !IsAbortedTransactionBlockState() && !RecoveryInProgress())
+	Oid			database = database_to_fence(pstmt, context);
+
+	if (OidIsValid(database))
 	{
-		Oid			database = database_to_fence(pstmt, context);
-
-		if (OidIsValid(database))
-		{
-			raise_fence(database);
-			sup_injection_point("supervisor-fenced");
-		}
+		raise_fence(database);
+		sup_injection_point("supervisor-fenced");
 	}
-
-	if (next_ProcessUtility_hook)
-		next_ProcessUtility_hook(pstmt, queryString, readOnlyTree, context, params,
-								 queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
-								queryEnv, dest, qc);
 }
 
 void
 sup_install_fence(void)
 {
-	next_ProcessUtility_hook = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
 	RegisterXactCallback(transaction_ends, NULL);
 }

@@ -8,7 +8,15 @@
 #ifndef SUP_FENCE_H
 #define SUP_FENCE_H
 
-/* Install the hooks. */
+#include "tcop/utility.h"
+
+/*
+ * That command is about to be run: have the workers leave the database that it
+ * is about, if there is one, and let none in until the transaction ends.
+ */
+extern void sup_make_room(PlannedStmt *pstmt, ProcessUtilityContext context);
+
+/* Have fences lowered at the end of transactions. */
 extern void sup_install_fence(void);
 
 #endif							/* SUP_FENCE_H */

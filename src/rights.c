@@ -202,7 +202,7 @@ sup_rights_bound(uint32 flags)
 	/* ALTER ROLE ... SET role may have made it another than the session's. */
 	bound_role = GetCurrentRoleId();
 
-	/* Here nobody runs the command that changes settings: see fence.c. */
+	/* Here nobody runs the command that changes settings: see watch.c. */
 	bound_in_recovery = RecoveryInProgress();
 	if (bound_in_recovery)
 		bound_settings = settings_version();

@@ -32,6 +32,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "fence.h"
 #include "state.h"
 #include "watch.h"
 
@@ -326,6 +327,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				sup_watch_database(MyDatabaseId);
 		}
 		note_drop(stmt);
+		sup_make_room(pstmt, context);
 	}
 
 	if (next_ProcessUtility_hook)
