@@ -84,7 +84,10 @@ text_array(FunctionCallInfo fcinfo, int n, char ***elements)
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &count);
 	*elements = palloc(sizeof(char *) * Max(count, 1));
 	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		(*elements)[i] = nulls[i] ? NULL : TextDatumGetCString(values[i]);
+	}
 	pfree(values);
 	pfree(nulls);
 	return count;
@@ -607,7 +610,8 @@ run_batch(int n, char **commands, const char *pool, TimestampTz deadline, Return
 	int			partner = -1;
 	SupReader  *readers = palloc(sizeof(SupReader) * sup_max_tasks);
 	int		   *ordinals = palloc(sizeof(int) * sup_max_tasks);
-	Outcome    *outcomes = palloc0(sizeof(Outcome) * Max(n, 1));
+	Outcome    *outcomes = palloc_extended(sizeof(Outcome) * Max(n, 1),
+										   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	int			put = 0;
 	StringInfoData inputs[BATCH_STEP];
 	StringInfoData settings;
@@ -716,6 +720,7 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 	deadline = sup_deadline_arg(fcinfo, 2);
 	for (int i = 0; i < n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		sup_check_command(commands[i]);
 		if (runs_concurrently(commands[i]))
 			refuse_concurrently();

@@ -280,6 +280,14 @@ value('REVOKE EXECUTE ON FUNCTION supervisor.launch(text, text[], text) FROM mal
 is(SupervisorTest::leaks($node), '', 'it ends when it may launch no more');
 value('GRANT EXECUTE ON FUNCTION supervisor.launch(text, text[], text) TO mallory; DROP FUNCTION bomb');
 
+note 'a call that is long before it has begun';
+
+# The last command is refused, but it does not come to that.
+value(q{CREATE TABLE long AS SELECT array_fill($$SELECT 'concurrently'$$::text, ARRAY[300000]) || ''::text AS commands}, user => 'mallory');
+refused(q{SET statement_timeout = '20 ms'; SELECT count(*) FROM long, supervisor.execute_all(commands)}, '57014',
+	'very many commands can be canceled while they are looked at', session => $mallory);
+$mallory->query_safe('RESET ALL; DROP TABLE long');
+
 note 'settings that a role gives itself';
 
 foreach my $setting (
