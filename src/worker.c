@@ -44,12 +44,17 @@ static int	last_sqlstate = 0;
 static char last_error[SUP_MESSAGE] = "";
 static bool last_says_missing = false;
 
+/* That of the last one that was raised, whatever log_min_messages says. */
+static int	raised_sqlstate = 0;
+
 /* A declared worker ends in this phase: what is missing, if that is why? */
 static SupReason
 why_not_begun(SupPhase phase)
 {
+	int			sqlstate = last_sqlstate != 0 ? last_sqlstate : raised_sqlstate;
+
 	if (phase == SUP_PHASE_CONNECT)
-		switch (last_sqlstate)
+		switch (sqlstate)
 		{
 			case ERRCODE_UNDEFINED_DATABASE:
 				return SUP_NO_DATABASE;
@@ -60,7 +65,7 @@ why_not_begun(SupPhase phase)
 				return last_says_missing ? SUP_NO_ROLE : SUP_NO_LOGIN;
 		}
 	else if (phase == SUP_PHASE_LOAD && my_slot->kind == SUP_KIND_LIBRARY)
-		switch (last_sqlstate)
+		switch (sqlstate)
 		{
 			case ERRCODE_UNDEFINED_FUNCTION:
 				return SUP_NO_FUNCTION;
@@ -68,6 +73,12 @@ why_not_begun(SupPhase phase)
 				return SUP_NO_LIBRARY;
 		}
 	return SUP_NO_REASON;
+}
+
+static void
+note_raised(void *arg)
+{
+	raised_sqlstate = geterrcode();
 }
 
 /*
@@ -171,6 +182,7 @@ begin(int index, uint64 generation)
 	char		name[NAMEDATALEN] = "";
 	SupProgram	program;
 	bool		mine;
+	static ErrorContextCallback callback = {.callback = note_raised};
 
 	if (Sup == NULL || index < 0 || index >= sup_nslots())
 		proc_exit(0);
@@ -211,6 +223,7 @@ begin(int index, uint64 generation)
 	on_shmem_exit(report_exit, PointerGetDatum(slot));
 	next_emit_log_hook = emit_log_hook;
 	emit_log_hook = note_log;
+	error_context_stack = &callback;
 	if (slot->leave != SUP_STAY)
 		proc_exit(0);
 	if (kind == SUP_KIND_LIBRARY)

@@ -420,6 +420,12 @@ my @logged = slurp_file($node->logfile, $log) =~ /(role "bob" is not permitted t
 is(scalar @logged, 1, 'and is logged once');
 value('ALTER ROLE bob LOGIN');
 reaches('his', 'running', undef, 'it runs once the role may log in');
+SupervisorTest::set($node, 'log_min_messages' => 'panic');
+value('ALTER ROLE bob NOLOGIN');
+reaches('his', 'waiting', 'no_login', 'the reason is known without a line in the log, too');
+SupervisorTest::set($node, 'log_min_messages' => 'warning');
+value('ALTER ROLE bob LOGIN');
+reaches('his', 'running', undef, 'and it runs again');
 value('REVOKE CONNECT ON DATABASE other FROM PUBLIC');
 reaches('his', 'waiting', 'database_not_allowed', 'a role that may not connect any more');
 value('GRANT CONNECT ON DATABASE other TO bob');
