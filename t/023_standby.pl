@@ -161,8 +161,12 @@ becomes(q{SELECT running = 3 FROM supervisor.pool_status WHERE pool = 'default'}
 is(value(q{SELECT count(tag) FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[20]))}), '20', 'and works on');
 
 $primary->safe_psql('postgres', 'CREATE DATABASE other');
-$primary->safe_psql('other', 'CREATE EXTENSION supervisor');
+$primary->safe_psql('other', q{
+	CREATE EXTENSION supervisor;
+	SELECT supervisor.add_worker('reader', 'SELECT 1', '1 h', start_after => 'consistent_state')});
 caught_up();
+$standby->reload;
+becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'reader' AND state = 'running'}, 'a declared worker runs there');
 my $other = SupervisorTest::session($standby, dbname => 'other');
 my $task = $other->query_safe(q{SELECT supervisor.launch('SELECT count(*), pg_sleep(3600)')});
 $other->query_safe("SELECT supervisor.forget($task)");
@@ -173,6 +177,9 @@ caught_up();
 pass('DROP DATABASE is replayed also then');
 becomes(q{SELECT running = 3 AND busy = 0 FROM supervisor.pool_status WHERE pool = 'default'}, 'the pool has all its workers after it');
 is(value('SELECT count(*) FROM supervisor.task_status'), '0', 'and the task is gone');
+becomes(q{SELECT reason = 'no_database' FROM supervisor.worker_status WHERE name = 'reader'}, 'the declared worker has lost its database');
+$standby->reload;
+becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = 'reader'}, 'and is forgotten when the standby looks again');
 is(SupervisorTest::leaks($standby), '', 'nothing is lost by conflicts');
 
 note 'a restart of the standby';
