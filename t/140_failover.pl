@@ -114,6 +114,9 @@ $alpha->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C', 
 $alpha->append_conf('postgresql.conf', SupervisorTest::conf(
 	'shared_preload_libraries' => 'supervisor',
 	'max_worker_processes' => 30,
+	# the sessions that run tasks on a standby are in nobody's way there
+	'autovacuum' => 'off',
+	'hot_standby_feedback' => 'on',
 	'wal_keep_size' => '1GB',
 	'supervisor.pool_size' => 3));
 $alpha->start;
