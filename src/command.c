@@ -149,7 +149,10 @@ sleep_until(SupSlot *slot, TimestampTz until)
 		TimestampTz now;
 
 		ResetLatch(MyLatch);
-		sup_worker_interrupts();	/* which may reset it once more */
+
+		/* The SIGTERM that comes with a wish to leave is not for the log. */
+		if (slot->leave == SUP_STAY)
+			sup_worker_interrupts();	/* which may reset the latch once more */
 		if (slot->leave != SUP_STAY)
 			proc_exit(0);
 		now = GetCurrentTimestamp();
