@@ -252,8 +252,8 @@ sub load
 		is("$worker $same_worker", "$its_pid $its_pid", 'in the same worker');
 	}
 	my $line = sprintf '| %s | %s | %s | %s | %.0f |', $what, $n * $events,
-	  join(' | ', map { sprintf '%+d', $after->{"used $_"} - $before->{"used $_"} } qw(supervisor worker session)),
-	  join(' | ', map { sprintf '%+d', ($after->{"anon $_"} - $before->{"anon $_"}) / 1024 } qw(postmaster supervisor worker session)), $log;
+	  join(' | ', map { sprintf '%d', $after->{"used $_"} - $before->{"used $_"} } qw(supervisor worker session)),
+	  join(' | ', map { sprintf '%d', ($after->{"anon $_"} - $before->{"anon $_"}) / 1024 } qw(postmaster supervisor worker session)), $log;
 	$full ? diag(sprintf '%s %.0f s', $line, $took) : note($line);
 }
 
