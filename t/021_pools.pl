@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(becomes value);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -19,21 +19,7 @@ my $node = SupervisorTest::new_node(
 	'supervisor.max_workers' => 16,
 	'supervisor.pool_size' => 4);
 
-# Waits until the query returns true, as a check.
-sub becomes
-{
-	my ($query, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($node->poll_query_until('postgres', $query), $property);
-}
-
-sub value
-{
-	my ($query) = @_;
-
-	return $node->safe_psql('postgres', $query);
-}
+SupervisorTest::ask(\$node);
 
 # A session that holds the advisory lock $key; tasks that wait for it are blocked.
 sub hold

@@ -10,7 +10,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(becomes refused value);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -46,30 +46,7 @@ sub continue_process
 	kill('CONT', $pid) == 1 or die "could not continue $pid: $!";
 }
 
-sub value
-{
-	my ($query) = @_;
-
-	return $node->safe_psql('postgres', $query);
-}
-
-sub becomes
-{
-	my ($query, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($node->poll_query_until('postgres', $query), $property);
-}
-
-sub fails
-{
-	my ($query, $sqlstate, $property, %opts) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($got, $stderr) = SupervisorTest::error_of($node, $query, %opts);
-
-	is($got, $sqlstate, $property) or diag $stderr;
-	return $stderr;
-}
+SupervisorTest::ask(\$node);
 
 # Returns columns of the worker in a slot.
 sub worker
@@ -189,17 +166,17 @@ foreach my $function (qw(restart_worker terminate_worker))
 		is(join('', call("$function(0, generation => $other)")), 'f',
 			"$function: another generation gets false and no message");
 	}
-	fails("SELECT supervisor.$function(NULL)", '22004', "$function: slot is null");
-	fails("SELECT supervisor.$function($_)", '22023', "$function: slot $_ is out of range")
+	refused("SELECT supervisor.$function(NULL)", '22004', "$function: slot is null");
+	refused("SELECT supervisor.$function($_)", '22023', "$function: slot $_ is out of range")
 	  for -1, 8, 2147483647, '-2147483648';
-	fails("SELECT supervisor.$function(7)", '55000', "$function: slot is empty");
-	fails("SELECT supervisor.$function(0, '-1 s')", '22023', "$function: timeout is negative");
-	fails("SELECT supervisor.$function(0)", '42501', "$function: needs EXECUTE", user => 'nobody');
+	refused("SELECT supervisor.$function(7)", '55000', "$function: slot is empty");
+	refused("SELECT supervisor.$function(0, '-1 s')", '22023', "$function: timeout is negative");
+	refused("SELECT supervisor.$function(0)", '42501', "$function: needs EXECUTE", user => 'nobody');
 }
-fails(q{SELECT supervisor.restart_pool('unheard of')}, '42704', 'restart_pool: no such pool');
-fails(q{SELECT supervisor.restart_pool(NULL)}, '22004', 'restart_pool: pool is null');
-fails(q{SELECT supervisor.restart_pool('default', '-1 s')}, '22023', 'restart_pool: timeout is negative');
-fails(q{SELECT supervisor.restart_pool()}, '42501', 'restart_pool: needs EXECUTE', user => 'nobody');
+refused(q{SELECT supervisor.restart_pool('unheard of')}, '42704', 'restart_pool: no such pool');
+refused(q{SELECT supervisor.restart_pool(NULL)}, '22004', 'restart_pool: pool is null');
+refused(q{SELECT supervisor.restart_pool('default', '-1 s')}, '22023', 'restart_pool: timeout is negative');
+refused(q{SELECT supervisor.restart_pool()}, '42501', 'restart_pool: needs EXECUTE', user => 'nobody');
 is(worker(0, 'generation, pid'), "$generation|$pid", 'none of these has done anything');
 is(join('', call("restart_worker(0, generation => $generation)")), 't', 'the right generation is restarted');
 is(join('', call('restart_worker(0, NULL)')), 't', 'a timeout of NULL waits');
@@ -280,9 +257,9 @@ call("terminate_worker($busy_slot)");
 is(join('', $session->finish), "1||55000\n2|SELECT 1|", 'execute_all reports it, and runs the others');
 $_->quit for $session, $lock;
 
-fails(q{SELECT supervisor.execute('SELECT pg_terminate_backend(pg_backend_pid())')}, '55000',
+refused(q{SELECT supervisor.execute('SELECT pg_terminate_backend(pg_backend_pid())')}, '55000',
 	'a task that terminates its own worker fails with 55000');
-fails(q{SELECT supervisor.execute('SELECT supervisor.terminate_worker(slot) FROM supervisor.worker_status WHERE pid = pg_backend_pid()')},
+refused(q{SELECT supervisor.execute('SELECT supervisor.terminate_worker(slot) FROM supervisor.worker_status WHERE pid = pg_backend_pid()')},
 	'55000', 'also by terminate_worker');
 is( value(q{SELECT supervisor.execute('SELECT supervisor.restart_worker(slot, ''50 ms'') FROM supervisor.worker_status WHERE pid = pg_backend_pid()')}),
 	'SELECT 1', 'a task that asks to restart its own worker ends first');
@@ -298,17 +275,17 @@ foreach my $function (qw(restart_worker terminate_worker))
 
 	foreach my $role (qw(signaler alice))
 	{
-		like(fails("SELECT supervisor.$function(0)", '42501', "$function: an unbound worker is the superuser's ($role)", user => $role),
+		like(refused("SELECT supervisor.$function(0)", '42501', "$function: an unbound worker is the superuser's ($role)", user => $role),
 			qr/permission denied.*DETAIL: /s, "$function: with a detail");
 	}
 	($slot) = bound();
-	fails("SELECT supervisor.$function($slot)", '42501', "$function: so is a worker of a superuser ($_)", user => $_)
+	refused("SELECT supervisor.$function($slot)", '42501', "$function: so is a worker of a superuser ($_)", user => $_)
 	  for qw(signaler alice);
 	foreach my $role (qw(alice member signaler))
 	{
 		($slot, $generation) = bound(user => 'alice');
-		fails("SELECT supervisor.$function($slot)", '42501', "$function: not by a role that has nothing to do with it", user => 'bob');
-		fails("SELECT supervisor.$function($slot)", '42501', "$function: nor without EXECUTE", user => 'nobody');
+		refused("SELECT supervisor.$function($slot)", '42501', "$function: not by a role that has nothing to do with it", user => 'bob');
+		refused("SELECT supervisor.$function($slot)", '42501', "$function: nor without EXECUTE", user => 'nobody');
 		is(worker($slot, 'generation'), $generation, "$function: which does nothing");
 		is(join('', call("$function($slot)", user => $role)), 't', "$function: who may signal the role's backends may ($role)");
 		becomes("SELECT generation = $generation + 1 AND state = 'running' FROM supervisor.worker_status WHERE slot = $slot",
@@ -471,7 +448,7 @@ becomes(qq{
 	WHERE state = 'running' AND slot NOT IN ($slot, $slot2)}, 'another takes its place, in another slot');
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'and works');
 ok($node->wait_for_log(qr/worker of pool "default" in slot $slot2, process $pid2, does not stop/, $offset), 'it is in the log');
-fails("SELECT pg_terminate_backend($pid2); SELECT supervisor.execute('SELECT 1', pool => 'none')", '55000', 'whatever is done meanwhile');
+refused("SELECT pg_terminate_backend($pid2); SELECT supervisor.execute('SELECT 1', pool => 'none')", '55000', 'whatever is done meanwhile');
 is(value(qq{SELECT count(*) FROM supervisor.event WHERE slot = $slot2 AND event = 'stuck'}), '1', 'it is reported once');
 is(logged(qr/does not stop/, $offset), 1, 'in the log, too');
 is(join('', call("terminate_worker($slot2, generation => $generation2 - 1)")), 'f', 'its slot is not taken for another\'s');

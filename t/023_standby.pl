@@ -10,7 +10,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(becomes refused value);
 
 my $primary = PostgreSQL::Test::Cluster->new('primary');
 $primary->init(allows_streaming => 1);
@@ -41,30 +41,7 @@ sub caught_up
 	$primary->wait_for_catchup($standby, 'replay', $primary->lsn('insert'));
 }
 
-sub value
-{
-	my ($query) = @_;
-
-	return $standby->safe_psql('postgres', $query);
-}
-
-sub becomes
-{
-	my ($query, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($standby->poll_query_until('postgres', $query), $property);
-}
-
-sub fails
-{
-	my ($query, $sqlstate, $property, %opts) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($got, $stderr) = SupervisorTest::error_of($standby, $query, %opts);
-
-	is($got, $sqlstate, $property) or diag $stderr;
-	return $stderr;
-}
+SupervisorTest::ask(\$standby);
 
 note 'tasks on a standby';
 
@@ -83,11 +60,11 @@ foreach my $command ('CREATE TABLE new ()', 'DROP TABLE t', 'INSERT INTO t VALUE
 	my $quoted = $command =~ s/'/''/gr;
 	my ($direct) = SupervisorTest::error_of($standby, $command);
 
-	fails("SELECT supervisor.execute('$quoted')", $direct, "$command fails as it would in the session itself ($direct)");
+	refused("SELECT supervisor.execute('$quoted')", $direct, "$command fails as it would in the session itself ($direct)");
 }
-fails(q{SELECT supervisor.execute('CREATE TABLE new ()')}, '25006', 'DDL fails, since the transaction is read-only');
-fails(q{SELECT supervisor.execute('BEGIN READ WRITE; INSERT INTO t VALUES (1); COMMIT')}, '0A000', 'and can be made nothing else');
-fails(q{CALL supervisor.perform('CREATE INDEX CONCURRENTLY ON t (i)')}, '25006', 'also of perform');
+refused(q{SELECT supervisor.execute('CREATE TABLE new ()')}, '25006', 'DDL fails, since the transaction is read-only');
+refused(q{SELECT supervisor.execute('BEGIN READ WRITE; INSERT INTO t VALUES (1); COMMIT')}, '0A000', 'and can be made nothing else');
+refused(q{CALL supervisor.perform('CREATE INDEX CONCURRENTLY ON t (i)')}, '25006', 'also of perform');
 is( value(q{SELECT string_agg(coalesce(tag, sqlstate), ' ' ORDER BY ordinality)
 		FROM supervisor.execute_all(ARRAY['SELECT 1', 'CREATE TABLE new ()', 'SELECT 2'])}),
 	'SELECT 1 25006 SELECT 1', 'one that fails stops no other');

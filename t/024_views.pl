@@ -10,7 +10,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(becomes value);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -20,20 +20,7 @@ my $node = SupervisorTest::new_node(
 	'supervisor.pools' => 'none:0');
 SupervisorTest::wait_ready($node, 'default', 2);
 
-sub value
-{
-	my ($query) = @_;
-
-	return $node->safe_psql('postgres', $query);
-}
-
-sub becomes
-{
-	my ($query, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($node->poll_query_until('postgres', $query), $property);
-}
+SupervisorTest::ask(\$node);
 
 # Compares the only row of a view, by column; all columns of the view must be
 # expected.  Code gets the value, and must return true.

@@ -9,19 +9,13 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(value);
 
 my $node = SupervisorTest::new_node('main',
 	max_prepared_transactions => 2,
 	log_statement => 'none');
 
-# Returns what $sql prints; it must not fail.
-sub value
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', $sql);
-}
+SupervisorTest::ask(\$node);
 
 # Checks that $sql fails with $sqlstate, and a message like $pattern.
 sub fails

@@ -9,18 +9,13 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(value);
 
 my $node = SupervisorTest::new_node('main',
 	'supervisor.result_memory' => '256kB',
 	'supervisor.shared_memory' => '16MB');
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', $sql);
-}
+SupervisorTest::ask(\$node);
 
 sub quote
 {

@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(value);
 
 my $node = SupervisorTest::new_node('main',
 	max_worker_processes => 16,
@@ -19,12 +19,7 @@ my $node = SupervisorTest::new_node('main',
 	'supervisor.result_memory' => '256kB',
 	'supervisor.shared_memory' => '4MB');
 
-sub value
-{
-	my ($sql, %opts) = @_;
-
-	return $node->safe_psql($opts{dbname} // 'postgres', $sql);
-}
+SupervisorTest::ask(\$node);
 
 sub fails
 {

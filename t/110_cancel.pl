@@ -10,7 +10,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(until_true);
 
 my $node = SupervisorTest::new_node(
 	'cancel',
@@ -33,13 +33,7 @@ $node->safe_psql('postgres', q{
 
 my $admin = SupervisorTest::session($node);
 
-# Waits until $sql says true.
-sub until_true
-{
-	my ($sql, $what) = @_;
-
-	$node->poll_query_until('postgres', $sql) or die "timed out waiting until $what";
-}
+SupervisorTest::ask(\$node);
 
 # Waits until $n tasks are in pg_sleep().
 sub sleeping

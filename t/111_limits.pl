@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(until_true);
 
 my $node = SupervisorTest::new_node(
 	'limits',
@@ -30,13 +30,7 @@ $node->safe_psql('postgres', q{
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO plain, other;
 	GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA supervisor TO plain, other});
 
-# Waits until $sql says true.
-sub until_true
-{
-	my ($sql, $what) = @_;
-
-	$node->poll_query_until('postgres', $sql) or die "timed out waiting until $what";
-}
+SupervisorTest::ask(\$node);
 
 sub no_task
 {

@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(until_true);
 
 my $node = SupervisorTest::new_node(
 	'deadlock',
@@ -32,13 +32,7 @@ $node->safe_psql('postgres', q{
 my @session = map { SupervisorTest::session($node) } 0 .. 3;
 my @pid = map { $_->pid } @session;
 
-# Waits until $sql says true.
-sub until_true
-{
-	my ($sql, $what) = @_;
-
-	$node->poll_query_until('postgres', $sql) or die "timed out waiting until $what";
-}
+SupervisorTest::ask(\$node);
 
 sub no_task
 {

@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(until_true);
 
 if ($PostgreSQL::Test::Utils::windows_os)
 {
@@ -31,13 +31,7 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE done (what text, pid int DEFAULT pg_backend_pid());
 	CREATE DATABASE other});
 
-# Waits until $sql says true; the server may be in the middle of a restart.
-sub until_true
-{
-	my ($sql, $what) = @_;
-
-	SupervisorTest::wait_true($node, $sql, "timed out waiting until $what");
-}
+SupervisorTest::ask(\$node);
 
 sub sleeping
 {

@@ -12,7 +12,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(refused value);
 
 my $node = SupervisorTest::new_node(
 	'rights',
@@ -43,27 +43,7 @@ $node->safe_psql(
 	GRANT ALL ON log TO PUBLIC;
 	CREATE DATABASE closed});
 
-sub value
-{
-	my ($sql, %opts) = @_;
-
-	return $node->safe_psql($opts{dbname} // 'postgres',
-		$sql, extra_params => SupervisorTest::psql_params(%opts));
-}
-
-# Checks that $sql raises that SQLSTATE and, if given, that its message matches.
-sub refused
-{
-	my ($sql, $sqlstate, $property, %opts) = @_;
-	my ($got, $stderr) =
-	  $opts{session}
-	  ? $opts{session}->error_of($sql)
-	  : SupervisorTest::error_of($node, $sql, %opts);
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	is($got, $sqlstate, $property) or diag($stderr);
-	like($stderr, $opts{message}, "$property: message") if $opts{message};
-}
+SupervisorTest::ask(\$node);
 
 # A command in a task, as one value.
 sub task

@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(value);
 
 # One worker, so that the next task gets the session of the last one.
 my $node = SupervisorTest::new_node(
@@ -43,13 +43,7 @@ $node->safe_psql(
 	CREATE EXTENSION supervisor;
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO alice});
 
-sub value
-{
-	my ($sql, %opts) = @_;
-
-	return $node->safe_psql($opts{dbname} // 'postgres',
-		$sql, extra_params => SupervisorTest::psql_params(%opts));
-}
+SupervisorTest::ask(\$node);
 
 # Runs a command in a task, and returns its row as text.
 sub task

@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(value);
 
 # A slot that were put into back-off would stay there for the rest of the test.
 my $node = SupervisorTest::new_node(
@@ -37,13 +37,7 @@ $node->safe_psql(
 	CREATE EXTENSION supervisor;
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO alice, bob});
 
-sub value
-{
-	my ($sql, %opts) = @_;
-
-	return $node->safe_psql($opts{dbname} // 'postgres',
-		$sql, extra_params => SupervisorTest::psql_params(%opts));
-}
+SupervisorTest::ask(\$node);
 
 # Checks that $sql raises that SQLSTATE in the session.
 sub refused

@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(becomes value);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -26,20 +26,7 @@ my $probe = SupervisorTest::build_library('probe');
 my $s = SupervisorTest::session($node);
 my $super = $s->query_safe('SELECT current_user');
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $s->query_safe($sql);
-}
-
-sub becomes
-{
-	my ($sql, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($s->wait_true($sql), $property);
-}
+SupervisorTest::ask(\$s);
 
 # Returns columns of the worker with that name, a line for each instance.
 sub worker

@@ -12,7 +12,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(becomes value);
 
 if ($PostgreSQL::Test::Utils::windows_os)
 {
@@ -31,20 +31,7 @@ my $node = SupervisorTest::new_node(
 my $probe = SupervisorTest::build_library('probe');
 my $s = SupervisorTest::session($node);
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $s->query_safe($sql);
-}
-
-sub becomes
-{
-	my ($sql, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($s->wait_true($sql), $property);
-}
+SupervisorTest::ask(\$s);
 
 # Returns columns of the worker with that name, a line for each instance.
 sub worker

@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(becomes refused value);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -26,20 +26,7 @@ my $probe = SupervisorTest::build_library('probe');
 my $s = SupervisorTest::session($node);
 my $super = $s->query_safe('SELECT current_user');
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $s->query_safe($sql);
-}
-
-sub becomes
-{
-	my ($sql, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($s->wait_true($sql), $property);
-}
+SupervisorTest::ask(\$s);
 
 # Returns columns of the worker with that name, a line for each instance.
 sub worker
@@ -65,18 +52,6 @@ sub reaches
 
 	becomes("SELECT bool_and(state = '$state') FROM supervisor.worker_status WHERE name = '$name'", $property)
 	  or diag value("SELECT * FROM supervisor.event WHERE name = '$name'");
-}
-
-# Checks that $sql raises that SQLSTATE, and messages like these.
-sub refused
-{
-	my ($sql, $sqlstate, $property, %opts) = @_;
-	my ($got, $stderr) = defined $opts{user} ? SupervisorTest::error_of($node, $sql, %opts) : $s->error_of($sql);
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	is($got, $sqlstate, $property) or diag $stderr;
-	like($stderr, $opts{message}, "$property: message") if $opts{message};
-	like($stderr, qr/HINT:  .*$opts{hint}/, "$property: hint") if $opts{hint};
 }
 
 # Runs $sql as that role; returns its result, or its SQLSTATE.

@@ -12,19 +12,13 @@ use Test::More;
 use File::Copy;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(value);
 
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 my $dir = "$PostgreSQL::Test::Utils::tmp_check/supervised_example";
 my $node;
 
-# Returns what a query in "postgres" yields.
-sub value
-{
-	my ($sql) = @_;
-
-	return $node->safe_psql('postgres', $sql);
-}
+SupervisorTest::ask(\$node);
 
 # Waits until a query is true.
 sub wait_until

@@ -10,7 +10,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(becomes refused value);
 
 my $node = SupervisorTest::new_node(
 	'trust',
@@ -21,31 +21,7 @@ my $node = SupervisorTest::new_node(
 	'supervisor.max_workers' => 40,
 	'supervisor.pool_size' => 1);
 
-sub value
-{
-	my ($sql, %opts) = @_;
-
-	return $node->safe_psql($opts{dbname} // 'postgres', $sql, extra_params => SupervisorTest::psql_params(%opts));
-}
-
-sub becomes
-{
-	my ($sql, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($node->poll_query_until('postgres', $sql), $property);
-}
-
-sub refused
-{
-	my ($sql, $sqlstate, $property, %opts) = @_;
-	my ($got, $stderr) =
-	  $opts{session} ? $opts{session}->error_of($sql) : SupervisorTest::error_of($node, $sql, %opts);
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	is($got, $sqlstate, $property) or diag($stderr);
-	like($stderr, $opts{message}, "$property: message") if $opts{message};
-}
+SupervisorTest::ask(\$node);
 
 sub state_of
 {

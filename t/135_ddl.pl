@@ -11,7 +11,7 @@ use Test::More;
 
 use File::Copy;
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(becomes refused value);
 
 my $tmp = $PostgreSQL::Test::Utils::tmp_check;
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
@@ -31,30 +31,7 @@ my $node = SupervisorTest::new_node(
 	'supervisor.max_workers' => 30,
 	'supervisor.pool_size' => 1);
 
-sub value
-{
-	my ($sql, %opts) = @_;
-
-	return $node->safe_psql($opts{dbname} // 'postgres', $sql, extra_params => SupervisorTest::psql_params(%opts));
-}
-
-sub becomes
-{
-	my ($sql, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($node->poll_query_until('postgres', $sql), $property);
-}
-
-sub refused
-{
-	my ($sql, $sqlstate, $property, %opts) = @_;
-	my ($got, $stderr) =
-	  $opts{session} ? $opts{session}->error_of($sql) : SupervisorTest::error_of($node, $sql, %opts);
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	is($got, $sqlstate, $property) or diag($stderr);
-}
+SupervisorTest::ask(\$node);
 
 # Workers of a database and what they do, when that has become so.
 sub workers_become

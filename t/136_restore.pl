@@ -10,7 +10,7 @@ use Test::More;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(value);
 
 my $tmp = $PostgreSQL::Test::Utils::tmp_check;
 my %settings = (
@@ -24,13 +24,7 @@ $node->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C' ])
 $node->append_conf('postgresql.conf', SupervisorTest::conf(%settings, 'restart_after_crash' => 'on'));
 $node->start;
 
-sub value
-{
-	my ($sql, %opts) = @_;
-
-	return ($opts{node} // $node)->safe_psql($opts{dbname} // 'postgres', $sql,
-		extra_params => SupervisorTest::psql_params(%opts));
-}
+SupervisorTest::ask(\$node);
 
 # Workers of a database and what they do, when that has become so.
 sub workers_become

@@ -5,10 +5,66 @@ package SupervisorTest;
 use strict;
 use warnings;
 
+use Exporter 'import';
 use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+
+our @EXPORT_OK = qw(value becomes refused until_true);
+
+# Whom these four ask: a reference to a variable with a node or a session.
+my $asked;
+
+sub ask
+{
+	($asked) = @_;
+}
+
+# Returns what $sql returns.  %opts, as of the others, but for a session: node, dbname, user.
+sub value
+{
+	my ($sql, %opts) = @_;
+	my $who = $opts{node} // $$asked;
+
+	return $who->query_safe($sql) if $who->isa('SupervisorTest::Session');
+	return $who->safe_psql($opts{dbname} // 'postgres', $sql, extra_params => psql_params(%opts));
+}
+
+# Tests that $sql becomes true.
+sub becomes
+{
+	my ($sql, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return ok($$asked->wait_true($sql), $property) if $$asked->isa('SupervisorTest::Session');
+	return ok($$asked->poll_query_until('postgres', $sql), $property);
+}
+
+# Tests that the error of $sql has that SQLSTATE; returns stderr.  %opts: session,
+# which to ask; message and hint, patterns.
+sub refused
+{
+	my ($sql, $sqlstate, $property, %opts) = @_;
+	my $who = $opts{session} // $$asked;
+	my $in_session = $who->isa('SupervisorTest::Session') && !defined $opts{user};
+	my ($got, $stderr) =
+	  $in_session ? $who->error_of($sql) : error_of($who->{supervisor_node} // $who, $sql, %opts);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is($got, $sqlstate, $property) or diag $stderr;
+	like($stderr, $opts{message}, "$property: message") if $opts{message};
+	like($stderr, qr/HINT:  .*$opts{hint}/, "$property: hint") if $opts{hint};
+	return $stderr;
+}
+
+# Waits until $sql is true.
+sub until_true
+{
+	my ($sql, $what) = @_;
+
+	wait_true($$asked, $sql, "timed out waiting until $what");
+}
 
 # Starts a node with the extension preloaded, and created in "postgres", and
 # with a superuser "postgres".
@@ -169,6 +225,7 @@ sub session
 		on_error_stop => 0,
 		extra_params => psql_params(%opts));
 	$session->set_query_timer_restart;
+	$session->{supervisor_node} = $node;
 	return bless $session, 'SupervisorTest::Session';
 }
 
