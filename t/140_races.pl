@@ -23,6 +23,8 @@ my $node = SupervisorTest::new_node(
 	'main',
 	'supervisor.pool_size' => 1,
 	'supervisor.databases' => '',
+	'supervisor.start_timeout' => '1h',
+	'supervisor.stop_timeout' => '1h',
 	'supervisor.idle_timeout' => 0,
 	'supervisor.worker_lifetime' => 0);
 my $library = SupervisorTest::build_library('races');
@@ -172,12 +174,16 @@ note 'the supervisor dies between registering a process and noting it, and the p
 	my $offset = -s $node->logfile;
 
 	attach('attach', 'wait');
+	attach('start', 'wait');
 	attach('registered', 'error');
 	value("SELECT pg_terminate_backend($pid)");
 	ok($node->wait_for_log(qr/ERROR: .*supervisor-registered/, $offset), 'the supervisor dies after it registered the process');
 	my ($late) = held('attach', 1);
+	held('start', 1);
 	detach('registered');
-	my (undef, undef) = held('attach', 2);
+	detach('start');
+	release('start');
+	held('attach', 2);
 	is(release('attach'), $late, 'the former supervisor\'s comes first');
 	ok(wait_gone($late), 'it leaves');
 	is(worker('state, pid'), 'starting|', 'and has not taken the slot');
@@ -231,7 +237,7 @@ note 'a process attaches after its start deadline';
 	my ($late) = held('attach', 1);
 	becomes(q{SELECT state = 'stopping' AND reason = 'start_timeout' FROM supervisor.worker_status}, 'it is over');
 	detach('attach');
-	SupervisorTest::set($node, 'supervisor.start_timeout' => '1min', 'supervisor.pools' => '');
+	SupervisorTest::set($node, 'supervisor.start_timeout' => '1h', 'supervisor.pools' => '');
 	becomes('SELECT count(*) = 1 FROM supervisor.pool_status', 'its successor has more');
 	is(release('attach'), $late, 'it comes');
 	ok(wait_gone($late), 'and leaves');
