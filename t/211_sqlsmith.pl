@@ -109,7 +109,7 @@ sub memory
 	my $query = q{
 		SELECT string_agg(name || '=' || bytes, E'\n') || E'\npid=' || pg_backend_pid() FROM (
 			SELECT name, sum(total_bytes) AS bytes FROM pg_backend_memory_contexts
-			WHERE name !~ '^(Cache|Cached|index info|relation rules|partition|PL|pl|SQL function|Type|Operator|Record|Relcache|RI|Portal|Message|Executor|Expr|TopTransaction|TopPortal|Table function|GUC|Tuple|Grand)'
+			WHERE name !~ '^(Cache|Cached|index info|relation rules|partition|PL|pl|SQL function|Type|Operator|Record|Relcache|RI|Portal|Message|Executor|Expr|TopTransaction|TopPortal|Table function|GUC|Tuple|Grand|Timezones)'
 			AND coalesce(parent, '') !~ '^(Cache|Cached)'
 			GROUP BY name) s};
 
