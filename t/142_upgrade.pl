@@ -1,0 +1,178 @@
+# pg_upgrade keeps declared workers, and runs none meanwhile: from the server
+# whose installation PG_TEST_OLD_SERVER names, which has the extension too, or
+# from the same version.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SupervisorTest;
+
+my $old_server = $ENV{PG_TEST_OLD_SERVER};
+my %settings = (
+	'shared_preload_libraries' => 'supervisor',
+	'max_worker_processes' => 30,
+	'supervisor.pool_size' => 2);
+# 18 makes them if it is not told
+my @initdb = ('--encoding=UTF8', '--locale=C', '--data-checksums');
+
+my $old = PostgreSQL::Test::Cluster->new('old', defined $old_server ? (install_path => $old_server) : ());
+$old->init(extra => \@initdb);
+$old->append_conf('postgresql.conf', SupervisorTest::conf(%settings));
+$old->start;
+
+sub value
+{
+	my ($node, $database, $sql, %opts) = @_;
+
+	return $node->safe_psql($database, $sql, extra_params => SupervisorTest::psql_params(%opts));
+}
+
+# The workers of a database and what they do, when that has become so.
+sub workers_become
+{
+	my ($node, $database, $states, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $query = qq{
+		SELECT string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name)
+		FROM supervisor.worker_status WHERE kind IN ('command', 'library') AND datname = '$database'};
+
+	$node->poll_query_until('postgres', $query, $states);
+	is(value($node, 'postgres', $query), $states, "$property, $database");
+}
+
+# What must be the same afterwards.
+my %same = (
+	'the rows' => 'SELECT w, role::oid FROM supervisor.worker w ORDER BY name',
+	'the roles' => 'SELECT oid, rolname FROM pg_roles WHERE oid >= 16384 ORDER BY oid',
+	'the triggers' => q{SELECT tgname, tgenabled, tgfoid::regproc FROM pg_trigger
+		WHERE tgrelid = 'supervisor.worker'::regclass ORDER BY tgname},
+	'what is dumped' => q{SELECT extversion, extconfig::regclass[], extcondition FROM pg_extension WHERE extname = 'supervisor'},
+	# but for types of rows, which belong to their tables, and from 17 on to the extension as well
+	'what is the extension\'s' => q{SELECT pg_describe_object(classid, objid, objsubid)
+		FROM pg_depend JOIN pg_extension e ON refobjid = e.oid
+		WHERE refclassid = 'pg_extension'::regclass AND extname = 'supervisor' AND deptype = 'e'
+			AND classid <> 'pg_type'::regclass ORDER BY 1},
+	# but for the owner's: the server may know more of them
+	'the rights' => q{SELECT object, grantee, privilege_type
+		FROM (SELECT oid::regclass::text AS object, relowner AS owner, coalesce(relacl, acldefault('r', relowner)) AS acl
+				FROM pg_class WHERE relnamespace = 'supervisor'::regnamespace
+			UNION ALL SELECT oid::regprocedure::text, proowner, coalesce(proacl, acldefault('f', proowner))
+				FROM pg_proc WHERE pronamespace = 'supervisor'::regnamespace
+			UNION ALL SELECT nspname, nspowner, nspacl FROM pg_namespace WHERE nspname = 'supervisor') o, aclexplode(acl)
+		WHERE grantee <> owner ORDER BY 1, 2, 3});
+
+sub state_of_database
+{
+	my ($node, $database) = @_;
+
+	return { map { $_ => value($node, $database, $same{$_}) } keys %same };
+}
+
+# A row tells which server has run it.
+value($old, 'postgres', q{
+	CREATE ROLE gone LOGIN;
+	CREATE ROLE owner LOGIN;
+	CREATE ROLE "odd role" LOGIN;
+	CREATE DATABASE one OWNER owner;
+	CREATE DATABASE two});
+value($old, $_, 'CREATE EXTENSION supervisor') foreach qw(postgres one two);
+foreach my $database (qw(one two))
+{
+	value($old, $database, q{
+		GRANT EXECUTE ON FUNCTION supervisor.run TO owner;
+		CREATE TABLE ran (worker text, started timestamptz);
+		GRANT ALL ON ran TO "odd role";
+		SELECT supervisor.add_worker('ticks', 'INSERT INTO ran VALUES (''ticks'', pg_postmaster_start_time())',
+			role => 'odd role', run_every => '10 ms');
+		SELECT supervisor.add_worker('once', 'INSERT INTO ran VALUES (''once'', pg_postmaster_start_time())')});
+}
+value($old, 'one', q{
+	SELECT supervisor.add_worker('left', 'SELECT 1', role => 'gone', run_every => '1 h');
+	DROP ROLE gone;
+	SELECT supervisor.add_worker('autoprewarm', library => 'pg_prewarm', function => 'autoprewarm_main');
+	SELECT supervisor.add_worker(E'odd "name\'s\\ttab', E'SELECT \'a\\nb\\t\\\\\' /* \u00e4 */', run_every => '1 h', role => 'odd role');
+	SELECT supervisor.add_worker('rests', 'SELECT 1', run_every => '1 h', enabled => false);
+	SELECT supervisor.add_worker('all', 'SELECT 1', run_every => '1 h 1 s', type => 'type', role => 'owner', instances => 2,
+		start_after => 'consistent_state', restart => 'on_failure', restart_delay => '2 s', restart_delay_max => '3 s',
+		max_restarts => 4, restart_window => '5 s', start_timeout => '6 s', stop_timeout => '7 s', run_timeout => '8 s',
+		bypass_allowconn => true);
+	SELECT supervisor.add_worker('long', rpad('SELECT 1', 100000), run_every => '1 h');
+	-- as if it came from the script of an extension
+	SELECT supervisor.add_worker('member', 'SELECT 1', run_every => '1 h');
+	UPDATE supervisor.worker SET extension = 'plpgsql' WHERE name = 'member'});
+
+my %workers = (
+	one => 'all running, all running, autoprewarm running, left waiting no_role, long running, member running, '
+	  . qq{odd "name's\ttab running, once stopped exited, rests stopped disabled, ticks running},
+	two => 'once stopped exited, ticks running');
+my %before;
+
+foreach my $database (sort keys %workers)
+{
+	workers_become($old, $database, $workers{$database}, 'workers of the old server');
+	$old->poll_query_until($database, q{SELECT count(DISTINCT worker) = 2 FROM ran}) or die 'nothing has run';
+	$before{$database} = state_of_database($old, $database);
+}
+my $started = value($old, 'postgres', 'SELECT pg_postmaster_start_time()');
+my $version = value($old, 'postgres', 'SHOW server_version');
+$old->stop;
+
+my $new = PostgreSQL::Test::Cluster->new('new');
+$new->init(extra => \@initdb);
+$new->append_conf('postgresql.conf', SupervisorTest::conf(%settings));
+
+sub bindir
+{
+	my ($pg_config) = @_;
+	(my $bindir = `$pg_config --bindir`) =~ s/\n//;
+
+	die "could not run $pg_config" if $?;
+	return $bindir;
+}
+
+# It leaves a script where it is run.
+chdir $PostgreSQL::Test::Utils::tmp_check or die "could not chdir: $!";
+my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+my $new_bindir = bindir($pg_config);
+command_ok(
+	[ "$new_bindir/pg_upgrade", '--no-sync',
+		'-d', $old->data_dir, '-D', $new->data_dir,
+		'-b', defined $old_server ? "$old_server/bin" : $new_bindir, '-B', $new_bindir,
+		'-s', $new->host, '-p', $old->port, '-P', $new->port ],
+	"pg_upgrade from $version");
+$new->start;
+note 'to ' . value($new, 'postgres', 'SHOW server_version');
+
+foreach my $database (sort keys %workers)
+{
+	workers_become($new, $database, $workers{$database}, 'workers run on in the new server');
+	$new->poll_query_until($database, q{SELECT max(started) = pg_postmaster_start_time() FROM ran WHERE worker = 'ticks'})
+	  or die 'nothing has run';
+	is( value($new, $database, qq{SELECT string_agg(DISTINCT worker, ' ' ORDER BY worker) FROM ran
+			WHERE started NOT IN ('$started', pg_postmaster_start_time())}),
+		'', "none has run while it was upgraded, $database");
+	is(value($new, $database, q{SELECT count(*) FROM ran WHERE worker = 'once'}), '2',
+		"what runs once per start has run in the old server and the new, $database");
+	my $after = state_of_database($new, $database);
+	is($after->{$_}, $before{$database}{$_}, "$_ afterwards as before, $database") foreach sort keys %same;
+}
+
+# The numbers of roles go on, too.
+value($new, 'postgres', "CREATE ROLE new$_ LOGIN") foreach (1 .. 5);
+value($new, 'one', q{SELECT supervisor.add_worker('new', 'SELECT 1', role => 'new5', run_every => '1 h')});
+workers_become($new, 'one', $workers{one} =~ s/odd/new running, odd/r, 'the table can be written, and nobody gets a dropped role\'s');
+is(value($new, 'one', q{SELECT n FROM supervisor.run('SELECT 7') AS (n int)}, user => 'owner'), '7', 'a role may do what it might');
+value($new, 'one', q{UPDATE supervisor.worker SET enabled = false WHERE name = 'new'});
+workers_become($new, 'one', $workers{one} =~ s/odd/new stopped disabled, odd/r, 'the triggers tell of a change');
+value($new, 'one', q{SELECT supervisor.start_worker('rests', '3 min')});
+workers_become($new, 'one', $workers{one} =~ s/odd/new stopped disabled, odd/r =~ s/rests stopped disabled/rests running/r,
+	'a worker can be started');
+$new->stop;
+
+done_testing();
