@@ -55,7 +55,7 @@ sub dump_of
 
 	command_ok(
 		[ 'pg_dump', '--no-sync', '-h', $node->host, '-p', $node->port, '-d', $database, '-f', $file,
-			(grep { $_ eq '-U' } @options) ? () : ('-U', 'postgres'), @options ],
+			@options ],
 		"pg_dump @options");
 	return $file;
 }
@@ -67,7 +67,7 @@ sub restore
 	my ($stdout, $stderr);
 
 	IPC::Run::run([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-d', $database,
-			(grep { $_ eq '-U' } @options) ? () : ('-U', 'postgres'), @options, $file ], '>', \$stdout, '2>', \$stderr);
+			@options, $file ], '>', \$stdout, '2>', \$stderr);
 	return $stderr;
 }
 
