@@ -116,6 +116,15 @@ sup_injection_point(const char *name)
 #endif
 }
 
+/* Nothing shall end this process's transactions for their age, which is so from 17 on. */
+static inline void
+sup_no_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+
 /* 17 */
 #ifndef BGWORKER_BYPASS_ROLELOGINCHECK
 #define BGWORKER_BYPASS_ROLELOGINCHECK	0

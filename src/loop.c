@@ -103,6 +103,7 @@ sup_supervisor_main(Datum main_arg)
 
 	/* A serializable transaction can't begin on a standby, nor always at once. */
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+	sup_no_transaction_timeout();
 
 	/* There is no statement that could be canceled. */
 	pqsignal(SIGINT, PG_SIG_IGN);

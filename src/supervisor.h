@@ -472,8 +472,10 @@ supervisor_sleep_until(TimestampTz until)
 static inline int
 supervisor_sleep(long milliseconds)
 {
-	return supervisor_sleep_until(milliseconds < 0 ? DT_NOEND :
-								  GetCurrentTimestamp() + (TimestampTz) milliseconds * 1000);
+	TimestampTz now = GetCurrentTimestamp();
+
+	return supervisor_sleep_until(milliseconds < 0 || milliseconds > (DT_NOEND - now) / 1000 ?
+								  DT_NOEND : now + (TimestampTz) milliseconds * 1000);
 }
 
 /*

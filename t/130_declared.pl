@@ -469,6 +469,28 @@ reaches('here', 'running', undef, 'an asterisk stands for all');
 $node->safe_psql('other', q{SELECT supervisor.add_worker('here', 'SELECT', '1 h')});
 becomes(q{SELECT string_agg(datname, ' ' ORDER BY datname) = 'other postgres' FROM supervisor.worker_status WHERE name = 'here' AND state = 'running'},
 	'the same name in two databases is two workers');
+
+# DDL on databases, or a VACUUM FULL, may have it wait for pg_database
+if ($node->pg_version >= 17)
+{
+	local $ENV{PGOPTIONS} = '-c transaction_timeout=0';
+	my $pid = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+	my $locks = SupervisorTest::session($node);
+
+	$locks->query_safe(q{ALTER SYSTEM SET supervisor.databases = 'postgres, other'});
+	$locks->query_safe(q{ALTER SYSTEM SET transaction_timeout = '1ms'});
+	$locks->query_safe('BEGIN; LOCK pg_database; SELECT pg_reload_conf()');
+	ok($locks->wait_true("SELECT EXISTS (SELECT FROM pg_locks WHERE pid = $pid AND NOT granted)"),
+		'the supervisor waits for a lock');
+	$locks->query_safe('ROLLBACK');
+	$locks->query_safe('ALTER SYSTEM RESET transaction_timeout');
+	SupervisorTest::set($node, 'supervisor.databases' => '*');
+	$locks->quit;
+	becomes("SELECT pid = $pid FROM pg_stat_activity WHERE backend_type = 'supervisor'", 'and no timeout ends it');
+	delete local $ENV{PGOPTIONS};
+	becomes(q{SELECT current_setting('transaction_timeout') = '0'}, 'as other processes, now');
+}
+
 value(q{SELECT supervisor.remove_worker('here')});
 becomes(q{SELECT string_agg(datname, ' ' ORDER BY datname) = 'other' FROM supervisor.worker_status WHERE name = 'here'}, 'one can be removed');
 value(q{DROP DATABASE other});

@@ -129,6 +129,19 @@ is(value("SELECT supervisor.terminate_worker($slot)"), 't', 'terminate_worker en
 becomes(q{SELECT state = 'running' AND consecutive_failures = 1 FROM supervisor.worker_status WHERE name = 'slot'}, 'and its policy says what follows');
 value(q{SELECT supervisor.remove_worker('slot')});
 
+# One that has nothing to do goes without a word in the log.
+my $log = -s $node->logfile;
+value(q{SELECT supervisor.add_worker('quiet', 'SELECT', '1 h')});
+foreach my $round (1 .. 5)
+{
+	becomes(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'supervisor: quiet' AND state = 'idle' AND wait_event IS NOT NULL},
+		"round $round: it sleeps");
+	value(q{SELECT supervisor.restart_worker('quiet')}) if $round < 5;
+}
+value(q{SELECT supervisor.stop_worker('quiet')});
+value(q{SELECT supervisor.remove_worker('quiet')});
+unlike(slurp_file($node->logfile, $log), qr/FATAL|exited with exit code/, 'a worker that sleeps is told to leave, and the log is not');
+
 note 'timeouts';
 
 # What does not hear SIGTERM must go at the end, or the server could not be stopped.

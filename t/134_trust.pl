@@ -413,9 +413,11 @@ value(q{
 	ALTER DATABASE evil SET default_transaction_read_only = on;
 	ALTER DATABASE evil SET default_transaction_isolation = serializable;
 	ALTER DATABASE evil SET row_security = off}, dbname => 'evil', user => 'mallory');
+value(q{ALTER DATABASE evil SET transaction_timeout = '1ms'}, user => 'mallory') if $node->pg_version >= 17;
 {
 	# the settings are not for us
-	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0';
+	local $ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0'
+	  . ($node->pg_version >= 17 ? ' -c transaction_timeout=0' : '');
 
 	value(q{SELECT supervisor.add_worker('found', 'SELECT 1', run_every => '1 h')}, dbname => 'evil');
 	becomes(state_of('found') =~ s/SELECT .*? FROM/SELECT state = 'running' FROM/r, 'the loader minds no setting of the database');

@@ -59,7 +59,7 @@ talker(Datum argument)
 		 RecoveryInProgress() ? "in recovery" : "after recovery");
 	do
 	{
-		what = supervisor_sleep(-1);
+		what = supervisor_sleep(LONG_MAX);
 		if (what & SUPERVISOR_RELOAD)
 			elog(LOG, "%s %d: reload, work_mem is %s", MyBgworkerEntry->bgw_name,
 				 supervisor_instance(), GetConfigOption("work_mem", false, false));
