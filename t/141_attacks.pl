@@ -128,9 +128,19 @@ my $holder = SupervisorTest::session($node);
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 $mallory->begin('SELECT v FROM supervisor.run($$SELECT ROW(a)::changing FROM generate_series(1, 2) a, pg_advisory_xact_lock_shared(1)$$) AS (v changing)');
 $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}) or die 'no task waits';
-value('ALTER TYPE changing ALTER ATTRIBUTE a TYPE text', user => 'mallory');
+
+# Newer minor versions of core lock the type for the statement that reads.
+my $alter = SupervisorTest::session($node, user => 'mallory');
+my $alter_pid = $alter->pid;
+$alter->begin('ALTER TYPE changing ALTER ATTRIBUTE a TYPE text');
+my $changed = q{SELECT atttypid = 'text'::regtype FROM pg_attribute WHERE attrelid = 'changing'::regclass};
+$node->poll_query_until('postgres', "SELECT ($changed) OR EXISTS (SELECT FROM pg_locks WHERE pid = $alter_pid AND NOT granted)")
+  or die 'no type is altered';
+$changed = value($changed) eq 't';
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
-like(($mallory->finish)[1], qr/42804: type changing has changed/, 'also while it is read');
+like(join("\n", $mallory->finish), $changed ? qr/42804: type changing has changed/ : qr/^\(1\)\n\(2\)$/m, 'also while it is read');
+$alter->finish;
+$alter->quit;
 $mallory->query_safe('DROP TYPE changing');
 
 note 'who a task is, wherever it is submitted';
