@@ -254,7 +254,7 @@ sub statement
 # What a session keeps, beside what it has looked up.
 my $memory = q{
 	SELECT 'memory ' || sum(total_bytes) FROM pg_backend_memory_contexts
-	WHERE name !~ '^(Cache|Cached|index info|relation rules|partition|plpgsql|PL/pgSQL|SQL function|Type|Operator|Record|Relcache|RI|Rendezvous|Portal|Message|Executor|Expr|Transaction|TopTransaction|TopPortal|PrepareStmt|Prepared|Temporary|Table function|unnamed|GUC|Tuple|Grand|Timezones)'
+	WHERE name !~ '^(Cache|Cached|index info|relation rules|partition|plpgsql|PL/pgSQL|SQL function|Type|Operator|Record|Relcache|RI|Rendezvous|Portal|Message|Executor|Expr|Transaction|TopTransaction|TopPortal|PrepareStmt|Prepared|Temporary|Table function|unnamed|GUC|Tuple|Grand|Timezones|Regexp)'
 	AND coalesce(parent, '') !~ '^(Cache|Cached)'};
 
 my @sessions = (

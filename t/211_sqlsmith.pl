@@ -103,14 +103,13 @@ sub in_task
 	  . "SELECT count(r::text) FROM supervisor.result(:task) AS r ($columns);\n";
 }
 
-# What a worker keeps, beside what it has looked up: bytes by name; and which worker that is.
+# What a worker keeps, beside core's caches: bytes by name; and which worker that is.
 sub memory
 {
 	my $query = q{
 		SELECT string_agg(name || '=' || bytes, E'\n') || E'\npid=' || pg_backend_pid() FROM (
 			SELECT name, sum(total_bytes) AS bytes FROM pg_backend_memory_contexts
-			WHERE name !~ '^(Cache|Cached|index info|relation rules|partition|PL|pl|SQL function|Type|Operator|Record|Relcache|RI|Portal|Message|Executor|Expr|TopTransaction|TopPortal|Table function|GUC|Tuple|Grand|Timezones)'
-			AND coalesce(parent, '') !~ '^(Cache|Cached)'
+			WHERE name ~ '^(Top|Error|supervisor)' AND name !~ '^TopTransaction'
 			GROUP BY name) s};
 
 	return { map { split /=/ } split /\n/, $node->safe_psql('postgres',
