@@ -1193,7 +1193,7 @@ sub calm
 	my @now = room();
 	@room = @now if !@room;
 	failure("$when: there was room for $room[0] tasks and $room[1] bytes, and is for $now[0] and $now[1]")
-	  if "@now" ne "@room";
+	  if $now[0] != $room[0] || abs($now[1] - $room[1]) > 100_000;		# where the free pages lie may differ
 	until_empty($when, 'not all has gone', \&leftovers);
 	$sessions_wanted = $sessions;
 }
