@@ -553,7 +553,7 @@ sub probe_says
 $log = -s $node->logfile;
 value(qq{SELECT supervisor.add_worker('probe', library => '$probe', function => 'probe_main', argument => -7,
 	extra => 'for you', type => 'probes')});
-my $flags = $node->pg_version < 19 ? 3 : 7;		# 4: DDL on its database may end it
+my $flags = $node->pg_version->major < 19 ? 3 : 7;		# 4: DDL on its database may end it
 is((probe_says($log))[0],
 	qq{probe "probe": type "probes", library "$probe", function "probe_main", argument -7, -7, extra "for you", flags $flags, SIGTERM blocked},
 	'a C function is called as the postmaster would');

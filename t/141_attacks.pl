@@ -289,7 +289,7 @@ foreach my $setting (
 	'default_transaction_deferrable = on', q{local_preload_libraries = 'nothing'}, q{search_path = ''},
 	'client_min_messages = debug5', 'debug_print_plan = on', 'supervisor.task_timeout = 1', 'role = victim', 'row_security = off',
 	'jit_above_cost = 0', q{temp_tablespaces = 'nowhere'}, q{default_tablespace = 'nowhere'}, q{default_table_access_method = 'nothing'},
-	$node->pg_version < 19 ? 'standard_conforming_strings = off' : ())
+	$node->pg_version->major < 19 ? 'standard_conforming_strings = off' : ())
 {
 	value("ALTER ROLE mallory SET $setting", user => 'mallory');
 	$mallory->query("SELECT supervisor.execute('$_')") foreach ('SELECT 1', 'SELECT 1/0', 'CREATE TEMP TABLE x (a int)');

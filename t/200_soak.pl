@@ -749,6 +749,9 @@ sub restart
 
 	continue_due(9e99);
 	nonsense('');
+
+	# told to stop just as it is about to recover from a crash, core's postmaster never ends
+	SupervisorTest::wait_true($target, 'SELECT true') if $mode eq 'fast';
 	$target->stop($mode);
 	$target->start;
 	return $mode;

