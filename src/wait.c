@@ -361,6 +361,11 @@ sup_await_change(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 void
 sup_require_supervisor(void)
 {
+	if (!IsUnderPostmaster)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the supervisor is not running"),
+				 errdetail("There are no background workers in single-user mode.")));
 	if (!sup_registered)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -549,6 +549,30 @@ foreach my $setting (qw(pools pool_size max_workers idle_timeout))
 is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}),
 	'SELECT 1', 'and the server works');
 
+note 'single-user mode';
+
+$node->append_conf('postgresql.conf', SupervisorTest::conf(%defaults, 'supervisor.pools' => ''));
+$node->stop;
+
+my $commands = join "\n",
+  q{CREATE DATABASE other},
+  q{CREATE ROLE somebody},
+  q{SELECT supervisor.add_worker('alone', 'SELECT 1')},
+  q{SELECT supervisor.execute('SELECT 1')},
+  q{SELECT supervisor.start_worker('alone')},
+  q{SELECT count(*) AS statuses FROM supervisor.pool_status},
+  q{SELECT supervisor.remove_worker('alone')},
+  q{DROP ROLE somebody},
+  q{DROP DATABASE other},
+  q{SELECT count(*) AS others FROM pg_database WHERE datname = 'other'}, '';
+my $output;
+IPC::Run::run [ 'postgres', '--single', '-D', $node->data_dir, 'postgres' ],
+  '<', \$commands, '>&', \$output, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+is($?, 0, 'a server in single-user mode ends as it should') or diag $output;
+is(() = $output =~ /ERROR:  /g, 2, 'what needs a process fails there, and no more') or diag $output;
+is(() = $output =~ /ERROR:  the supervisor is not running/g, 2, 'as the supervisor is not running');
+like($output, qr/\bothers = "0"/, 'a database can be made and dropped');
+
 # The fixed part of shared memory: a table of tasks and the memory for them.
 $node->append_conf('postgresql.conf', SupervisorTest::conf(%defaults,
 	'supervisor.pools' => '', 'supervisor.shared_memory' => '2147483647kB'));
