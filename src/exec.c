@@ -387,6 +387,15 @@ may_return_rows(Node *stmt)
 	}
 }
 
+/* Does it refer to a prepared statement or cursor that does not exist?  To run it says so. */
+static bool
+refers_to_nothing(Node *stmt)
+{
+	if (IsA(stmt, ExecuteStmt))
+		return FetchPreparedStatement(((ExecuteStmt *) stmt)->name, false) == NULL;
+	return IsA(stmt, FetchStmt) && GetPortalByName(((FetchStmt *) stmt)->portalname) == NULL;
+}
+
 /* Refuse what would talk to a client beside rows, errors and notices. */
 static void
 check_statement(Node *stmt)
@@ -625,7 +634,7 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 				receiver.pub.mydest = DestTuplestore;
 				dest = &receiver.pub;
 			}
-			else if (input->ncolumns >= 0)
+			else if (input->ncolumns >= 0 && !refers_to_nothing(parsetree->stmt))
 				ereport(ERROR,
 						(errcode(ERRCODE_DATATYPE_MISMATCH),
 						 errmsg("command returns no rows"),

@@ -245,6 +245,10 @@ fails(q{SELECT * FROM supervisor.run('PREPARE p AS INSERT INTO t VALUES (1); SEL
 	'42804', qr/HINT: /, '... so an EXECUTE that returns no rows');
 fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); SELECT 1') AS (a text)},
 	'42804', undef, 'run with another type in its column list is refused');
+fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); EXECUTE missing') AS (a int)},
+	'26000', undef, 'run of a prepared statement that does not exist has the error of that');
+fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); FETCH missing') AS (a int)},
+	'34000', undef, '... so of a cursor');
 is(value('SELECT count(*) FROM t'), '0', 'where run is refused for its columns, nothing is done');
 
 fails(q{SELECT supervisor.execute('COPY t TO STDOUT')}, '0A000', qr/COPY/, 'COPY to the client is refused');
