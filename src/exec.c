@@ -220,15 +220,16 @@ receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		uint32		layout = sup_type_layout(att->atttypid);
-
 		if (att->attlen == -1)
 			r->has_varlena = true;
 		appendBinaryStringInfo(&buf, (char *) &att->atttypid, sizeof(Oid));
 		appendBinaryStringInfo(&buf, (char *) &att->atttypmod, sizeof(int32));
-		appendBinaryStringInfo(&buf, (char *) &layout, sizeof(layout));
 	}
 	(void) sup_out_message(SUP_MSG_COLUMNS, buf.data, buf.len, false);
+	resetStringInfo(&buf);
+	sup_append_definitions(&buf, desc);
+	if (buf.len > 0)
+		(void) sup_out_message(SUP_MSG_TYPES, buf.data, buf.len, false);
 	pfree(buf.data);
 }
 

@@ -51,16 +51,17 @@ wait_unbound(SupSlot *slot)
 {
 	SupTask    *task;
 
-	while ((task = given_task(slot)) == NULL)
+	for (;;)
 	{
 		sup_worker_interrupts();
+		if ((task = given_task(slot)) != NULL)
+			return task;
 		if (slot->leaving)
 			proc_exit(0);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
 						 sup_wait_event(SUP_WAIT_UNBOUND));
 		ResetLatch(MyLatch);
 	}
-	return task;
 }
 
 /*

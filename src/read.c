@@ -58,7 +58,7 @@ parse_message(SupReader *reader, const char *data, Size len)
 }
 
 /* One column of a SUP_MSG_COLUMNS. */
-#define COLUMN_SIZE (sizeof(Oid) + sizeof(int32) + sizeof(uint32))
+#define COLUMN_SIZE (sizeof(Oid) + sizeof(int32))
 
 static void
 get_column(const char *data, int i, Oid *type, int32 *typmod)
@@ -123,23 +123,22 @@ raise_unfit(SupReader *reader, const char *data, Size len)
 }
 
 /*
- * The definition of a column's type may have changed since the worker formed
- * the rows.  Whoever read them now would take a number for a pointer.
+ * A column's type may have been altered since the worker formed the rows.
+ * Whoever read them now would take a number for a pointer.
  */
 static void
-check_layouts(SupReader *reader)
+check_types(SupReader *reader)
 {
-	AcceptInvalidationMessages();
-	for (int i = 0; i < reader->columns->natts; i++)
-	{
-		Oid			type = TupleDescAttr(reader->columns, i)->atttypid;
+	StringInfoData now;
 
-		if (sup_type_layout(type) != reader->layouts[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("type %s has changed since the task made its rows",
-							format_type_be(type))));
-	}
+	AcceptInvalidationMessages();
+	initStringInfo(&now);
+	sup_append_definitions(&now, reader->columns);
+	if (now.len != reader->types.len || memcmp(now.data, reader->types.data, now.len) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("a type of the result has been altered since the task made its rows")));
+	pfree(now.data);
 }
 
 /*
@@ -200,11 +199,13 @@ handle_message(SupReader *reader, char type, char *data, Size len)
 			{
 				if (!columns_fit(reader, data, len))
 					raise_unfit(reader, data, len);
-				reader->layouts = palloc(sizeof(uint32) * Max(reader->columns->natts, 1));
-				for (int i = 0; i < reader->columns->natts; i++)
-					memcpy(&reader->layouts[i], data + (i + 1) * COLUMN_SIZE - sizeof(uint32), sizeof(uint32));
+				initStringInfo(&reader->types);
 				reader->slot = MakeSingleTupleTableSlot(reader->columns, &TTSOpsMinimalTuple);
 			}
+			break;
+		case SUP_MSG_TYPES:
+			if (reader->slot != NULL)
+				appendBinaryStringInfo(&reader->types, data, len);
 			break;
 		case SUP_MSG_ROW:
 			if (reader->slot != NULL)
@@ -423,7 +424,8 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 		handle_data(reader, out.data, out_len, out_continues);
 		if (reader->slot != NULL)
 		{
-			check_layouts(reader);
+			if (reader->state == SUP_TASK_SUCCEEDED)
+				check_types(reader);
 			ExecDropSingleTupleTableSlot(reader->slot);
 		}
 		reader->slot = NULL;

@@ -30,7 +30,7 @@ typedef struct SupReader
 	/* Private. */
 	bool		touched;		/* something was taken that can't be put back */
 	TupleTableSlot *slot;
-	uint32	   *layouts;		/* of the types of the columns, there */
+	StringInfoData types;		/* how they were defined when the rows were made */
 	dsa_pointer pending;		/* chunks taken and not read yet */
 	char		part_type;		/* of a message that goes on in the next chunk */
 	char	   *part;			/* NULL: there is none */

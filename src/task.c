@@ -19,7 +19,6 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -29,7 +28,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-#include "utils/typcache.h"
 #include "utils/varlena.h"
 
 #include "rights.h"
@@ -149,37 +147,56 @@ sup_task_lookup(uint64 id)
  * Values
  */
 
-uint32
-sup_type_layout(Oid type)
+/* Append the rows of pg_attribute that define a type, and those of its parts. */
+static void
+append_definition(StringInfo buf, List **seen, Oid type)
 {
-	uint32		layout = 0;
+	Oid			relation;
 	Oid			part;
 
 	/* Core's own types are as they are, and most columns have one of these. */
 	if (type < FirstNormalObjectId)
-		return 0;
+		return;
 
+	CHECK_FOR_INTERRUPTS();
 	check_stack_depth();
 	type = getBaseType(type);
-	if (get_typtype(type) == TYPTYPE_COMPOSITE)
+	if (list_member_oid(*seen, type))
+		return;
+	*seen = lappend_oid(*seen, type);
+
+	relation = get_typ_typrelid(type);
+	if (OidIsValid(relation))
 	{
-		TupleDesc	desc = lookup_rowtype_tupdesc(type, -1);
-
-		layout = 1;
-		for (int i = 0; i < desc->natts; i++)
+		for (AttrNumber i = 1;; i++)
 		{
-			Form_pg_attribute att = TupleDescAttr(desc, i);
+			HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relation), Int16GetDatum(i));
+			TransactionId xmin;
 
-			layout = hash_combine(layout, att->atttypid);
-			layout = hash_combine(layout, sup_type_layout(att->atttypid));
+			if (!HeapTupleIsValid(tuple))
+				break;
+			xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+			part = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid;
+			appendBinaryStringInfo(buf, (char *) &xmin, sizeof(xmin));
+			appendBinaryStringInfo(buf, (char *) &tuple->t_self, sizeof(tuple->t_self));
+			ReleaseSysCache(tuple);
+			append_definition(buf, seen, part);
 		}
-		ReleaseTupleDesc(desc);
 	}
 	else if (OidIsValid(part = get_element_type(type)) ||
 			 OidIsValid(part = get_range_subtype(type)) ||
-			 (OidIsValid(part = get_multirange_range(type))))
-		layout = sup_type_layout(part);
-	return layout;
+			 OidIsValid(part = get_multirange_range(type)))
+		append_definition(buf, seen, part);
+}
+
+void
+sup_append_definitions(StringInfo buf, TupleDesc desc)
+{
+	List	   *seen = NIL;
+
+	for (int i = 0; i < desc->natts; i++)
+		append_definition(buf, &seen, TupleDescAttr(desc, i)->atttypid);
+	list_free(seen);
 }
 
 /*

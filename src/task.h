@@ -39,8 +39,8 @@ typedef struct SupMessage
 	char		unused[3];
 } SupMessage;
 
-#define SUP_MSG_COLUMNS 'T'		/* per column: Oid, int32 typmod, uint32
-								 * sup_type_layout() */
+#define SUP_MSG_COLUMNS 'T'		/* per column: Oid, int32 typmod */
+#define SUP_MSG_TYPES	'Y'		/* sup_append_definitions(), if there are any */
 #define SUP_MSG_ROW		'D'		/* MinimalTuple */
 #define SUP_MSG_NOTICE	'N'		/* int32 encoding, then as in the protocol */
 #define SUP_MSG_ERROR	'E'		/* likewise */
@@ -76,10 +76,11 @@ extern void sup_garbage_free(SupGarbage *garbage);
 extern void sup_free_chunks(dsa_pointer first);
 
 /*
- * What tells one definition of a type from another: values of a composite type
- * are read by the definition that it has then.  0: it can have but one.
+ * Append what tells one definition of the columns' types from any other: values
+ * of a composite type are read by the definition that it has then.  Nothing: they
+ * can have but one.
  */
-extern uint32 sup_type_layout(Oid type);
+extern void sup_append_definitions(StringInfo buf, TupleDesc desc);
 
 /* ---- the submitting session ---- */
 

@@ -142,17 +142,24 @@ note_settings(Node *stmt)
 					get_database_oid(((AlterDatabaseSetStmt *) stmt)->dbname, true));
 }
 
-/* May a prepared transaction, that is about to be committed, have done so? */
+/* May a prepared transaction, that is about to be committed, have done so, or dropped a role? */
 static bool
 others_change_settings(void)
 {
-	LOCKTAG		tag;
-	int			n;
+	/* They keep their lock on a catalog to the end. */
+	static const Oid catalogs[] = {DbRoleSettingRelationId, AuthIdRelationId};
 
-	/* They keep their lock on the catalog to the end. */
-	SET_LOCKTAG_RELATION(tag, InvalidOid, DbRoleSettingRelationId);
-	(void) GetLockConflicts(&tag, ShareLock, &n);
-	return n > 0;
+	for (int i = 0; i < lengthof(catalogs); i++)
+	{
+		LOCKTAG		tag;
+		int			n;
+
+		SET_LOCKTAG_RELATION(tag, InvalidOid, catalogs[i]);
+		(void) GetLockConflicts(&tag, ShareLock, &n);
+		if (n > 0)
+			return true;
+	}
+	return false;
 }
 
 /*

@@ -120,8 +120,32 @@ foreach my $case (
 	is($mallory->query_safe("SELECT supervisor.wait($launched)"), 'succeeded', "$what: a task ends");
 	value($change, user => 'mallory');
 	refused("SELECT v FROM supervisor.result($launched) $list", '42804', "$what: and the type is another when it is read",
-		session => $mallory, message => qr/type .* has changed since the task made its rows/);
+		session => $mallory, message => qr/type .* has been altered since the task made its rows/);
 }
+
+# Meanwhile it may have been another, and rows of that time may be among them.
+value('ALTER TYPE changing ALTER ATTRIBUTE a TYPE bigint CASCADE', user => 'mallory');
+my $there_and_back = $mallory->query_safe('SELECT supervisor.launch($$SELECT ROW(1)::changing$$)');
+is($mallory->query_safe("SELECT supervisor.wait($there_and_back)"), 'succeeded', 'a task ends');
+value("ALTER TYPE changing ALTER ATTRIBUTE a TYPE $_ CASCADE", user => 'mallory') foreach ('text', 'bigint');
+refused("SELECT v FROM supervisor.result($there_and_back) AS (v changing)", '42804', 'the type is as it was, but was another meanwhile',
+	session => $mallory, message => qr/type .* has been altered since the task made its rows/);
+
+my $failing = $mallory->query_safe(
+	'SELECT supervisor.launch($$SELECT ROW(1 / (5000 - i))::changing FROM generate_series(1, 5000) i$$)');
+is($mallory->query_safe("SELECT supervisor.wait($failing)"), 'failed', 'a task fails after many rows');
+value('ALTER TYPE changing ALTER ATTRIBUTE a TYPE text CASCADE', user => 'mallory');
+refused("SELECT v FROM supervisor.result($failing) AS (v changing)", '22012', 'its error is told, whatever the type is now',
+	session => $mallory);
+
+# A type of as many types as there can be, and these again.
+value(q{
+	CREATE TYPE shade AS ENUM ('light');
+	DO $$ BEGIN EXECUTE format('CREATE TYPE many AS (%s)', (SELECT string_agg('a' || i || ' shade', ', ') FROM generate_series(1, 1600) i)); END $$;
+	DO $$ BEGIN EXECUTE format('CREATE TYPE more AS (%s)', (SELECT string_agg('a' || i || ' many', ', ') FROM generate_series(1, 1600) i)); END $$},
+	user => 'mallory');
+is($mallory->query_safe('SELECT v IS NULL FROM supervisor.run($$SELECT NULL::more$$) AS (v more)'), 't', 'a type with very many parts');
+value('DROP TYPE more; DROP TYPE many; DROP TYPE shade', user => 'mallory');
 value(q{DROP TYPE changing CASCADE; DROP TYPE outer_type; DROP TABLE changing_table; CREATE TYPE changing AS (a bigint)},
 	user => 'mallory');
 my $holder = SupervisorTest::session($node);
@@ -138,7 +162,7 @@ $node->poll_query_until('postgres', "SELECT ($changed) OR EXISTS (SELECT FROM pg
   or die 'no type is altered';
 $changed = value($changed) eq 't';
 $holder->query_safe('SELECT pg_advisory_unlock(1)');
-like(join("\n", $mallory->finish), $changed ? qr/42804: type changing has changed/ : qr/^\(1\)\n\(2\)$/m, 'also while it is read');
+like(join("\n", $mallory->finish), $changed ? qr/42804: .*type .* has been altered/ : qr/^\(1\)\n\(2\)$/m, 'also while it is read');
 $alter->finish;
 $alter->quit;
 $mallory->query_safe('DROP TYPE changing');
@@ -214,18 +238,25 @@ $victim->query_safe("SELECT supervisor.forget($secret)");
 note 'a role with the number of another';
 
 # What is left in a session is its role's, not another's that has been given the same number.
-value('CREATE ROLE first LOGIN; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO first');
-my ($first, $oid) = split / /, value(task(q{SELECT pg_backend_pid() || ' ' || current_user::regrole::oid}), user => 'first');
-value('DROP OWNED BY first; DROP ROLE first');
-value(qq{
-	INSERT INTO pg_authid (oid, rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolconnlimit)
-	SELECT $oid, 'second', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolconnlimit
-	FROM pg_authid WHERE rolname = 'mallory'});
-value('GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO second');
-my ($second, $same) = split / /, value(task(q{SELECT pg_backend_pid() || ' ' || current_user::regrole::oid}), user => 'second');
-is($same, $oid, 'a role has the number of one that was dropped');
-isnt($second, $first, 'but not its session');
-value('DROP OWNED BY second; DROP ROLE second');
+foreach my $case (
+	[ 'DROP ROLE', 'DROP OWNED BY first; DROP ROLE first' ],
+	[ 'a prepared DROP ROLE', "BEGIN; DROP OWNED BY first; DROP ROLE first; PREPARE TRANSACTION 'drop'; COMMIT PREPARED 'drop'" ])
+{
+	my ($what, $drop) = @$case;
+
+	value('CREATE ROLE first LOGIN; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO first');
+	my ($first, $oid) = split / /, value(task(q{SELECT pg_backend_pid() || ' ' || current_user::regrole::oid}), user => 'first');
+	value($drop);
+	value(qq{
+		INSERT INTO pg_authid (oid, rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolconnlimit)
+		SELECT $oid, 'second', rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls, rolconnlimit
+		FROM pg_authid WHERE rolname = 'mallory'});
+	value('GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO second');
+	my ($second, $same) = split / /, value(task(q{SELECT pg_backend_pid() || ' ' || current_user::regrole::oid}), user => 'second');
+	is($same, $oid, "$what: a role has the number of one that was dropped");
+	isnt($second, $first, "$what: but not its session");
+	value('DROP OWNED BY second; DROP ROLE second');
+}
 
 note 'what a task may leave behind';
 
