@@ -49,13 +49,47 @@ as_server() {
 	fi
 }
 
-# Ends the servers whose data directories are given, if they run.
-stop_servers() {
+# Makes a directory $work, with this in its name.  When this script ends, however
+# it ends, so do the job and the servers in that directory, and it goes.
+make_work() {
+	work=$(mktemp -d "${TMPDIR:-/tmp}/supervisor-$1.XXXXXX")
+	job=
+	trap end_work EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+}
+
+end_work() {
 	local data
-	for data; do
-		if [ -f "$data/postmaster.pid" ]; then
-			as_server "$("$PG_CONFIG" --bindir)/pg_ctl" -s -D "$data" -m immediate stop || true
-		fi
+	trap '' INT TERM HUP
+	if [ -n "$job" ]; then
+		kill -TERM -- "-$job" 2>/dev/null && wait "$job" 2>/dev/null || true
+	fi
+	find "$work" -name postmaster.pid -printf '%h\n' | while IFS= read -r data; do
+		as_server "$("$PG_CONFIG" --bindir)/pg_ctl" -s -D "$data" -m immediate stop </dev/null || true
+	done
+	rm -rf "$work"
+}
+
+# Runs the job: in a process group of its own, so that a signal to this script can end it at any time.
+run_job() {
+	local status=0
+	set -m
+	"$@" </dev/null &
+	job=$!
+	set +m
+	wait "$job" || status=$?
+	job=
+	return "$status"
+}
+
+# What make was started with is not for one that a script runs, nor a user's
+# settings of psql and libpq for its servers; except those that match $1.
+forget_settings() {
+	local var
+	unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
+	for var in "${!PG@}"; do
+		[[ $var = PG_CONFIG || $var = ${1:-} ]] || unset "$var"
 	done
 }
 

@@ -7,6 +7,8 @@
 #                           every line must be a setting, and accepted
 #   ```text output          after an sql block: what psql prints for it
 #
+# What they refer to is there: the files, and the headings of links.
+#
 # In the database there are the extension (unless the file creates it itself) and
 #
 #   accounts(id int primary key, owner text, balance numeric)          100 rows
@@ -15,6 +17,7 @@
 use strict;
 use warnings;
 
+use File::Basename;
 use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
@@ -98,9 +101,38 @@ sub apply_conf
 	} @names;
 }
 
+# Returns the anchors of a Markdown file's headings.
+sub anchors
+{
+	my ($file) = @_;
+	my $text = PostgreSQL::Test::Utils::slurp_file($file);
+
+	$text =~ s/^```.*?^```$//msg;
+	return map { lc =~ s/[^\w\- ]//gr =~ tr/ /-/r } $text =~ /^#+ (.*)/mg;
+}
+
+my @documents = ("$root/README.md", "$root/bench/README.md", sort glob "$root/docs/*.md");
+
+foreach my $file (@documents)
+{
+	my $text = PostgreSQL::Test::Utils::slurp_file($file);
+	my @missing = grep { !-e "$root/$_" } $text =~ m{`((?:bench|docs|scripts|src|t|\.ci)/[\w./]*)`}g;
+
+	foreach my $link ($text =~ /\]\(([^)\s]+)\)/g)
+	{
+		next if $link =~ /^https?:/;
+		my ($path, $anchor) = split /#/, $link;
+		my $target = $path eq '' ? $file : dirname($file) . "/$path";
+
+		push @missing, $link
+		  if !-e $target || (defined $anchor && !grep { $_ eq $anchor } anchors($target));
+	}
+	is(join(', ', @missing), '', substr($file, length "$root/") . ': what it refers to is there');
+}
+
 my $examples = 0;
 
-foreach my $file ("$root/README.md", sort glob "$root/docs/*.md")
+foreach my $file (@documents)
 {
 	my @blocks = grep { $_->{info} =~ /^(sql|conf|text output)\b/ } blocks($file);
 	next if !@blocks;
