@@ -89,7 +89,7 @@ sub errors
 	return $err =~ /(?:ERROR|FATAL|PANIC):  (\w{5}):/g;
 }
 
-# The statement in a task, in one of the ways in which there are tasks.
+# The statement in a task, in one of the ways in which there are tasks.  A line that is a number is one of rows.
 sub in_task
 {
 	my ($statement, $columns, $others) = @_;
@@ -97,7 +97,7 @@ sub in_task
 	my $literal = literal($statement);
 
 	return "SELECT supervisor.execute($literal);\n" if $way == 0;
-	return 'SELECT count(*) FROM supervisor.execute_all(ARRAY[' . join(', ', map { literal($_) } @$others) . "]);\n" if $way == 1;
+	return 'SELECT array_agg(tag) FROM supervisor.execute_all(ARRAY[' . join(', ', map { literal($_) } @$others) . "]);\n" if $way == 1;
 	return "SELECT count(r::text) FROM supervisor.run($literal) AS r ($columns);\n" if $way == 2;
 	return "SELECT supervisor.launch($literal) AS task \\gset\nSELECT supervisor.wait(:task);\n"
 	  . "SELECT count(r::text) FROM supervisor.result(:task) AS r ($columns);\n";
