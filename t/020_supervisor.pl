@@ -12,7 +12,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(survivors);
 
 # A library that starts any function of any library as a background worker,
 # and takes a background worker slot for itself where it is preloaded.
@@ -101,30 +101,6 @@ sub build_starter
 	delete local @ENV{ grep { /^(MAKE|MFLAGS|PG_C|C?FLAGS)/ } keys %ENV };
 	PostgreSQL::Test::Utils::system_or_bail('make', '-s', '-C', "$starter_dir");
 	return $library;
-}
-
-# Is there no process with that ID, or only a dead one that nobody has waited for?
-sub is_gone
-{
-	my ($pid) = @_;
-
-	return 1 if !kill 0, $pid;
-	open my $fh, '<', "/proc/$pid/stat" or return !kill 0, $pid;
-	my $line = <$fh>;
-	return !defined $line || $line =~ /^\d+ \(.*\) Z /;
-}
-
-# Waits until all processes are gone; returns those that are not.
-sub survivors
-{
-	my @pids = @_;
-
-	for (my $i = 0; @pids && $i < 10 * $PostgreSQL::Test::Utils::timeout_default; $i++)
-	{
-		select undef, undef, undef, 0.1 if $i;
-		@pids = grep { !is_gone($_) } @pids;
-	}
-	return "@pids";
 }
 
 my $supervisor_query =

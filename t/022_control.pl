@@ -497,19 +497,6 @@ $session = SupervisorTest::session($node);
 my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 
-sub session_becomes
-{
-	my ($query, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	for (my $i = 0; $i < 10 * $PostgreSQL::Test::Utils::timeout_default; $i++)
-	{
-		return pass($property) if $session->query_safe($query) eq 't';
-		select undef, undef, undef, 0.1;
-	}
-	return fail($property);
-}
-
 $session->query_safe(q{ALTER SYSTEM SET supervisor.start_timeout = '200ms'});
 $session->query_safe(q{ALTER SYSTEM SET supervisor.stop_timeout = '1h'});
 $session->query_safe(q{ALTER SYSTEM SET supervisor.pool_size = 3});
@@ -517,9 +504,9 @@ $session->query_safe(q{ALTER SYSTEM SET supervisor.pools = 'none:0, new:1'});
 $offset = -s $node->logfile;
 stop_process($postmaster);
 kill 'HUP', $supervisor;
-session_becomes(q{
-	SELECT count(*) = 2 AND bool_and(state = 'stopping' AND reason = 'start_timeout' AND pid IS NULL)
-	FROM supervisor.worker_status WHERE state <> 'running'},
+ok( $session->wait_true(q{
+		SELECT count(*) = 2 AND bool_and(state = 'stopping' AND reason = 'start_timeout' AND pid IS NULL)
+		FROM supervisor.worker_status WHERE state <> 'running'}),
 	'workers that are not forked in time are stopping, with the reason');
 ($out, $err) = $session->error_of(q{SELECT supervisor.execute('SELECT 1', pool => 'new')});
 is($out, '53000', 'a pool that got no worker for start_timeout takes no task');

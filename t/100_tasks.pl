@@ -9,23 +9,13 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(value);
+use SupervisorTest qw(quote refused value);
 
 my $node = SupervisorTest::new_node('main',
 	max_prepared_transactions => 2,
 	log_statement => 'none');
 
 SupervisorTest::ask(\$node);
-
-# Checks that $sql fails with $sqlstate, and a message like $pattern.
-sub fails
-{
-	my ($sql, $sqlstate, $pattern, $name, %opts) = @_;
-	my ($got, $stderr) = SupervisorTest::error_of($node, $sql, %opts);
-
-	is($got, $sqlstate, $name) or diag $stderr;
-	like($stderr, $pattern, "$name: message") if defined $pattern;
-}
 
 # Sends $sql as one simple Query; returns its SQLSTATE, 'none' if it succeeded.
 sub simple_query
@@ -41,14 +31,6 @@ sub simple_query
 	  ],
 	  '>', \$stdout, '2>', \$stderr;
 	return SupervisorTest::sqlstate($stderr) // 'none';
-}
-
-sub quote
-{
-	my ($text) = @_;
-
-	$text =~ s/'/''/g;
-	return "'$text'";
 }
 
 # Undoes what a command may have left behind.
@@ -162,11 +144,11 @@ foreach my $command (
 	'BEGIN; SAVEPOINT s; INSERT INTO t VALUES (1)',
 	'BEGIN; COMMIT AND CHAIN', 'SELECT 1; START TRANSACTION')
 {
-	fails("SELECT supervisor.execute(" . quote($command) . ")",
-		'25001', qr/transaction block/, "left open: $command");
+	refused("SELECT supervisor.execute(" . quote($command) . ")",
+		'25001', "left open: $command", message => qr/transaction block/);
 }
-fails(q{SELECT supervisor.execute('BEGIN; INSERT INTO t VALUES (1); COMMIT AND CHAIN; INSERT INTO t VALUES (2)')},
-	'25001', undef, 'what follows COMMIT AND CHAIN is left open');
+refused(q{SELECT supervisor.execute('BEGIN; INSERT INTO t VALUES (1); COMMIT AND CHAIN; INSERT INTO t VALUES (2)')},
+	'25001', 'what follows COMMIT AND CHAIN is left open');
 is(value('SELECT array_agg(a) FROM t'), '{1}', 'what a command leaves open is rolled back');
 
 note 'tags and rows';
@@ -233,27 +215,27 @@ foreach my $case (@rows)
 }
 value('TRUNCATE t');
 
-fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1)') AS (a int)},
-	'42804', qr/HINT: .*supervisor\.execute/, 'run of a command without rows is refused');
-fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); SELECT 1 AS a INTO u') AS (a int)},
-	'42804', undef, 'SELECT INTO returns no rows');
-fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); CALL nothing()') AS (a int)},
-	'42804', undef, 'run of a CALL that returns no rows is refused');
-fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); SELECT 1; CALL nothing()') AS (a int)},
-	'42804', qr/HINT: /, '... also behind a SELECT');
-fails(q{SELECT * FROM supervisor.run('PREPARE p AS INSERT INTO t VALUES (1); SELECT 5; EXECUTE p') AS (a int)},
-	'42804', qr/HINT: /, '... so an EXECUTE that returns no rows');
-fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); SELECT 1') AS (a text)},
-	'42804', undef, 'run with another type in its column list is refused');
-fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); EXECUTE missing') AS (a int)},
-	'26000', undef, 'run of a prepared statement that does not exist has the error of that');
-fails(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); FETCH missing') AS (a int)},
-	'34000', undef, '... so of a cursor');
+refused(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1)') AS (a int)},
+	'42804', 'run of a command without rows is refused', message => qr/HINT: .*supervisor\.execute/);
+refused(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); SELECT 1 AS a INTO u') AS (a int)},
+	'42804', 'SELECT INTO returns no rows');
+refused(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); CALL nothing()') AS (a int)},
+	'42804', 'run of a CALL that returns no rows is refused');
+refused(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); SELECT 1; CALL nothing()') AS (a int)},
+	'42804', '... also behind a SELECT', message => qr/HINT: /);
+refused(q{SELECT * FROM supervisor.run('PREPARE p AS INSERT INTO t VALUES (1); SELECT 5; EXECUTE p') AS (a int)},
+	'42804', '... so an EXECUTE that returns no rows', message => qr/HINT: /);
+refused(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); SELECT 1') AS (a text)},
+	'42804', 'run with another type in its column list is refused');
+refused(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); EXECUTE missing') AS (a int)},
+	'26000', 'run of a prepared statement that does not exist has the error of that');
+refused(q{SELECT * FROM supervisor.run('INSERT INTO t VALUES (1); FETCH missing') AS (a int)},
+	'34000', '... so of a cursor');
 is(value('SELECT count(*) FROM t'), '0', 'where run is refused for its columns, nothing is done');
 
-fails(q{SELECT supervisor.execute('COPY t TO STDOUT')}, '0A000', qr/COPY/, 'COPY to the client is refused');
-fails(q{SELECT supervisor.execute('INSERT INTO t VALUES (1); COMMIT; COPY t FROM STDIN')},
-	'0A000', qr/COPY/, 'COPY from the client is refused');
+refused(q{SELECT supervisor.execute('COPY t TO STDOUT')}, '0A000', 'COPY to the client is refused', message => qr/COPY/);
+refused(q{SELECT supervisor.execute('INSERT INTO t VALUES (1); COMMIT; COPY t FROM STDIN')},
+	'0A000', 'COPY from the client is refused', message => qr/COPY/);
 is(value('SELECT count(*) FROM t'), '0', '... before anything has run');
 
 is( value(q{SELECT x, a FROM generate_series(1, 3) x, supervisor.run('SELECT $1::int * 2', ARRAY[x::text]) AS (a int)}),
@@ -287,8 +269,8 @@ is( value($parallel . q{SELECT count(*) > 0 FROM supervisor.run('EXPLAIN (COSTS 
 	't', 'the plan of a task is parallel');
 is( value($parallel . q{SELECT * FROM supervisor.run('SELECT sum(a), min(b) FROM large') AS (a bigint, b text)}),
 	value(q{SELECT sum(a), min(b) FROM large}), '... and right');
-fails($parallel . q{SELECT supervisor.execute('SELECT count(*) FROM large WHERE fails_in_parallel(a) < 0')},
-	'P0001', qr/refused: 19999\nHINT:  none\n/, 'an error of a parallel worker arrives');
+refused($parallel . q{SELECT supervisor.execute('SELECT count(*) FROM large WHERE fails_in_parallel(a) < 0')},
+	'P0001', 'an error of a parallel worker arrives', message => qr/refused: 19999\nHINT:  none\n/);
 value('DROP TABLE large');
 
 note 'parameters';
@@ -311,9 +293,9 @@ is( value(q{SELECT * FROM supervisor.result(supervisor.launch('SELECT $1::int', 
 	'3', 'launch takes parameters');
 is( value(q{CALL supervisor.perform('INSERT INTO t VALUES ($1)', ARRAY['6']); SELECT a FROM t ORDER BY a}),
 	"5\n6", 'perform takes parameters');
-fails(q{SELECT supervisor.execute('SELECT $1::int', ARRAY['x'])}, '22P02', qr/invalid input syntax/, 'a parameter that its type refuses');
-fails(q{SELECT supervisor.execute('INSERT INTO t VALUES (1), ($1::int / 0)', ARRAY['1'])}, '22012', undef, 'an error of a command with parameters');
-fails(q{SELECT supervisor.execute('CREATE TABLE u AS SELECT $1::int AS a', ARRAY['1']); SELECT 1/0}, '22012', undef, 'a utility command with parameters');
+refused(q{SELECT supervisor.execute('SELECT $1::int', ARRAY['x'])}, '22P02', 'a parameter that its type refuses', message => qr/invalid input syntax/);
+refused(q{SELECT supervisor.execute('INSERT INTO t VALUES (1), ($1::int / 0)', ARRAY['1'])}, '22012', 'an error of a command with parameters');
+refused(q{SELECT supervisor.execute('CREATE TABLE u AS SELECT $1::int AS a', ARRAY['1']); SELECT 1/0}, '22012', 'a utility command with parameters');
 is(value('SELECT a FROM u'), '1', '... has its values');
 value('DROP TABLE u; TRUNCATE t');
 
@@ -370,13 +352,12 @@ foreach my $command (@concurrently)
 {
 	my $quoted = quote($command);
 
-	fails("SELECT supervisor.execute($quoted)", '0A000', qr/HINT: .*supervisor\.perform/,
-		"execute refuses $command");
+	refused("SELECT supervisor.execute($quoted)", '0A000', "execute refuses $command", message => qr/HINT: .*supervisor\.perform/);
 }
-fails("SELECT * FROM supervisor.run('REINDEX TABLE CONCURRENTLY t') AS (a int)",
-	'0A000', qr/HINT: .*supervisor\.perform/, 'run refuses CONCURRENTLY');
-fails("SELECT * FROM supervisor.execute_all(ARRAY['INSERT INTO t VALUES (1)', 'REINDEX TABLE CONCURRENTLY t'])",
-	'0A000', qr/HINT: .*supervisor\.perform/, 'execute_all refuses CONCURRENTLY');
+refused("SELECT * FROM supervisor.run('REINDEX TABLE CONCURRENTLY t') AS (a int)",
+	'0A000', 'run refuses CONCURRENTLY', message => qr/HINT: .*supervisor\.perform/);
+refused("SELECT * FROM supervisor.execute_all(ARRAY['INSERT INTO t VALUES (1)', 'REINDEX TABLE CONCURRENTLY t'])",
+	'0A000', 'execute_all refuses CONCURRENTLY', message => qr/HINT: .*supervisor\.perform/);
 is(value('SELECT count(*) FROM t'), '0', '... before anything has run');
 
 value(q{
@@ -405,42 +386,42 @@ is(value(q{SELECT count(*) FROM pg_inherits WHERE inhparent = 'p'::regclass}),
 value(q{DO $$ BEGIN CALL supervisor.perform('DROP INDEX CONCURRENTLY ti'); END $$});
 is(value(q{SELECT to_regclass('ti') IS NULL}), 't', 'perform from a DO block can DROP INDEX CONCURRENTLY');
 
-fails(q{BEGIN; INSERT INTO t VALUES (1); CALL supervisor.perform('INSERT INTO t VALUES (2)'); COMMIT},
-	'2D000', qr/HINT: /, 'perform in a transaction block is refused');
-fails(q{
+refused(q{BEGIN; INSERT INTO t VALUES (1); CALL supervisor.perform('INSERT INTO t VALUES (2)'); COMMIT},
+	'2D000', 'perform in a transaction block is refused', message => qr/HINT: /);
+refused(q{
 		CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$
 		BEGIN INSERT INTO t VALUES (1); CALL supervisor.perform('INSERT INTO t VALUES (2)'); RETURN 1; END $$;
 		SELECT f()},
-	'2D000', undef, 'perform in a function is refused');
-fails(q{
+	'2D000', 'perform in a function is refused');
+refused(q{
 		DO $$
 		BEGIN
 			INSERT INTO t VALUES (1);
 			BEGIN CALL supervisor.perform('INSERT INTO t VALUES (2)'); EXCEPTION WHEN division_by_zero THEN NULL; END;
 		END $$},
-	'2D000', undef, 'perform in a block with EXCEPTION is refused');
+	'2D000', 'perform in a block with EXCEPTION is refused');
 foreach my $arguments (
 	[ 'NULL', '22004' ], [ q{''}, '22023' ], [ q{'SELECT 1', pool := NULL}, '22004' ],
 	[ q{'SELECT 1', timeout := '-1 s'}, '22023' ],
 	[ q{'SELECT $1', params := ARRAY[ARRAY['1', '2'], ARRAY['3', '4']]}, '2202E' ])
 {
-	fails(qq{DO \$\$ BEGIN INSERT INTO t VALUES (1); CALL supervisor.perform($arguments->[0]); END \$\$},
-		$arguments->[1], undef, "perform refuses ($arguments->[0])");
+	refused(qq{DO \$\$ BEGIN INSERT INTO t VALUES (1); CALL supervisor.perform($arguments->[0]); END \$\$},
+		$arguments->[1], "perform refuses ($arguments->[0])");
 }
 is(value('SELECT count(*) FROM t'), '0', 'where perform is refused, the caller has not been committed');
 
-fails(q{
+refused(q{
 		DO $$
 		BEGIN
 			INSERT INTO t VALUES (1);
 			CALL supervisor.perform('INSERT INTO t SELECT a + 1 FROM t');
 			RAISE EXCEPTION 'x';
 		END $$},
-	'P0001', undef, 'perform, then an error');
+	'P0001', 'perform, then an error');
 is(value('SELECT array_agg(a ORDER BY a) FROM t'), '{1,2}',
 	'perform commits what was before it, so that its command sees it');
-fails(q{CALL supervisor.perform('SELECT 1/0')}, '22012', undef, 'perform raises the error of its command');
-fails(q{CALL supervisor.perform('SELECT pg_sleep(60)', timeout := '10 ms')}, '57014', undef, 'perform times out');
+refused(q{CALL supervisor.perform('SELECT 1/0')}, '22012', 'perform raises the error of its command');
+refused(q{CALL supervisor.perform('SELECT pg_sleep(60)', timeout := '10 ms')}, '57014', 'perform times out');
 
 value(q{
 	CREATE TABLE commands (c text);
@@ -596,8 +577,8 @@ is( value(q{
 			AS (a text, b text, c bool, d bigint, e bigint, f bigint, g text)}),
 	value('SELECT current_user, current_user') . '|t|0|0|0|',
 	'roles, temporary tables, prepared statements, cursors, advisory locks and placeholders are gone with their task');
-fails(q{SELECT supervisor.execute('SELECT lastval()')}, '55000', undef, 'so is lastval');
-fails(q{SELECT supervisor.execute('SET work_mem = 97; SET my.third = ''x''; SELECT 1/0')}, '22012', undef, 'a task that fails after SET');
+refused(q{SELECT supervisor.execute('SELECT lastval()')}, '55000', 'so is lastval');
+refused(q{SELECT supervisor.execute('SET work_mem = 97; SET my.third = ''x''; SELECT 1/0')}, '22012', 'a task that fails after SET');
 is(value($difference), '', 'settings of a task that failed do not reach the next');
 
 # What tasks take is given back
@@ -655,19 +636,17 @@ is( value(q{
 		SET ROLE alice;
 		SELECT * FROM supervisor.run('RESET ROLE; RESET SESSION AUTHORIZATION; SET ROLE NONE; SELECT session_user::text, current_user::text') AS (a text, b text)}),
 	'alice|alice', 'there is nothing above the role of a task to go back to');
-fails(q{SET ROLE alice; SELECT supervisor.execute('SET SESSION AUTHORIZATION bob')}, '42501', undef,
-	'a task of a common role can not become another');
-fails(q{SET ROLE nobody; SELECT supervisor.execute('SELECT 1')}, '28000', qr/nobody/,
-	'a role without LOGIN is refused');
-fails(q{SELECT supervisor.execute('SELECT 1')}, '42501', undef, 'EXECUTE is not granted to PUBLIC',
+refused(q{SET ROLE alice; SELECT supervisor.execute('SET SESSION AUTHORIZATION bob')}, '42501', 'a task of a common role can not become another');
+refused(q{SET ROLE nobody; SELECT supervisor.execute('SELECT 1')}, '28000', 'a role without LOGIN is refused', message => qr/nobody/);
+refused(q{SELECT supervisor.execute('SELECT 1')}, '42501', 'EXECUTE is not granted to PUBLIC',
 	user => do { value('CREATE ROLE carol LOGIN'); 'carol' });
-fails(q{
+refused(q{
 		CREATE TABLE restricted (a int);
 		CREATE FUNCTION submits() RETURNS int IMMUTABLE LANGUAGE plpgsql AS
 			$$ BEGIN PERFORM supervisor.execute('INSERT INTO t VALUES (666)'); RETURN 1; END $$;
 		INSERT INTO restricted VALUES (1);
 		CREATE INDEX ON restricted ((a + submits()))},
-	'42501', qr/security-restricted/, 'a call in a security-restricted operation is refused');
+	'42501', 'a call in a security-restricted operation is refused', message => qr/security-restricted/);
 is(value('SELECT count(*) FROM t'), '0', '... and nothing is submitted');
 
 note 'launch, wait, result, cancel, forget';
@@ -762,7 +741,7 @@ foreach my $call (
 	q{SELECT supervisor.wait(supervisor.launch('SELECT 1'))},
 	q{SELECT * FROM supervisor.result(supervisor.launch('SELECT 1')) AS (a int)})
 {
-	fails("SELECT supervisor.execute(" . quote($call) . ")", '55000', undef, "refused in a task: $call");
+	refused("SELECT supervisor.execute(" . quote($call) . ")", '55000', "refused in a task: $call");
 }
 value(q{SELECT supervisor.execute($$SELECT supervisor.forget(supervisor.launch('INSERT INTO t VALUES (1)'))$$)});
 $node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM t') or die 'the task of a task did not run';
@@ -794,33 +773,33 @@ is( value(q{
 		SELECT count(*), count(*) FILTER (WHERE length(message) = 10000)
 		FROM supervisor.execute_all(array_fill('DO $$BEGIN RAISE EXCEPTION ''%'', repeat(''x'', 10000); END$$'::text, ARRAY[200]))}),
 	'200|200', 'execute_all returns messages in full');
-fails(q{SELECT * FROM supervisor.execute_all(array_fill('SELECT pg_sleep(180)'::text, ARRAY[10]), timeout := '10 ms')},
-	'57014', undef, 'execute_all times out');
+refused(q{SELECT * FROM supervisor.execute_all(array_fill('SELECT pg_sleep(180)'::text, ARRAY[10]), timeout := '10 ms')},
+	'57014', 'execute_all times out');
 is(SupervisorTest::leaks($node), '', '... and its tasks end');
 
 note 'timeouts';
 
-fails(q{SELECT supervisor.execute('SET statement_timeout = 10; SELECT pg_sleep(180)')},
-	'57014', qr/statement timeout/, 'statement_timeout works in a task');
-fails(q{ALTER ROLE bob SET statement_timeout = 10; SET ROLE bob; SELECT supervisor.execute('SELECT pg_sleep(180)')},
-	'57014', qr/statement timeout/, '... also that of the role');
+refused(q{SELECT supervisor.execute('SET statement_timeout = 10; SELECT pg_sleep(180)')},
+	'57014', 'statement_timeout works in a task', message => qr/statement timeout/);
+refused(q{ALTER ROLE bob SET statement_timeout = 10; SET ROLE bob; SELECT supervisor.execute('SELECT pg_sleep(180)')},
+	'57014', '... also that of the role', message => qr/statement timeout/);
 value('ALTER ROLE bob RESET statement_timeout');
-fails(q{SET supervisor.task_timeout = 10; SELECT supervisor.execute('SELECT pg_sleep(180)')},
-	'57014', qr/task timeout/, 'supervisor.task_timeout cancels a task');
-fails(q{SET supervisor.task_timeout = 10; SELECT supervisor.execute('DO $$BEGIN LOOP COMMIT; END LOOP; END$$')},
-	'57014', qr/task timeout/, '... also over its transactions');
-fails(q{SELECT supervisor.execute('SELECT pg_sleep(180)', timeout := '10 ms')},
-	'57014', undef, 'the timeout of the call cancels a task');
-fails(q{SELECT * FROM supervisor.run('SELECT i FROM generate_series(1, 1e12::bigint) i', timeout := '300 ms') AS (a bigint)},
-	'57014', undef, '... also while it reads rows');
+refused(q{SET supervisor.task_timeout = 10; SELECT supervisor.execute('SELECT pg_sleep(180)')},
+	'57014', 'supervisor.task_timeout cancels a task', message => qr/task timeout/);
+refused(q{SET supervisor.task_timeout = 10; SELECT supervisor.execute('DO $$BEGIN LOOP COMMIT; END LOOP; END$$')},
+	'57014', '... also over its transactions', message => qr/task timeout/);
+refused(q{SELECT supervisor.execute('SELECT pg_sleep(180)', timeout := '10 ms')},
+	'57014', 'the timeout of the call cancels a task');
+refused(q{SELECT * FROM supervisor.run('SELECT i FROM generate_series(1, 1e12::bigint) i', timeout := '300 ms') AS (a bigint)},
+	'57014', '... also while it reads rows');
 is( value(q{SET supervisor.task_timeout = 10; SELECT supervisor.wait(supervisor.launch('SELECT pg_sleep(180)'))}),
 	'canceled', 'a task that ran into task_timeout is canceled');
 {
 	my $holder = SupervisorTest::session($node);
 
 	$holder->query('BEGIN; LOCK TABLE t');
-	fails(q{SELECT supervisor.execute('SET lock_timeout = 10; SELECT * FROM t')},
-		'55P03', qr/lock timeout/, 'lock_timeout works in a task');
+	refused(q{SELECT supervisor.execute('SET lock_timeout = 10; SELECT * FROM t')},
+		'55P03', 'lock_timeout works in a task', message => qr/lock timeout/);
 	$holder->quit;
 }
 is( value(q{
@@ -847,10 +826,10 @@ is(logged(qr/duration_only/, $offset), 0, 'log_duration logs no statement');
 is(logged(qr/LOG:  duration: [0-9.]+ ms$/m, $offset), 3, '... but a duration');
 
 $offset = -s $node->logfile;
-fails(q{SELECT supervisor.execute('DO $$BEGIN RAISE EXCEPTION ''%_once'', ''raised''; END$$')}, 'P0001', undef, 'an error');
+refused(q{SELECT supervisor.execute('DO $$BEGIN RAISE EXCEPTION ''%_once'', ''raised''; END$$')}, 'P0001', 'an error');
 is(logged(qr/ERROR:.*raised_once/, $offset), 1, 'an error is logged once: by the session that raises it');
-fails(q{SELECT * FROM supervisor.result(supervisor.launch('DO $$BEGIN RAISE EXCEPTION ''%_once'', ''result''; END$$')) AS (a int)},
-	'P0001', undef, 'an error of a launched task');
+refused(q{SELECT * FROM supervisor.result(supervisor.launch('DO $$BEGIN RAISE EXCEPTION ''%_once'', ''result''; END$$')) AS (a int)},
+	'P0001', 'an error of a launched task');
 is(logged(qr/ERROR:.*result_once/, $offset), 1, '... of a launched task, too');
 value(q{DO $$BEGIN PERFORM supervisor.execute('SELECT 1/0 AS caught'); EXCEPTION WHEN division_by_zero THEN NULL; END$$});
 is(logged(qr/division by zero/, $offset), 0, 'an error that is caught is not logged');

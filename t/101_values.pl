@@ -9,35 +9,13 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(quote refused value);
 
 my $node = SupervisorTest::new_node('main',
 	'supervisor.result_memory' => '256kB',
 	'supervisor.shared_memory' => '16MB');
 
-sub value
-{
-	my ($sql, $dbname) = @_;
-
-	return $node->safe_psql($dbname // 'postgres', $sql);
-}
-
-sub fails
-{
-	my ($sql, $sqlstate, $pattern, $name) = @_;
-	my ($got, $stderr) = SupervisorTest::error_of($node, $sql);
-
-	is($got, $sqlstate, $name) or diag $stderr;
-	like($stderr, $pattern, "$name: message") if defined $pattern;
-}
-
-sub quote
-{
-	my ($text) = @_;
-
-	$text =~ s/'/''/g;
-	return "'$text'";
-}
+SupervisorTest::ask(\$node);
 
 # Checks that rows of $query, with these columns, are the same from a task, byte
 # for byte.  Its rows must be in order.
@@ -51,11 +29,11 @@ sub same
 
 	# The binary form, so that nothing is hidden by an output function
 	$row =~ s/cast_send\(("(?:[^"]|"")+"|\w+)\)/record_send(ROW($1))/g;
-	my $here = value("SELECT $row FROM ($query) AS x ($list)", $dbname);
-	my $there = value("SELECT $row FROM supervisor.run($quoted) AS x ($columns)", $dbname);
+	my $here = value("SELECT $row FROM ($query) AS x ($list)", dbname => $dbname);
+	my $there = value("SELECT $row FROM supervisor.run($quoted) AS x ($columns)", dbname => $dbname);
 	is($there, $here, $name);
 	my $launched = value(
-		"SET supervisor.result_memory = '12MB'; SELECT $row FROM supervisor.result(supervisor.launch($quoted)) AS x ($columns)", $dbname);
+		"SET supervisor.result_memory = '12MB'; SELECT $row FROM supervisor.result(supervisor.launch($quoted)) AS x ($columns)", dbname => $dbname);
 	is($launched, $here, "$name, launched");
 }
 
@@ -315,7 +293,7 @@ foreach my $n (1, 7, 8, 9, 100, 1600)
 }
 is(value(q{SELECT supervisor.execute('SELECT FROM generate_series(1, 5)')}), 'SELECT 5', 'a result without columns');
 is(value(q{SELECT supervisor.wait(supervisor.launch('SELECT FROM generate_series(1, 1000)'))}), 'succeeded', '... launched');
-fails(q{SELECT * FROM supervisor.run('SELECT') AS (a int)}, '42804', qr/0 columns/, '... does not match a list of one');
+refused(q{SELECT * FROM supervisor.run('SELECT') AS (a int)}, '42804', '... does not match a list of one', message => qr/0 columns/);
 is(value(q{SELECT supervisor.wait(supervisor.launch('SELECT pg_sleep(0)'))}), 'succeeded', 'a result of type void');
 is(value(q{SELECT supervisor.execute('SELECT NULL::cstring, ''x''::cstring')}), 'SELECT 1', 'a result of type cstring');
 is(value(q{SELECT supervisor.wait(supervisor.launch('SELECT NULL::cstring, ''x''::cstring, 1'))}), 'succeeded', '... launched');
@@ -341,10 +319,10 @@ foreach my $case (
 	[ 'SELECT pg_stat_file(\'PG_VERSION\')', 'a int' ],
 	[ 'SELECT i, ROW(i) FROM generate_series(1, 1000000) i', 'a int, b text' ])
 {
-	fails("SELECT * FROM supervisor.run(" . quote($case->[0]) . ") AS ($case->[1])",
-		'0A000', qr/HINT: /, "a record without a name is refused: $case->[0]");
-	fails("SELECT * FROM supervisor.result(supervisor.launch(" . quote($case->[0]) . ")) AS ($case->[1])",
-		'0A000', qr/HINT: /, "... launched: $case->[0]");
+	refused("SELECT * FROM supervisor.run(" . quote($case->[0]) . ") AS ($case->[1])",
+		'0A000', "a record without a name is refused: $case->[0]", message => qr/HINT: /);
+	refused("SELECT * FROM supervisor.result(supervisor.launch(" . quote($case->[0]) . ")) AS ($case->[1])",
+		'0A000', "... launched: $case->[0]", message => qr/HINT: /);
 	is((SupervisorTest::error_of($node, "SELECT supervisor.execute(" . quote($case->[0]) . ")"))[0],
 		undef, "... but can be executed: $case->[0]");
 }
@@ -355,10 +333,10 @@ foreach my $case (
 	[ q{SELECT '{1}'::int[]}, 'a positives' ], [ q{SELECT 'x'::char(3)}, 'a char(4)' ], [ q{SELECT ROW(1, 'x')::pair}, 'a dpair' ],
 	[ q{SELECT 1 FROM generate_series(1, 1000000)}, 'a bigint' ], [ q{SELECT 1 WHERE false}, 'a text' ])
 {
-	fails("SELECT * FROM supervisor.run(" . quote($case->[0]) . ") AS ($case->[1])",
-		'42804', qr/DETAIL: /, "a column list that does not match: $case->[0] AS ($case->[1])");
-	fails("SELECT * FROM supervisor.result(supervisor.launch(" . quote($case->[0]) . ")) AS ($case->[1])",
-		'42804', qr/DETAIL: /, "... launched: $case->[0] AS ($case->[1])");
+	refused("SELECT * FROM supervisor.run(" . quote($case->[0]) . ") AS ($case->[1])",
+		'42804', "a column list that does not match: $case->[0] AS ($case->[1])", message => qr/DETAIL: /);
+	refused("SELECT * FROM supervisor.result(supervisor.launch(" . quote($case->[0]) . ")) AS ($case->[1])",
+		'42804', "... launched: $case->[0] AS ($case->[1])", message => qr/DETAIL: /);
 }
 foreach my $case (
 	[ q{SELECT 'x'::varchar(5)}, 'a varchar' ], [ q{SELECT 1::numeric(10,2)}, 'a numeric' ], [ q{SELECT 'x'::char(3)}, 'a bpchar' ])
@@ -387,17 +365,17 @@ foreach my $encoding (sort keys %text)
 	my $prefix = $encoding eq 'SQL_ASCII' ? '' : "SET client_encoding = 'UTF8'; ";
 
 	value("CREATE DATABASE $dbname ENCODING '$encoding' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'");
-	value('CREATE EXTENSION supervisor', $dbname);
+	value('CREATE EXTENSION supervisor', dbname => $dbname);
 	value(qq{${prefix}CREATE SCHEMA $name; CREATE TABLE $name.$name ($name text CONSTRAINT $name CHECK ($name <> 'x'));
-		INSERT INTO $name.$name VALUES ($literal)}, $dbname);
+		INSERT INTO $name.$name VALUES ($literal)}, dbname => $dbname);
 	is( value("${prefix}SELECT * FROM supervisor.run("
 			  . quote("SELECT $name, relname FROM $name.$name, pg_class WHERE oid = ${regclass}::regclass")
-			  . ") AS ($name text, b name)", $dbname),
+			  . ") AS ($name text, b name)", dbname => $dbname),
 		"$plain|$plain", "$encoding: text and identifiers arrive");
 	is( value("${prefix}SET search_path = $name; SELECT * FROM supervisor.run("
-			  . quote("SELECT current_schema(), $name FROM $name") . ') AS (a name, b text)', $dbname),
+			  . quote("SELECT current_schema(), $name FROM $name") . ') AS (a name, b text)', dbname => $dbname),
 		"$plain|$plain", "$encoding: a setting arrives");
-	is( value("${prefix}SELECT * FROM supervisor.run('SELECT \$1', ARRAY[$literal]) AS (a text)", $dbname),
+	is( value("${prefix}SELECT * FROM supervisor.run('SELECT \$1', ARRAY[$literal]) AS (a text)", dbname => $dbname),
 		$plain, "$encoding: a parameter arrives");
 
 	my ($sqlstate, $stderr) = SupervisorTest::error_of($node,

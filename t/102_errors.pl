@@ -9,21 +9,13 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(value);
+use SupervisorTest qw(quote value);
 
 my $node = SupervisorTest::new_node('main',
 	'supervisor.result_memory' => '256kB',
 	'supervisor.shared_memory' => '16MB');
 
 SupervisorTest::ask(\$node);
-
-sub quote
-{
-	my ($text) = @_;
-
-	$text =~ s/'/''/g;
-	return "'$text'";
-}
 
 # Runs $sql as one simple Query and returns what psql says of errors and notices.
 # $settings go before it.

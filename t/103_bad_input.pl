@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(value);
+use SupervisorTest qw(quote refused value);
 
 my $node = SupervisorTest::new_node('main',
 	max_worker_processes => 16,
@@ -21,22 +21,12 @@ my $node = SupervisorTest::new_node('main',
 
 SupervisorTest::ask(\$node);
 
+# As refused().
 sub fails
 {
-	my ($sql, $sqlstate, $pattern, $name, %opts) = @_;
-	my ($got, $stderr) = SupervisorTest::error_of($node, $sql, %opts);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-	is($got, $sqlstate, $name) or diag $stderr;
-	like($stderr, $pattern, "$name: message") if defined $pattern;
-	unlike($stderr, qr/server closed|PANIC|TRAP/, "$name: the server runs on");
-}
-
-sub quote
-{
-	my ($text) = @_;
-
-	$text =~ s/'/''/g;
-	return "'$text'";
+	unlike(refused(@_), qr/server closed|PANIC|TRAP/, "$_[2]: the server runs on");
 }
 
 value(q{
@@ -218,7 +208,7 @@ foreach my $case (@bad)
 	my ($sqlstate, $call, $pattern) = @$case;
 
 	next if $sqlstate eq 'none';
-	fails("BEGIN; $call; COMMIT", $sqlstate, $pattern, substr($call, 0, 120));
+	fails("BEGIN; $call; COMMIT", $sqlstate, substr($call, 0, 120), message => $pattern);
 }
 is(SupervisorTest::leaks($node), '', 'no task is left over');
 
@@ -232,7 +222,7 @@ foreach my $case (
 	[ '42601', q{CALL supervisor.perform('SELECT $1', ARRAY['1', '2'])} ],
 	[ '2D000', q{BEGIN; CALL supervisor.perform('SELECT 1')} ])
 {
-	fails($case->[1], $case->[0], undef, $case->[1]);
+	fails($case->[1], $case->[0], $case->[1]);
 }
 
 note 'a bad request costs nothing of what is asked for';
@@ -260,12 +250,12 @@ foreach my $case (
 	[ 'supervisor.worker_lifetime', '-1' ], [ 'supervisor.restart_delay', '-1' ], [ 'supervisor.start_timeout', '1e30' ],
 	[ 'supervisor.stop_timeout', 'never' ])
 {
-	fails("ALTER SYSTEM SET $case->[0] = '$case->[1]'", '22023', qr/\Q$case->[0]\E/, "ALTER SYSTEM SET $case->[0] = $case->[1]");
+	fails("ALTER SYSTEM SET $case->[0] = '$case->[1]'", '22023', "ALTER SYSTEM SET $case->[0] = $case->[1]", message => qr/\Q$case->[0]\E/);
 }
-fails(q{SET supervisor.no_such_setting = 1}, '42602', undef, 'a setting that does not exist');
-fails(q{SET supervisor.task_timeout = '-1'}, '22023', undef, 'SET of a bad value');
-fails(q{SET supervisor.pool_size = 1}, '55P02', undef, 'SET of what only a reload changes');
-fails(q{SET supervisor.result_memory = '1GB'}, '42501', undef, 'SET of what only a superuser may', user => 'alice');
+fails(q{SET supervisor.no_such_setting = 1}, '42602', 'a setting that does not exist');
+fails(q{SET supervisor.task_timeout = '-1'}, '22023', 'SET of a bad value');
+fails(q{SET supervisor.pool_size = 1}, '55P02', 'SET of what only a reload changes');
+fails(q{SET supervisor.result_memory = '1GB'}, '42501', 'SET of what only a superuser may', user => 'alice');
 
 note 'no room';
 

@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(until_true);
+use SupervisorTest qw(survivors until_true);
 
 if ($PostgreSQL::Test::Utils::windows_os)
 {
@@ -41,35 +41,6 @@ sub sleeping
 		qq{SELECT count(*) = $n FROM pg_stat_activity
 		   WHERE backend_type = 'supervisor pool worker' AND wait_event = 'PgSleep'},
 		"$n tasks sleep");
-}
-
-# Does that process run?  One that nobody has waited for yet does not.
-sub runs
-{
-	my ($pid) = @_;
-
-	return 0 unless kill 0, $pid;
-	if (open my $fh, '<', "/proc/$pid/stat")
-	{
-		my $stat = <$fh> // '';
-
-		close $fh;
-		return 0 if $stat =~ /\) [ZX]/;
-	}
-	return 1;
-}
-
-# Waits until none of these processes runs.
-sub all_end
-{
-	my ($name, @pids) = @_;
-	my $attempts = 10 * $PostgreSQL::Test::Utils::timeout_default;
-
-	while ($attempts-- > 0 && grep { runs($_) } @pids)
-	{
-		select(undef, undef, undef, 0.1);
-	}
-	is(join(' ', grep { runs($_) } @pids), '', $name);
 }
 
 # All processes of the server, but the postmaster.
@@ -175,7 +146,7 @@ foreach my $victim (sort keys %victims)
 
 	kill 'KILL', $pid or die "could not kill $pid: $!";
 	$node->wait_for_log(qr/all server processes terminated; reinitializing/, $log);
-	all_end("crash of $victim: all processes have ended", @before);
+	is(survivors(@before), '', "crash of $victim: all processes have ended");
 	unload(@s);
 	is_whole("crash of $victim");
 }
@@ -225,7 +196,7 @@ foreach my $mode ('fast', 'immediate')
 		my @before = processes();
 
 		$node->stop($mode);
-		all_end("$mode shutdown under load, round $round: no process is left", @before);
+		is(survivors(@before), '', "$mode shutdown under load, round $round: no process is left");
 		unload(@s);
 		$node->start;
 		is_whole("$mode shutdown, round $round");
@@ -236,7 +207,7 @@ $node->safe_psql('postgres', q{
 	SELECT supervisor.forget(supervisor.launch('SELECT pg_sleep(1000)'))});
 my @before = processes();
 $node->stop('smart');
-all_end('smart shutdown, when no client is there: no process is left', @before);
+is(survivors(@before), '', 'smart shutdown, when no client is there: no process is left');
 $node->start;
 is_whole('smart shutdown');
 
@@ -297,7 +268,7 @@ my @s = load();
 @before = processes();
 my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
 $node->kill9;
-all_end('without a postmaster, no process is left', @before);
+is(survivors(@before), '', 'without a postmaster, no process is left');
 unload(@s);
 
 # A new one refuses to start as long as anybody has that process ID.

@@ -12,7 +12,7 @@ use Test::More;
 use File::Copy;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(value);
+use SupervisorTest qw(until_true value);
 
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 my $dir = "$PostgreSQL::Test::Utils::tmp_check/supervised_example";
@@ -20,20 +20,12 @@ my $node;
 
 SupervisorTest::ask(\$node);
 
-# Waits until a query is true.
-sub wait_until
-{
-	my ($sql) = @_;
-
-	$node->poll_query_until('postgres', $sql) or die "never true: $sql";
-}
-
 # Waits until all instances of a worker run.
 sub wait_running
 {
 	my ($name, $instances) = @_;
 
-	wait_until(
+	until_true(
 		"SELECT count(*) = $instances FROM supervisor.worker_status WHERE name = '$name' AND state = 'running'"
 	);
 }
@@ -155,13 +147,13 @@ like(
 	qr/LOG:  worker "talker", declared by library "supervised_test", is not run: another worker has that name/,
 	'so it is with a name that is taken');
 
-wait_until(q{SELECT count(*) = 1 FROM sessions});
+until_true(q{SELECT count(*) = 1 FROM sessions});
 ok(1, 'the worker of a library that is preloaded after the supervisor does its work');
 wait_running('session cleaner', 1);
 is( value(q{SELECT datname FROM supervisor.worker_status WHERE name = 'session cleaner'}),
 	'postgres', 'where it is connected is seen');
 
-wait_until(
+until_true(
 	q{SELECT state = 'failed' AND reason = 'max_restarts' FROM supervisor.worker_status WHERE name = 'silent'});
 is( value(
 		q{SELECT count(*) FROM supervisor.event WHERE name = 'silent' AND event = 'stopping' AND detail = 'it sent no heartbeat in time'}
@@ -173,7 +165,7 @@ is(value(q{SELECT DISTINCT generation FROM supervisor.worker_status WHERE name =
 value(
 	q{SELECT supervisor.add_worker('silent row', library => 'supervised_test', function => 'silent', heartbeat_timeout => '500 ms', restart => 'never')}
 );
-wait_until(
+until_true(
 	q{SELECT count(*) = 1 FROM supervisor.event WHERE name = 'silent row' AND event = 'stopping' AND detail = 'it sent no heartbeat in time'}
 );
 ok(1, 'so it is with a row of supervisor.worker');
@@ -203,7 +195,7 @@ my $before = value(
 );
 my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 value("SELECT pg_terminate_backend($supervisor)");
-wait_until(
+until_true(
 	"SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor' AND pid <> $supervisor");
 is( value(
 		q{SELECT array_agg((name, instance, pid) ORDER BY name, instance) FROM supervisor.worker_status WHERE kind = 'library'}
@@ -229,7 +221,7 @@ is((SupervisorTest::error_of($node, q{SELECT test_start('x', '', 0, 0)}))[0], '2
 is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE name = 'x'}), '0', 'nothing is half done');
 
 kill 'TERM', $pid;
-wait_until(
+until_true(
 	"SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'one' AND state = 'running' AND pid <> $pid"
 );
 is($session->query(q{SELECT test_wait_for_startup()}), 'started', 'a worker that ends is started again');
@@ -256,14 +248,14 @@ my $other_waits = "SELECT wait_event_type = 'Extension' FROM pg_stat_activity WH
 $other->begin(
 	q{SELECT test_wait_for_latch($$SELECT FROM supervisor.worker_status WHERE name = 'two' AND state = 'running'$$)}
 );
-wait_until($other_waits);
+until_true($other_waits);
 $session->query("SELECT test_start('two', 'talker', 0, $other_pid)");
 $other->finish;
 ok(1, 'the process that is to be notified is woken by the start');
 $other->begin(
 	q{SELECT test_wait_for_latch($$SELECT WHERE NOT EXISTS (SELECT FROM supervisor.worker_status WHERE name = 'two')$$)}
 );
-wait_until($other_waits);
+until_true($other_waits);
 $session->query(q{SELECT test_terminate()});
 $other->finish;
 ok(1, 'and by the end');
@@ -298,7 +290,7 @@ note 'switched off';
 $node->append_conf('postgresql.conf', "supervisor.start_workers = off");
 $offset = -s $node->logfile;
 $node->restart;
-wait_until(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+until_true(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 is( value(q{SELECT DISTINCT state, reason FROM supervisor.worker_status WHERE name IN ('early', 'talker')}),
 	'stopped|disabled', 'no declared worker runs');
 SupervisorTest::set($node, 'supervisor.start_workers' => 'on');
@@ -312,7 +304,7 @@ note 'before the supervisor';
 $node->set_standby_mode;
 $offset = -s $node->logfile;
 $node->start;
-wait_until(
+until_true(
 	q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE name = 'talker' AND state = 'waiting' AND reason = 'recovery'}
 );
 is( $node->safe_psql(
@@ -354,7 +346,7 @@ wait_for_log(
 	map { (qr/LOG:  talker $_ begins: type talkative, argument -2, extra "word",/,
 			qr/LOG:  early $_ begins: type early, argument 1, extra ""/) } 1, 2);
 ok(1, 'the server runs the workers');
-wait_until(q{SELECT count(*) = 1 FROM sessions});
+until_true(q{SELECT count(*) = 1 FROM sessions});
 ok(1, 'they do their work');
 $offset = -s $node->logfile;
 SupervisorTest::set($node, work_mem => '1234kB');

@@ -11,18 +11,11 @@ use Test::More;
 
 use File::Copy;
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(becomes refused value);
+use SupervisorTest qw(becomes refused value workers_become);
 
 my $tmp = $PostgreSQL::Test::Utils::tmp_check;
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-
-# A C function that connects to a database.
-chomp(my $includedir = `$pg_config --includedir-server`);
-my $library = "$tmp/connecting_worker";
-system(split(' ', $ENV{CC} || 'cc'), '-shared', '-fPIC', "-I$includedir",
-	"$FindBin::RealBin/connecting_worker.c", '-o', "$library.so") == 0
-  or die "could not compile connecting_worker.c\n";
-
+my $library = SupervisorTest::build_library('connecting_worker');
 my $node = SupervisorTest::new_node(
 	'ddl',
 	'allow_in_place_tablespaces' => 'on',
@@ -32,21 +25,6 @@ my $node = SupervisorTest::new_node(
 	'supervisor.pool_size' => 1);
 
 SupervisorTest::ask(\$node);
-
-# Workers of a database and what they do, when that has become so.
-sub workers_become
-{
-	my ($database, $states, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $query = qq{
-		SELECT coalesce(string_agg(concat_ws(' ', split_part(name, '_of_', 1), state, reason), ', ' ORDER BY name, instance), '')
-		FROM supervisor.worker_status
-		WHERE kind = 'command' AND datname = '$database'
-			OR kind = 'library' AND name = 'connected_of_' || (SELECT oid FROM pg_database WHERE datname = '$database')};
-
-	$node->poll_query_until('postgres', $query, $states);
-	is(value($query), $states, $property);
-}
 
 # Which processes they are.
 sub processes
@@ -87,7 +65,7 @@ sub add_connected
 	my ($database) = @_;
 
 	value(qq{
-		SELECT supervisor.add_worker('connected_of_' || oid, library => '$library', function => 'connecting_worker', argument => oid::int)
+		SELECT supervisor.add_worker('connected', library => '$library', function => 'connecting_worker', argument => oid::int)
 		FROM pg_database WHERE datname = current_database()}, dbname => $database);
 }
 
@@ -145,7 +123,7 @@ is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE name ~ '^(idle|bu
 is(processes(q{datname = 'bystander'}), $bystanders, 'which were not disturbed');
 my $said = log_since($log);
 unlike($said, qr/FATAL(?!:  terminating background worker)/, 'nobody ended with a FATAL but C functions, which are terminated');
-unlike($said, qr/worker "(idle|busy|connected)\S*" in slot \d+ ended/, 'nor is an end reported as failed');
+unlike($said, qr/worker "(idle|busy|connected)" in slot \d+ ended/, 'nor is an end reported as failed');
 unlike($said, qr/could not read/, 'nor has the loader failed');
 
 # the loader, as any of them

@@ -10,7 +10,7 @@ use Test::More;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(value);
+use SupervisorTest qw(value workers_become);
 
 my $tmp = $PostgreSQL::Test::Utils::tmp_check;
 my %settings = (
@@ -25,20 +25,6 @@ $node->append_conf('postgresql.conf', SupervisorTest::conf(%settings, 'restart_a
 $node->start;
 
 SupervisorTest::ask(\$node);
-
-# Workers of a database and what they do, when that has become so.
-sub workers_become
-{
-	my ($database, $states, $property, $server) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $query = qq{
-		SELECT coalesce(string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name, instance), '')
-		FROM supervisor.worker_status WHERE kind = 'command' AND datname = '$database'};
-
-	$server //= $node;
-	$server->poll_query_until('postgres', $query, $states);
-	is(value($query, node => $server), $states, $property);
-}
 
 # The table, as text.
 sub rows
@@ -228,12 +214,12 @@ sub caught_up
 	$node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 }
 
-workers_become('a', $off, 'a clone with start_workers off runs none', $standby);
+workers_become('a', $off, 'a clone with start_workers off runs none', node => $standby);
 is(value(q{SELECT DISTINCT detail FROM supervisor.worker_status WHERE name = 'runs'}, node => $standby),
 	'supervisor.start_workers is off', 'and says so');
 $standby->append_conf('postgresql.conf', "supervisor.start_workers = on\n");
 $standby->reload;
-workers_become('a', $recovers, 'with it those run that may on a standby, others wait', $standby);
+workers_become('a', $recovers, 'with it those run that may on a standby, others wait', node => $standby);
 is( value(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'type' AND datname = 'a' AND usename = 'owner'}, node => $standby),
 	'2', 'they are connected');
 
@@ -251,17 +237,17 @@ caught_up();
 $standby->reload;
 $recovers = join ', ', 'all running, left waiting no_role', qq{odd "name's\ttab waiting recovery},
 	'runs waiting recovery, stopped stopped disabled, there running';
-workers_become('a', $recovers, 'what the primary changed is followed after a reload', $standby);
-workers_become('b', 'once waiting recovery, there running', 'also in a new database', $standby);
+workers_become('a', $recovers, 'what the primary changed is followed after a reload', node => $standby);
+workers_become('b', 'once waiting recovery, there running', 'also in a new database', node => $standby);
 my ($sqlstate) = SupervisorTest::error_of($standby, q{SELECT supervisor.stop_worker('there')}, dbname => 'a');
 is($sqlstate, '25006', 'the table can not be written there');
 ($sqlstate) = SupervisorTest::error_of($standby, q{SELECT supervisor.stop_worker('nobody')}, dbname => 'a');
 is($sqlstate, '42704', 'but one that has no row there needs no writing');
 is(value(q{SELECT supervisor.restart_worker('there', '3 min')}, node => $standby, dbname => 'a'), 't', 'a worker can be restarted');
 value('SELECT pg_terminate_backend(pid, 180000) FROM pg_stat_activity WHERE backend_type = \'supervisor\'', node => $standby);
-workers_become('a', $recovers, 'a new supervisor keeps them', $standby);
+workers_become('a', $recovers, 'a new supervisor keeps them', node => $standby);
 $standby->restart;
-workers_become('a', $recovers, 'and a restart of the standby', $standby);
+workers_become('a', $recovers, 'and a restart of the standby', node => $standby);
 
 # Replay ends sessions that are in its way, and workers come back.
 value('ALTER DATABASE b RENAME TO c');
@@ -287,7 +273,7 @@ value(q{
 workers_become('d', 'rests running', 'a worker of another database');
 caught_up();
 $standby->reload;
-workers_become('d', 'rests waiting recovery', 'a standby knows it', $standby);
+workers_become('d', 'rests waiting recovery', 'a standby knows it', node => $standby);
 value(q{SELECT supervisor.stop_worker('rests', '3 min'); TRUNCATE ran}, dbname => 'd');
 
 caught_up();
@@ -297,10 +283,10 @@ $before = value(q{SELECT string_agg(name || generation, ' ' ORDER BY name, insta
 $standby->promote;
 my $promoted = join ', ', 'all running, left waiting no_role', qq{odd "name's\ttab running},
 	'runs running, stopped stopped disabled, there running';
-workers_become('a', $promoted, 'at promotion all start', $standby);
-workers_become('d', 'rests stopped disabled', 'but not one that has been stopped since', $standby);
+workers_become('a', $promoted, 'at promotion all start', node => $standby);
+workers_become('d', 'rests stopped disabled', 'but not one that has been stopped since', node => $standby);
 is(value('SELECT count(*) FROM ran', node => $standby, dbname => 'd'), '0', 'and it has not run first');
-workers_become('b', 'late running', 'those that it did not know of, too', $standby);
+workers_become('b', 'late running', 'those that it did not know of, too', node => $standby);
 ok($standby->poll_query_until('b', q{SELECT count(*) = 1 FROM made WHERE at = pg_postmaster_start_time()}), 'they can write');
 is( value(q{SELECT string_agg(name || generation, ' ' ORDER BY name, instance) FROM supervisor.worker_status
 		WHERE datname = 'a' AND name IN ('all', 'there')}, node => $standby),
@@ -308,6 +294,6 @@ is( value(q{SELECT string_agg(name || generation, ' ' ORDER BY name, instance) F
 is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE datname = 'c' OR datname IS NULL AND kind = 'command'}, node => $standby), '0',
 	'and nothing is left of a dropped database');
 value(q{SELECT supervisor.stop_worker('there', '3 min')}, node => $standby, dbname => 'a');
-workers_become('a', $promoted =~ s/there running/there stopped disabled/r, 'the table can be written', $standby);
+workers_become('a', $promoted =~ s/there running/there stopped disabled/r, 'the table can be written', node => $standby);
 
 done_testing();

@@ -14,7 +14,7 @@ use Test::More;
 
 use List::Util qw(max sum);
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(value);
 use Time::HiRes qw(time);
 
 my $large = $ENV{SUPERVISOR_SCALE};
@@ -36,12 +36,7 @@ my $node = SupervisorTest::new_node(
 	'supervisor.max_workers' => $slots + 20,
 	'supervisor.pool_size' => 1);
 
-sub value
-{
-	my ($sql, $database) = @_;
-
-	return $node->safe_psql($database // 'postgres', $sql);
-}
+SupervisorTest::ask(\$node);
 
 # Waits, and returns how long that took.
 sub becomes
@@ -89,10 +84,10 @@ sub supervisor_cpu
 
 note 'workers';
 
-value('CREATE EXTENSION supervisor', 'template1');
+value('CREATE EXTENSION supervisor', dbname => 'template1');
 value("CREATE DATABASE d$_") foreach 1 .. $databases;
 my $start = time;
-value("SELECT supervisor.add_worker('w' || i, 'SELECT 1', run_every => '1 h') FROM generate_series(1, $per_database) i", "d$_")
+value("SELECT supervisor.add_worker('w' || i, 'SELECT 1', run_every => '1 h') FROM generate_series(1, $per_database) i", dbname => "d$_")
   foreach 1 .. $databases;
 becomes(states([ running => $workers ]), 'all run');
 diag(sprintf '%d workers in %d databases: added and started in %.1f s', $workers, $databases, time - $start);
@@ -175,7 +170,7 @@ value('SELECT supervisor.remove_worker(name) FROM supervisor.worker');
 becomes(states([ running => 0 ]), 'all are removed');
 value("CREATE DATABASE other$_ TEMPLATE template0 STRATEGY file_copy") foreach 1 .. $others;
 value('CREATE DATABASE sentinel');
-value(q{SELECT supervisor.add_worker('sentinel', 'SELECT 1', run_every => '1 h')}, 'sentinel');
+value(q{SELECT supervisor.add_worker('sentinel', 'SELECT 1', run_every => '1 h')}, dbname => 'sentinel');
 becomes(states([ running => 1 ]), 'the last database has a worker');
 $node->stop;
 $start = time;

@@ -12,46 +12,22 @@ use Test::More;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(becomes value workers_become);
 
 my $library = SupervisorTest::build_library('connecting_worker');
 
-sub value
-{
-	my ($node, $sql, %opts) = @_;
+my $node;
 
-	return $node->safe_psql($opts{dbname} // 'postgres', $sql, extra_params => SupervisorTest::psql_params(%opts));
-}
-
-# The declared workers and what they do, when that has become so.
-sub workers_become
-{
-	my ($node, $states, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $query = q{
-		SELECT string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name)
-		FROM supervisor.worker_status WHERE kind IN ('command', 'library')};
-
-	$node->poll_query_until('postgres', $query, $states);
-	is(value($node, $query), $states, $property);
-}
+SupervisorTest::ask(\$node);
 
 # The processes of workers.
 sub processes
 {
-	my ($node, $which) = @_;
+	my ($which) = @_;
 
-	return value($node, qq{
+	return value(qq{
 		SELECT string_agg(format('%s %s %s', slot, generation, pid), ', ' ORDER BY slot)
 		FROM supervisor.worker_status WHERE $which});
-}
-
-sub becomes
-{
-	my ($node, $query, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($node->poll_query_until('postgres', $query), $property);
 }
 
 # Starts sessions that run tasks on a standby, until well after its promotion.
@@ -59,10 +35,9 @@ my @ways = qw(run execute_all launch);
 
 sub begin_load
 {
-	my ($node) = @_;
 	my @load;
 	my $succeeded = q{SELECT tasks_succeeded FROM supervisor.pool_status WHERE pool = 'default'};
-	my $before = value($node, $succeeded);
+	my $before = value($succeeded);
 
 	foreach my $way (@ways)
 	{
@@ -71,13 +46,13 @@ sub begin_load
 		$session->begin("SELECT $_") foreach "load_by_$way()";
 		push @load, $session;
 	}
-	becomes($node, "SELECT ($succeeded) > $before + 100", 'tasks are run on the standby');
+	becomes("SELECT ($succeeded) > $before + 100", 'tasks are run on the standby');
 	return @load;
 }
 
 sub end_load
 {
-	my ($node, @load) = @_;
+	my (@load) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	foreach my $way (@ways)
@@ -88,10 +63,10 @@ sub end_load
 		is($stdout . $stderr, 't', "no task was lost by promotion ($way)");
 		$session->quit;
 	}
-	is( value($node, q{SELECT string_agg(way, ' ' ORDER BY way) FROM done WHERE port = current_setting('port')}),
+	is( value(q{SELECT string_agg(way, ' ' ORDER BY way) FROM done WHERE port = current_setting('port')}),
 		join(' ', sort @ways),
 		'and the workers write now');
-	becomes($node, q{SELECT count(*) = 0 FROM supervisor.task_status}, 'no task is left');
+	becomes(q{SELECT count(*) = 0 FROM supervisor.task_status}, 'no task is left');
 }
 
 # Makes a former primary a standby of another node.
@@ -120,7 +95,8 @@ $alpha->append_conf('postgresql.conf', SupervisorTest::conf(
 	'wal_keep_size' => '1GB',
 	'supervisor.pool_size' => 3));
 $alpha->start;
-value($alpha, q{
+$node = $alpha;
+value(q{
 	CREATE EXTENSION supervisor;
 	CREATE ROLE app LOGIN;
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO app;
@@ -189,7 +165,7 @@ value($alpha, q{
 		PERFORM supervisor.execute($c$INSERT INTO done VALUES ('launch', current_setting('port'))$c$);
 		RETURN rounds > after;
 	END $$});
-value($alpha, qq{
+value(qq{
 	SELECT supervisor.add_worker('library', library => '$library', function => 'connecting_worker',
 		argument => oid::int, start_after => 'consistent_state') FROM pg_database WHERE datname = 'postgres';
 	SELECT supervisor.add_worker('late library', library => '$library', function => 'connecting_worker',
@@ -205,64 +181,66 @@ my $all = 'late library running, library running, off stopped disabled, once sto
 my $recovers = 'late library waiting recovery, library running, off stopped disabled, once waiting recovery, reads running, '
   . 'writes waiting recovery';
 
-workers_become($alpha, $all, 'a primary runs all');
+workers_become('postgres', $all, 'a primary runs all');
 
 $alpha->backup('backup');
 my $beta = PostgreSQL::Test::Cluster->new('beta');
 $beta->init_from_backup($alpha, 'backup', has_streaming => 1);
 $beta->start;
-workers_become($beta, $recovers, 'its standby those that may run there');
+$node = $beta;
+workers_become('postgres', $recovers, 'its standby those that may run there');
 
 note 'promotion under load';
 
 SupervisorTest::wait_ready($beta, 'default', 3);
-my @load = begin_load($beta);
-my $pool = processes($beta, q{kind = 'pool'});
-my $kept = processes($beta, q{name IN ('library', 'reads')});
-my $supervisor = value($beta, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+my @load = begin_load();
+my $pool = processes(q{kind = 'pool'});
+my $kept = processes(q{name IN ('library', 'reads')});
+my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 $beta->promote;
-end_load($beta, @load);
-workers_become($beta, $all, 'those that had to wait start');
-is(processes($beta, q{name IN ('library', 'reads')}), $kept, 'those that ran are the same processes');
-is(processes($beta, q{kind = 'pool'}), $pool, 'so is the pool');
-is(value($beta, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'}), $supervisor, 'and the supervisor');
-is(value($beta, q{SELECT count(*) FROM runs WHERE worker = 'once' AND port = current_setting('port')}), '1',
+end_load(@load);
+workers_become('postgres', $all, 'those that had to wait start');
+is(processes(q{name IN ('library', 'reads')}), $kept, 'those that ran are the same processes');
+is(processes(q{kind = 'pool'}), $pool, 'so is the pool');
+is(value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'}), $supervisor, 'and the supervisor');
+is(value(q{SELECT count(*) FROM runs WHERE worker = 'once' AND port = current_setting('port')}), '1',
 	'what runs once per start has run once');
-becomes($beta, q{SELECT count(*) > 5 FROM runs WHERE worker = 'writes' AND port = current_setting('port')},
+becomes(q{SELECT count(*) > 5 FROM runs WHERE worker = 'writes' AND port = current_setting('port')},
 	'what writes does so again and again');
-is(value($beta, q{SELECT count(*) FROM supervisor.event WHERE event IN ('failed', 'backoff')}), '0', 'nothing has failed');
+is(value(q{SELECT count(*) FROM supervisor.event WHERE event IN ('failed', 'backoff')}), '0', 'nothing has failed');
 
 note 'the former primary comes back';
 
 # It has gone its own way, and then it crashes.
-value($alpha, q{
+$node = $alpha;
+value(q{
 	SELECT supervisor.add_worker('ghost', 'INSERT INTO runs VALUES (''ghost'')', run_every => '10 ms');
 	SELECT supervisor.remove_worker('off')});
-workers_become($alpha, $all =~ s/late library/ghost running, late library/r =~ s/off stopped disabled, //r, 'two primaries');
+workers_become('postgres', $all =~ s/late library/ghost running, late library/r =~ s/off stopped disabled, //r, 'two primaries');
 $alpha->stop('immediate');
-value($beta, q{
+value(q{
 	SELECT supervisor.add_worker('there', 'SELECT 1', run_every => '1 h', start_after => 'consistent_state');
-	CHECKPOINT});
+	CHECKPOINT}, node => $beta);
 return_as_standby($alpha, $beta);
-workers_become($alpha, "$recovers" =~ s/reads running/reads running, there running/r,
+workers_become('postgres', "$recovers" =~ s/reads running/reads running, there running/r,
 	'it keeps the workers of the new primary as a standby does');
 $beta->wait_for_catchup($alpha, 'replay', $beta->lsn('insert'));
-is( value($alpha, q{SELECT count(*) FILTER (WHERE worker = 'ghost'), count(*) FILTER (WHERE worker = 'once') FROM runs}),
+is( value(q{SELECT count(*) FILTER (WHERE worker = 'ghost'), count(*) FILTER (WHERE worker = 'once') FROM runs}),
 	'0|2', 'nothing that it had done by itself is left, and nothing is done twice');
-is( value($alpha, q{SELECT * FROM supervisor.run('SELECT pg_is_in_recovery()') AS (r boolean)}), 't', 'tasks read there');
+is( value(q{SELECT * FROM supervisor.run('SELECT pg_is_in_recovery()') AS (r boolean)}), 't', 'tasks read there');
 
 note 'and is promoted under load in its turn';
 
 SupervisorTest::wait_ready($alpha, 'default', 3);
-@load = begin_load($alpha);
-$kept = processes($alpha, q{name IN ('library', 'reads', 'there')});
+@load = begin_load();
+$kept = processes(q{name IN ('library', 'reads', 'there')});
 $beta->stop('immediate');
 $alpha->promote;
-end_load($alpha, @load);
-workers_become($alpha, $all =~ s/reads running/reads running, there running/r, 'all run there again');
-is(processes($alpha, q{name IN ('library', 'reads', 'there')}), $kept, 'those that ran are the same processes');
-is(value($alpha, q{SELECT count(*) FROM runs WHERE worker = 'once'}), '3', 'what runs once per start has run once more');
-is(value($alpha, q{SELECT count(*) FROM supervisor.event WHERE event IN ('failed', 'backoff')}), '0', 'nothing has failed');
+end_load(@load);
+workers_become('postgres', $all =~ s/reads running/reads running, there running/r, 'all run there again');
+is(processes(q{name IN ('library', 'reads', 'there')}), $kept, 'those that ran are the same processes');
+is(value(q{SELECT count(*) FROM runs WHERE worker = 'once'}), '3', 'what runs once per start has run once more');
+is(value(q{SELECT count(*) FROM supervisor.event WHERE event IN ('failed', 'backoff')}), '0', 'nothing has failed');
 $alpha->stop;
 
 done_testing();

@@ -16,7 +16,7 @@ use Test::More;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(refused workers_become);
 
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 my $root = PostgreSQL::Test::Utils::tempdir('installation');
@@ -156,34 +156,14 @@ $node->append_conf('postgresql.conf', SupervisorTest::conf(
 	'supervisor.pool_size' => 3));
 $node->start;
 
+SupervisorTest::ask(\$node);
+
+# In one database, if not told otherwise.
 sub value
 {
 	my ($sql, %opts) = @_;
 
-	return $node->safe_psql($opts{dbname} // 'one', $sql, extra_params => SupervisorTest::psql_params(%opts));
-}
-
-sub fails
-{
-	my ($sql, $sqlstate, $property, %opts) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($got, $stderr) = SupervisorTest::error_of($node, $sql, dbname => 'one', %opts);
-
-	is($got, $sqlstate, $property) or diag $stderr;
-	return $stderr;
-}
-
-# The workers of a database and what they do, when that has become so.
-sub workers_become
-{
-	my ($database, $states, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $query = qq{
-		SELECT coalesce(string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name), '')
-		FROM supervisor.worker_status WHERE kind IN ('command', 'library') AND datname = '$database'};
-
-	$node->poll_query_until('postgres', $query, $states);
-	is(value($query, dbname => 'postgres'), $states, "$property, $database");
+	return SupervisorTest::value($sql, dbname => 'one', %opts);
 }
 
 # All processes.
@@ -260,25 +240,25 @@ my $all = 'library running, rests stopped disabled, ticks running';
 value('CREATE EXTENSION supervisor', dbname => 'postgres');
 set_up($_) foreach qw(one two);
 value('CREATE DATABASE three', dbname => 'postgres');
-workers_become($_, $all, 'workers run') foreach qw(one two);
+workers_become($_, $all, "workers run, $_") foreach qw(one two);
 
 note 'the new version is installed, and the server not restarted';
 
 copy("$root$dir{pkglibdir}/supervisor.so", "$root/old.so") or die "could not copy: $!";
 install($next);
 my $before = processes();
-like(fails('ALTER EXTENSION supervisor UPDATE', '42883', 'UPDATE is refused'),
+like(refused('ALTER EXTENSION supervisor UPDATE', '42883', 'UPDATE is refused', dbname => 'one'),
 	qr/could not find function "supervisor_note_worker"/, 'since the library does not have it');
 is(processes(), $before, 'and has changed no process');
 is(version_of('one'), '1.0', 'nor anything else');
-fails('CREATE EXTENSION supervisor', '42883', 'so is CREATE EXTENSION', dbname => 'three');
+refused('CREATE EXTENSION supervisor', '42883', 'so is CREATE EXTENSION', dbname => 'three');
 works('one', 'not restarted');
 ticks('one', 'not restarted');
 
 note 'the new library under 1.0';
 
 $node->restart;
-workers_become($_, $all, 'workers run') foreach qw(one two);
+workers_become($_, $all, "workers run, $_") foreach qw(one two);
 foreach my $database (qw(one two))
 {
 	is(version_of($database), '1.0', "1.0, $database");
@@ -333,14 +313,14 @@ is($stdout . $stderr, 't', 'no task was lost by it');
 $load->quit;
 is(version_of('one') . ' ' . version_of('two'), '1.1 1.0', 'it is of one database');
 is(processes(), $before, 'no process has been replaced');
-workers_become($_, $all, 'workers run') foreach qw(one two);
+workers_become($_, $all, "workers run, $_") foreach qw(one two);
 ticks($_, 'updated') foreach qw(one two);
 is(value(q{SELECT more FROM supervisor.pool_status}), '11', 'the view has its new column');
 value(q{SELECT supervisor.note_worker('ticks', 'noted')});
 value(q{SELECT supervisor.alter_worker('ticks', run_every => '11 ms')});
 is( value(q{SELECT run_every, note FROM supervisor.worker WHERE name = 'ticks'}), '00:00:00.011|noted',
 	'the table has its, which a function writes and another leaves alone');
-fails(q{SELECT supervisor.note_worker('ticks', 'mine')}, '42501', 'the new function is nobody else\'s', user => 'app');
+refused(q{SELECT supervisor.note_worker('ticks', 'mine')}, '42501', 'the new function is nobody else\'s', dbname => 'one', user => 'app');
 works($_, 'updated') foreach qw(one two);
 value('CREATE EXTENSION supervisor', dbname => 'three');
 is(version_of('three'), '1.1', 'a new database has the new version');
@@ -368,17 +348,17 @@ copy("$root$dir{pkglibdir}/supervisor.so", "$root/new.so") or die "could not cop
 copy("$root/old.so", "$root$dir{pkglibdir}/supervisor.so") or die "could not copy: $!";
 my $log = -s $node->logfile;
 $node->start;
-workers_become('two', $all, 'workers of 1.0 run');
+workers_become('two', $all, 'workers of 1.0 run, two');
 $node->wait_for_log(qr/declared workers of database \d+ are not run: the table supervisor.worker has other columns/, $log);
-workers_become('one', '', 'those of 1.1 do not');
+workers_become('one', '', 'those of 1.1 do not, one');
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'tasks run');
-fails(q{SELECT supervisor.add_worker('more', 'SELECT 1')}, '55000', 'the table is not written');
-fails(q{SELECT supervisor.note_worker('ticks', 'x')}, '42883', 'a function that it has not is missing');
-fails(q{SELECT * FROM supervisor.pool_status}, '42883', 'also below a view');
+refused(q{SELECT supervisor.add_worker('more', 'SELECT 1')}, '55000', 'the table is not written', dbname => 'one');
+refused(q{SELECT supervisor.note_worker('ticks', 'x')}, '42883', 'a function that it has not is missing', dbname => 'one');
+refused(q{SELECT * FROM supervisor.pool_status}, '42883', 'also below a view', dbname => 'one');
 $node->stop;
 copy("$root/new.so", "$root$dir{pkglibdir}/supervisor.so") or die "could not copy: $!";
 $node->start;
-workers_become($_, $all, 'with the new one workers run again') foreach qw(one two);
+workers_become($_, $all, "with the new one workers run again, $_") foreach qw(one two);
 is(value(q{SELECT note FROM supervisor.worker WHERE name = 'ticks'}), 'noted', 'and nothing is lost');
 $node->stop;
 

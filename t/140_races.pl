@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(becomes quote survivors value);
 
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 my ($configure, $sharedir) = map { `$pg_config --$_` =~ s/\n//r } qw(configure sharedir);
@@ -37,21 +37,7 @@ $node->safe_psql('postgres', qq{
 	CREATE TABLE done (what text)});
 SupervisorTest::wait_ready($node, 'default', 1);
 
-sub value
-{
-	my ($query) = @_;
-
-	return $node->safe_psql('postgres', $query);
-}
-
-# Waits until the query returns true, as a check.
-sub becomes
-{
-	my ($query, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return ok($node->poll_query_until('postgres', $query), $property);
-}
+SupervisorTest::ask(\$node);
 
 # From now on processes are held ("wait") at a point, or fail there ("error").
 sub attach
@@ -103,26 +89,12 @@ sub supervisor
 	return value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 }
 
-# Is there no process with that ID, or only one that nobody has waited for yet?
-sub wait_gone
-{
-	my ($pid) = @_;
-
-	for (my $i = 0; $i < 20 * $PostgreSQL::Test::Utils::timeout_default; $i++)
-	{
-		return 1 if !kill(0, $pid) && !$!{EPERM};
-		select undef, undef, undef, 0.05;
-	}
-	return 0;
-}
-
 # Launches a command in a session; returns the task's id.
 sub launch
 {
 	my ($session, $command) = @_;
 
-	$command =~ s/'/''/g;
-	return $session->query_safe("SELECT supervisor.launch('$command')");
+	return $session->query_safe('SELECT supervisor.launch(' . quote($command) . ')');
 }
 
 # A new worker, bound or unbound.
@@ -185,7 +157,7 @@ note 'the supervisor dies between registering a process and noting it, and the p
 	release('start');
 	held('attach', 2);
 	is(release('attach'), $late, 'the former supervisor\'s comes first');
-	ok(wait_gone($late), 'it leaves');
+	is(survivors($late), '', 'it leaves');
 	is(worker('state, pid'), 'starting|', 'and has not taken the slot');
 	detach('attach');
 	my $successor = release('attach');
@@ -240,7 +212,7 @@ note 'a process attaches after its start deadline';
 	SupervisorTest::set($node, 'supervisor.start_timeout' => '1h', 'supervisor.pools' => '');
 	becomes('SELECT count(*) = 1 FROM supervisor.pool_status', 'its successor has more');
 	is(release('attach'), $late, 'it comes');
-	ok(wait_gone($late), 'and leaves');
+	is(survivors($late), '', 'and leaves');
 	SupervisorTest::wait_ready($node, 'default', 1);
 	isnt(worker('pid'), $late, 'another takes the slot');
 	is(worker('last_exit_code IS NULL'), 't', 'the late one never had it');

@@ -11,7 +11,7 @@ use Test::More;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(value workers_become);
 
 my $old_server = $ENV{PG_TEST_OLD_SERVER};
 my %settings = (
@@ -21,30 +21,15 @@ my %settings = (
 # 18 makes them if it is not told
 my @initdb = ('--encoding=UTF8', '--locale=C', '--data-checksums');
 
+my $node;
+
+SupervisorTest::ask(\$node);
+
 my $old = PostgreSQL::Test::Cluster->new('old', defined $old_server ? (install_path => $old_server) : ());
 $old->init(extra => \@initdb);
 $old->append_conf('postgresql.conf', SupervisorTest::conf(%settings));
 $old->start;
-
-sub value
-{
-	my ($node, $database, $sql, %opts) = @_;
-
-	return $node->safe_psql($database, $sql, extra_params => SupervisorTest::psql_params(%opts));
-}
-
-# The workers of a database and what they do, when that has become so.
-sub workers_become
-{
-	my ($node, $database, $states, $property) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $query = qq{
-		SELECT string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name)
-		FROM supervisor.worker_status WHERE kind IN ('command', 'library') AND datname = '$database'};
-
-	$node->poll_query_until('postgres', $query, $states);
-	is(value($node, 'postgres', $query), $states, "$property, $database");
-}
+$node = $old;
 
 # What must be the same afterwards.
 my %same = (
@@ -69,30 +54,30 @@ my %same = (
 
 sub state_of_database
 {
-	my ($node, $database) = @_;
+	my ($database) = @_;
 
-	return { map { $_ => value($node, $database, $same{$_}) } keys %same };
+	return { map { $_ => value($same{$_}, dbname => $database) } keys %same };
 }
 
 # A row tells which server has run it.
-value($old, 'postgres', q{
+value(q{
 	CREATE ROLE gone LOGIN;
 	CREATE ROLE owner LOGIN;
 	CREATE ROLE "odd role" LOGIN;
 	CREATE DATABASE one OWNER owner;
 	CREATE DATABASE two});
-value($old, $_, 'CREATE EXTENSION supervisor') foreach qw(postgres one two);
+value('CREATE EXTENSION supervisor', dbname => $_) foreach qw(postgres one two);
 foreach my $database (qw(one two))
 {
-	value($old, $database, q{
+	value(q{
 		GRANT EXECUTE ON FUNCTION supervisor.run TO owner;
 		CREATE TABLE ran (worker text, started timestamptz);
 		GRANT ALL ON ran TO "odd role";
 		SELECT supervisor.add_worker('ticks', 'INSERT INTO ran VALUES (''ticks'', pg_postmaster_start_time())',
 			role => 'odd role', run_every => '10 ms');
-		SELECT supervisor.add_worker('once', 'INSERT INTO ran VALUES (''once'', pg_postmaster_start_time())')});
+		SELECT supervisor.add_worker('once', 'INSERT INTO ran VALUES (''once'', pg_postmaster_start_time())')}, dbname => $database);
 }
-value($old, 'one', q{
+value(q{
 	SELECT supervisor.add_worker('left', 'SELECT 1', role => 'gone', run_every => '1 h');
 	DROP ROLE gone;
 	SELECT supervisor.add_worker('autoprewarm', library => 'pg_prewarm', function => 'autoprewarm_main');
@@ -105,7 +90,7 @@ value($old, 'one', q{
 	SELECT supervisor.add_worker('long', rpad('SELECT 1', 100000), run_every => '1 h');
 	-- as if it came from the script of an extension
 	SELECT supervisor.add_worker('member', 'SELECT 1', run_every => '1 h');
-	UPDATE supervisor.worker SET extension = 'plpgsql' WHERE name = 'member'});
+	UPDATE supervisor.worker SET extension = 'plpgsql' WHERE name = 'member'}, dbname => 'one');
 
 my %workers = (
 	one => 'all running, all running, autoprewarm running, left waiting no_role, long running, member running, '
@@ -115,12 +100,12 @@ my %before;
 
 foreach my $database (sort keys %workers)
 {
-	workers_become($old, $database, $workers{$database}, 'workers of the old server');
+	workers_become($database, $workers{$database}, "workers of the old server, $database");
 	$old->poll_query_until($database, q{SELECT count(DISTINCT worker) = 2 FROM ran}) or die 'nothing has run';
-	$before{$database} = state_of_database($old, $database);
+	$before{$database} = state_of_database($database);
 }
-my $started = value($old, 'postgres', 'SELECT pg_postmaster_start_time()');
-my $version = value($old, 'postgres', 'SHOW server_version');
+my $started = value('SELECT pg_postmaster_start_time()');
+my $version = value('SHOW server_version');
 $old->stop;
 
 my $new = PostgreSQL::Test::Cluster->new('new');
@@ -147,32 +132,33 @@ command_ok(
 		'-s', $new->host, '-p', $old->port, '-P', $new->port ],
 	"pg_upgrade from $version");
 $new->start;
-note 'to ' . value($new, 'postgres', 'SHOW server_version');
+$node = $new;
+note 'to ' . value('SHOW server_version');
 
 foreach my $database (sort keys %workers)
 {
-	workers_become($new, $database, $workers{$database}, 'workers run on in the new server');
+	workers_become($database, $workers{$database}, "workers run on in the new server, $database");
 	$new->poll_query_until($database, q{SELECT max(started) = pg_postmaster_start_time() FROM ran WHERE worker = 'ticks'})
 	  or die 'nothing has run';
-	is( value($new, $database, qq{SELECT string_agg(DISTINCT worker, ' ' ORDER BY worker) FROM ran
-			WHERE started NOT IN ('$started', pg_postmaster_start_time())}),
+	is( value(qq{SELECT string_agg(DISTINCT worker, ' ' ORDER BY worker) FROM ran
+			WHERE started NOT IN ('$started', pg_postmaster_start_time())}, dbname => $database),
 		'', "none has run while it was upgraded, $database");
-	is(value($new, $database, q{SELECT count(*) FROM ran WHERE worker = 'once'}), '2',
+	is(value(q{SELECT count(*) FROM ran WHERE worker = 'once'}, dbname => $database), '2',
 		"what runs once per start has run in the old server and the new, $database");
-	my $after = state_of_database($new, $database);
+	my $after = state_of_database($database);
 	is($after->{$_}, $before{$database}{$_}, "$_ afterwards as before, $database") foreach sort keys %same;
 }
 
 # The numbers of roles go on, too.
-value($new, 'postgres', "CREATE ROLE new$_ LOGIN") foreach (1 .. 5);
-value($new, 'one', q{SELECT supervisor.add_worker('new', 'SELECT 1', role => 'new5', run_every => '1 h')});
-workers_become($new, 'one', $workers{one} =~ s/odd/new running, odd/r, 'the table can be written, and nobody gets a dropped role\'s');
-is(value($new, 'one', q{SELECT n FROM supervisor.run('SELECT 7') AS (n int)}, user => 'owner'), '7', 'a role may do what it might');
-value($new, 'one', q{UPDATE supervisor.worker SET enabled = false WHERE name = 'new'});
-workers_become($new, 'one', $workers{one} =~ s/odd/new stopped disabled, odd/r, 'the triggers tell of a change');
-value($new, 'one', q{SELECT supervisor.start_worker('rests', '3 min')});
-workers_become($new, 'one', $workers{one} =~ s/odd/new stopped disabled, odd/r =~ s/rests stopped disabled/rests running/r,
-	'a worker can be started');
+value("CREATE ROLE new$_ LOGIN") foreach (1 .. 5);
+value(q{SELECT supervisor.add_worker('new', 'SELECT 1', role => 'new5', run_every => '1 h')}, dbname => 'one');
+workers_become('one', $workers{one} =~ s/odd/new running, odd/r, 'the table can be written, and nobody gets a dropped role\'s, one');
+is(value(q{SELECT n FROM supervisor.run('SELECT 7') AS (n int)}, dbname => 'one', user => 'owner'), '7', 'a role may do what it might');
+value(q{UPDATE supervisor.worker SET enabled = false WHERE name = 'new'}, dbname => 'one');
+workers_become('one', $workers{one} =~ s/odd/new stopped disabled, odd/r, 'the triggers tell of a change, one');
+value(q{SELECT supervisor.start_worker('rests', '3 min')}, dbname => 'one');
+workers_become('one', $workers{one} =~ s/odd/new stopped disabled, odd/r =~ s/rests stopped disabled/rests running/r,
+	'a worker can be started, one');
 $new->stop;
 
 done_testing();

@@ -14,7 +14,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest;
+use SupervisorTest qw(value);
 
 my $seconds = $ENV{PG_TEST_FUZZ_SECONDS} // 60;
 plan skip_all => 'PG_TEST_FUZZ_SECONDS is 0' if !$seconds;
@@ -40,6 +40,8 @@ my $node = SupervisorTest::new_node(
 	'supervisor.restart_delay_max' => '1s',
 	'supervisor.stop_timeout' => '1s');
 
+SupervisorTest::ask(\$node);
+
 # One of its arguments.
 sub any
 {
@@ -50,13 +52,6 @@ sub any
 sub chance
 {
 	return rand 100 < $_[0];
-}
-
-sub value
-{
-	my ($sql, %opts) = @_;
-
-	return $node->safe_psql($opts{dbname} // 'postgres', $sql, extra_params => SupervisorTest::psql_params(%opts));
 }
 
 # Any string of bytes as a literal that psql leaves alone.
@@ -357,11 +352,7 @@ cmp_ok(scalar keys %states, '>=', 10, 'there are many ways to be refused');
 value(q{SELECT supervisor.remove_worker(name) FROM supervisor.worker}, dbname => $_) foreach ('postgres', 'bytes');
 cmp_ok(abs(room() - $room), '<=', 1, 'all is as before: the pools, tasks, shared memory, but where its free pages lie');
 is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'fuzz'), 'SELECT 1', 'and works');
-
-my $log = slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|was terminated by signal|server process .*exited with exit code/, 'nothing has crashed');
-my ($leak) = $log =~ /(WARNING:.*(?:leak|still referenced|not closed|you don't own).*)/;
-is($leak, undef, 'nothing has leaked');
+SupervisorTest::log_is_clean($node);
 
 $node->stop;
 done_testing();

@@ -200,11 +200,7 @@ foreach my $now (@memory)
 is(join(', ', values %grown), '', 'no worker grows');
 is(SupervisorTest::leaks($node), '', 'all is as before');
 is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'and works');
-
-my $log = slurp_file($node->logfile);
-unlike($log, qr/PANIC|TRAP|was terminated by signal|server process .*exited with exit code/, 'nothing has crashed');
-my ($leak) = $log =~ /(WARNING:.*(?:leak|still referenced|not closed|you don't own).*)/;
-is($leak, undef, 'nothing has leaked');
+SupervisorTest::log_is_clean($node);
 
 $node->stop;
 done_testing();

@@ -17,7 +17,7 @@ use Test::More;
 
 use List::Util qw(max min sum0);
 use PostgreSQL::Test::Utils;
-use SupervisorTest;
+use SupervisorTest qw(until_true value);
 use Time::HiRes qw(time);
 
 plan skip_all => 'reads /proc' if !-e '/proc/self/status';
@@ -60,24 +60,12 @@ my $node = SupervisorTest::new_node(
 my $session = SupervisorTest::session($node);
 my $observer = SupervisorTest::session($node);
 
-sub value
-{
-	my ($sql) = @_;
-
-	return $observer->query_safe($sql);
-}
+SupervisorTest::ask(\$observer);
 
 # Runs lines in a session of their own.
 sub psql
 {
 	return $node->safe_psql('postgres', join '', @_);
-}
-
-sub wait_until
-{
-	my ($sql) = @_;
-
-	$observer->wait_true($sql) or die "never true: $sql";
 }
 
 value(q{
@@ -139,7 +127,7 @@ sub files
 # Waits until nothing goes on.
 sub quiet
 {
-	wait_until(q{
+	until_true(q{
 		SELECT NOT EXISTS (SELECT FROM supervisor.task_status)
 			AND (SELECT bool_and(size = running) FROM supervisor.pool_status)
 			AND NOT EXISTS (SELECT FROM supervisor.worker_status WHERE activity = 'busy' OR state NOT IN ('running', 'stopped'))
@@ -344,7 +332,7 @@ value(q{
 		restart => 'on_failure', enabled => false)});
 load('a declared worker fails', 100, 10_000, sub {
 		psql("SELECT setval('failures', $_[0]); SELECT supervisor.start_worker('failing', '0 s')");
-		wait_until(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'failing'});
+		until_true(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'failing'});
 	}, log => 1000);
 my $library = SupervisorTest::build_library('growing');
 value("CREATE FUNCTION start_and_end(text, text) RETURNS void LANGUAGE c AS '$library'");
@@ -355,7 +343,7 @@ load('restart of the supervisor', 2, 50, sub {
 			my $pid = pid_of('supervisor');
 
 			kill 'TERM', $pid;
-			wait_until("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor' AND pid <> $pid");
+			until_true("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor' AND pid <> $pid");
 		}
 	}, warm => 1, log => 1000);
 

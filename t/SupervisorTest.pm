@@ -10,10 +10,11 @@ use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
-our @EXPORT_OK = qw(value becomes refused until_true);
+our @EXPORT_OK = qw(value becomes refused until_true workers_become quote eventually survivors);
 
-# Whom these four ask: a reference to a variable with a node or a session.
+# Whom the first five ask: a reference to a variable with a node or a session.
 my $asked;
 
 sub ask
@@ -63,7 +64,62 @@ sub until_true
 {
 	my ($sql, $what) = @_;
 
-	wait_true($$asked, $sql, "timed out waiting until $what");
+	wait_true($$asked, $sql, defined $what ? "timed out waiting until $what" : undef);
+}
+
+# Tests that the declared workers of a database come to be as $states says: name,
+# state and reason of each.  %opts: node.
+sub workers_become
+{
+	my ($database, $states, $property, %opts) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $query = qq{
+		SELECT coalesce(string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name, instance), '')
+		FROM supervisor.worker_status WHERE kind IN ('command', 'library') AND datname = '$database'};
+
+	($opts{node} // $$asked)->poll_query_until('postgres', $query, $states);
+	is(value($query, %opts), $states, $property);
+}
+
+# Returns a text as a literal.
+sub quote
+{
+	my ($text) = @_;
+
+	$text =~ s/'/''/g;
+	return "'$text'";
+}
+
+# Calls $is_so until it returns true; returns whether that came to be.
+sub eventually
+{
+	my ($is_so) = @_;
+
+	for (my $i = 0; $i < 20 * $PostgreSQL::Test::Utils::timeout_default; $i++)
+	{
+		return 1 if $is_so->();
+		usleep(50_000);
+	}
+	return 0;
+}
+
+# Does that process run?  One that nobody has waited for yet does not.
+sub runs
+{
+	my ($pid) = @_;
+
+	return 0 if !kill 0, $pid;
+	open my $stat, '<', "/proc/$pid/stat" or return kill 0, $pid;
+	return (<$stat> // '') =~ /^\d+ \(.*\) [^ZX]/;
+}
+
+# Waits until none of these processes runs; returns those that still do.
+sub survivors
+{
+	my @pids = @_;
+
+	eventually(sub { !(@pids = grep { runs($_) } @pids) });
+	return "@pids";
 }
 
 # Starts a node with the extension preloaded, and created in "postgres", and
@@ -96,8 +152,7 @@ sub conf
 
 	foreach my $setting (sort keys %settings)
 	{
-		(my $value = $settings{$setting}) =~ s/'/''/g;
-		$lines .= "$setting = '$value'\n";
+		$lines .= "$setting = " . quote($settings{$setting}) . "\n";
 	}
 	return $lines;
 }
@@ -109,8 +164,7 @@ sub set
 
 	foreach my $setting (sort keys %settings)
 	{
-		(my $value = $settings{$setting}) =~ s/'/''/g;
-		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = '$value'");
+		$node->safe_psql('postgres', "ALTER SYSTEM SET $setting = " . quote($settings{$setting}));
 	}
 	$node->reload;
 }
@@ -157,11 +211,16 @@ sub wait_ready
 		"pool $pool did not become ready");
 }
 
-# Waits until $sql is true, also over a restart of the server; dies with $complaint if it never is.
+# Waits until $sql is true, of a node also over a restart; dies with $complaint if it never is.
 sub wait_true
 {
 	my ($node, $sql, $complaint) = @_;
 
+	if ($node->isa('SupervisorTest::Session'))
+	{
+		$node->wait_true($sql) or die $complaint // "never true: $sql";
+		return;
+	}
 	while (1)
 	{
 		my $is_true = eval { $node->poll_query_until('postgres', $sql) };
@@ -172,6 +231,18 @@ sub wait_true
 		# a psql that finds no server may end before it has read its input
 		die $@ if $@ !~ /Broken pipe/;
 	}
+}
+
+# Tests that no process has crashed and nothing has leaked, as far as the log tells.
+sub log_is_clean
+{
+	my ($node) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $log = slurp_file($node->logfile);
+	my ($leak) = $log =~ /(WARNING:.*(?:leak|still referenced|not closed|you don't own).*)/;
+
+	unlike($log, qr/PANIC|TRAP|was terminated by signal|server process .*exited with exit code/, 'nothing has crashed');
+	is($leak, undef, 'nothing has leaked');
 }
 
 # Compares workers with a slot, busy workers and tasks with those of the first
@@ -232,7 +303,6 @@ sub session
 package SupervisorTest::Session;
 
 use Test::More;
-use Time::HiRes qw(usleep);
 
 our @ISA = ('PostgreSQL::Test::BackgroundPsql');
 
@@ -283,12 +353,7 @@ sub wait_true
 	my ($self, $sql) = @_;
 	my $got;
 
-	for (my $i = 0; $i < 20 * $PostgreSQL::Test::Utils::timeout_default; $i++)
-	{
-		$got = $self->query_safe($sql);
-		return 1 if $got eq 't';
-		usleep(50_000);
-	}
+	return 1 if SupervisorTest::eventually(sub { ($got = $self->query_safe($sql)) eq 't' });
 	diag "$sql is still $got";
 	return 0;
 }
