@@ -12,7 +12,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(survivors);
+use SupervisorTest qw(eventually survivors);
 
 # A library that starts any function of any library as a background worker,
 # and takes a background worker slot for itself where it is preloaded.
@@ -289,14 +289,10 @@ sub worker_processes
 	}
 	return scalar grep { /^\s*$postmaster\s.*supervisor pool worker/ } @lines;
 }
-my $processes = -1;
-for (my $i = 0; $i < 10 * $PostgreSQL::Test::Utils::timeout_default; $i++)
-{
-	# adopted ones are being replaced
-	$node->safe_psql('postgres', q{SELECT supervisor.restart_pool('default', '1 min')}) if $i == 0;
-	last if ($processes = worker_processes()) == 12;
-	select undef, undef, undef, 0.1;
-}
+my $processes;
+# adopted ones are being replaced
+$node->safe_psql('postgres', q{SELECT supervisor.restart_pool('default', '1 min')});
+eventually(sub { ($processes = worker_processes()) == 12 });
 is($processes, 12, 'no worker process runs that no slot knows');
 SupervisorTest::set($node, 'supervisor.pool_size' => 4);
 SupervisorTest::wait_ready($node, 'default', 4);
@@ -354,7 +350,7 @@ foreach my $case (
 	is(kill($signal, $pid), 1, "signal $signal is sent to the $what");
 	ok($node->wait_for_log(qr/all server processes terminated; reinitializing/, $offset),
 		"$what crashes: the cluster restarts itself");
-	$node->poll_query_until('postgres', q{
+	SupervisorTest::wait_true($node, q{
 		SELECT count(*) = 4 AND count(*) FILTER (WHERE activity = 'unbound') = 4
 		FROM supervisor.worker_status});
 	is( $node->safe_psql('postgres',
@@ -420,10 +416,7 @@ foreach my $mode (qw(fast immediate))
 	eval { $_->quit } for $session, $node->{lock};
 
 	# core takes a dead postmaster that init has not waited for yet for a running one
-	for (my $i = 0; kill(0, $postmaster) && $i < 10 * $PostgreSQL::Test::Utils::timeout_default; $i++)
-	{
-		select undef, undef, undef, 0.1;
-	}
+	eventually(sub { !kill 0, $postmaster });
 	ok($node->start(fail_ok => 1), 'so the server can be started again');
 	SupervisorTest::wait_ready($node, 'default', 4);
 	is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1',

@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(survivors until_true);
+use SupervisorTest qw(eventually survivors until_true);
 
 if ($PostgreSQL::Test::Utils::windows_os)
 {
@@ -272,11 +272,7 @@ is(survivors(@before), '', 'without a postmaster, no process is left');
 unload(@s);
 
 # A new one refuses to start as long as anybody has that process ID.
-my $attempts = 10 * $PostgreSQL::Test::Utils::timeout_default;
-while ($attempts-- > 0 && kill 0, $postmaster)
-{
-	select(undef, undef, undef, 0.1);
-}
+eventually(sub { !kill 0, $postmaster });
 $node->start;
 is_whole('after the death of the postmaster');
 

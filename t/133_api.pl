@@ -277,7 +277,7 @@ my $victim = SupervisorTest::session($node);
 kill 'KILL', $victim->pid;
 eval { $victim->quit };
 wait_for_log($offset, qr/all server processes terminated; reinitializing/);
-$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+until_true('SELECT true', 'the server comes back');
 wait_running('early', 2);
 wait_running('talker', 2);
 wait_for_log($offset, map { qr/LOG:  early $_ begins: .* after recovery/ } 1, 2);

@@ -10,7 +10,7 @@ use Test::More;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(value workers_become);
+use SupervisorTest qw(until_true value workers_become);
 
 my $tmp = $PostgreSQL::Test::Utils::tmp_check;
 my %settings = (
@@ -181,7 +181,7 @@ my $log = -s $node->logfile;
 my $pid = value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'runs' AND datname = 'a'});
 kill 'KILL', $pid;
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $log);
-$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
+until_true('SELECT true', 'the server comes back');
 workers_become($_, $states_left, "after a crash, in $_") foreach ('a', 'b');
 $pid = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 my $before = value(q{SELECT string_agg(name || generation, ' ' ORDER BY name, instance) FROM supervisor.worker_status WHERE datname = 'a'});

@@ -14,7 +14,7 @@ use Test::More;
 
 use List::Util qw(max sum);
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(value);
+use SupervisorTest qw(until_true value);
 use Time::HiRes qw(time);
 
 my $large = $ENV{SUPERVISOR_SCALE};
@@ -108,7 +108,7 @@ my $log = -s $node->logfile;
 $start = time;
 kill 'KILL', value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'w1' AND datname = 'd1'});
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $log);
-$node->poll_query_until('postgres', 'SELECT true') or die 'the server did not come back';
+until_true('SELECT true', 'the server comes back');
 becomes(states([ running => $workers ]), 'all run after a crash');
 diag(sprintf 'after a crash all run again in %.1f s', time - $start);
 value("DROP DATABASE d$_") foreach 1 .. $databases;
@@ -187,7 +187,7 @@ for (;;)
 
 	push @latencies, time - $before;
 	$most = max($most, $loaders);
-	last if $running || time - $start > 300;
+	last if $running || time - $start > $PostgreSQL::Test::Utils::timeout_default;
 }
 my $took = time - $start;
 is($most <= 1, 1, 'databases are read one at a time');

@@ -306,11 +306,9 @@ value('GRANT EXECUTE ON FUNCTION supervisor.launch(text, text[], text) TO mallor
 
 note 'a call that is long before it has begun';
 
-# The last command is refused, but it does not come to that.
-value(q{CREATE TABLE long AS SELECT array_fill($$SELECT 'concurrently'$$::text, ARRAY[300000]) || ''::text AS commands}, user => 'mallory');
-refused(q{SET statement_timeout = '20 ms'; SELECT count(*) FROM long, supervisor.execute_all(commands)}, '57014',
-	'very many commands can be canceled while they are looked at', session => $mallory);
-$mallory->query_safe('RESET ALL; DROP TABLE long');
+# They are looked at first, and may be very many.  The last one is refused, but with a cancel pending it does not come to that.
+refused(q{SELECT supervisor.execute_all(CASE WHEN pg_cancel_backend(pg_backend_pid()) THEN ARRAY['SELECT 1', ''] END)}, '57014',
+	'commands can be canceled while they are looked at', session => $mallory);
 
 note 'settings that a role gives itself';
 

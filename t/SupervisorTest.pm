@@ -221,16 +221,12 @@ sub wait_true
 		$node->wait_true($sql) or die $complaint // "never true: $sql";
 		return;
 	}
-	while (1)
-	{
-		my $is_true = eval { $node->poll_query_until('postgres', $sql) };
+	my $is_true;
 
-		return if $is_true;
-		die $complaint // "never true: $sql" if defined $is_true;
-
-		# a psql that finds no server may end before it has read its input
-		die $@ if $@ !~ /Broken pipe/;
-	}
+	# a psql that finds no server may end before it has read its input
+	eventually(sub { defined($is_true = eval { $node->poll_query_until('postgres', $sql) }) || $@ !~ /Broken pipe/ });
+	die $@ if !defined $is_true;
+	die $complaint // "never true: $sql" if !$is_true;
 }
 
 # Tests that no process has crashed and nothing has leaked, as far as the log tells.
