@@ -263,7 +263,9 @@ my @sessions = (
 # How much the pool takes when nobody uses it.
 sub room
 {
-	value(q{SELECT supervisor.remove_worker(name) FROM supervisor.worker}, dbname => $_) foreach ('postgres', 'bytes');
+	value(q{
+		SELECT format('ROLLBACK PREPARED %L', gid) FROM pg_prepared_xacts WHERE database = current_database() \gexec
+		SELECT supervisor.remove_worker(name) FROM supervisor.worker}, dbname => $_) foreach ('postgres', 'bytes');
 	value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'supervisor pool worker'});
 	SupervisorTest::wait_true($node, q{
 		SELECT (SELECT count(*) = 0 FROM supervisor.task_status)
@@ -308,7 +310,8 @@ while (time < $end && !@stuck)
 		rename "$file.new", $file;
 		my $run = { session => $s, file => $file, out => '', err => '', timer => IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default * 5) };
 		$run->{handle} = IPC::Run::start(
-			[ 'psql', '-XAtq', '-d', $node->connstr($s->{dbname}), $s->{user} ? ('-U', $s->{user}) : (), '-f', $file ],
+			# where COMMIT runs the query of a cursor, there is no other timeout
+			[ 'psql', '-XAtq', '-d', $node->connstr($s->{dbname}) . q{ options='-c lock_timeout=1s'}, $s->{user} ? ('-U', $s->{user}) : (), '-f', $file ],
 			'<', \'', '>', \$run->{out}, '2>', \$run->{err}, $run->{timer});
 		push @runs, $run;
 	}
@@ -349,7 +352,6 @@ is(join("\n", @internal), '', 'no error is an internal one');
 is(join("\n", @grown), '', 'no session grows');
 is(join(', ', map { $_->{name} } grep { !$_->{compared} } @sessions), '', 'each has told what it has');
 cmp_ok(scalar keys %states, '>=', 10, 'there are many ways to be refused');
-value(q{SELECT supervisor.remove_worker(name) FROM supervisor.worker}, dbname => $_) foreach ('postgres', 'bytes');
 cmp_ok(abs(room() - $room), '<=', 1, 'all is as before: the pools, tasks, shared memory, but where its free pages lie');
 is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'fuzz'), 'SELECT 1', 'and works');
 SupervisorTest::log_is_clean($node);
