@@ -1245,19 +1245,23 @@ sub check_workers
 }
 
 calm('idle', 6);
-my $faults = 0;
+my ($faults, $since) = (0, $began);
 
-# Lets faults strike until so many seconds of the run have passed.
+# Lets 20 faults strike at least, and until half of the seconds have passed since they last did.
 sub faults
 {
-	my ($until) = @_;
+	my ($when) = @_;
+	my $end = $since + $seconds / 2;
+	my $least = $faults + 20;
 
-	until (@failures || time - $began > $until)
+	until (@failures || time > $end && $faults >= $least)
 	{
 		fault(++$faults);
 		look("at fault $faults") if $faults % 5 == 0;
 		calm("after fault $faults", 6) if $faults % 40 == 0;
 	}
+	ok(@failures || $faults >= $least, "faults struck $when");
+	$since = time;
 }
 
 # Fails over to a synchronous standby: what was said to have succeeded is there.
@@ -1301,10 +1305,10 @@ sub fail_over
 	calm('after the fail-over', 6);
 }
 
-faults($seconds / 2);
+faults('before the fail-over');
 calm('before the fail-over', 6) unless @failures;
 fail_over() unless @failures;
-faults($seconds);
+faults('after the fail-over');
 calm('at the end', 0) unless @failures;
 
 note join ', ', map { "$_ $struck{$_}" } sort keys %struck;
