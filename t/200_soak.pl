@@ -351,8 +351,8 @@ my %answered;
 # A role's call may meet this because of the faults and of other sessions.
 my %call_errors = map { $_ => 1 } qw(28000 3D000 42501 42704 53000 53200 53300 53400 54000 55000 57014 57P01 57P02 57P03);
 
-# In the database "gone" the extension may be missing.
-my %no_extension = map { $_ => 1 } qw(3F000 42883);
+# In the database "gone" the extension may be missing, or go just when core has found a function of it.
+my %no_extension = map { $_ => 1 } qw(3F000 42883 XX000);
 
 # Writes a session's script; returns it and the ids in it.
 sub script
@@ -993,6 +993,7 @@ my @explained = (
 	qr/ERROR:  schema "supervisor" does not exist/,
 	qr/ERROR:  (function|procedure) supervisor\.\w+\(.*\) does not exist/,
 	qr/ERROR:  relation "supervisor\.worker" does not exist/,
+	qr/ERROR:  cache lookup failed for function \d+ at character \d+/,
 	qr/ERROR:  extension "supervisor" (does not exist|already exists)/,
 	qr/ERROR:  task \d+ is gone/,
 	qr/ERROR:  current transaction is aborted/,
