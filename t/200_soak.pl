@@ -652,6 +652,7 @@ sub session_ended
 note 'faults';
 
 my $pool_workers = q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND pid IS NOT NULL ORDER BY slot};
+my $declared_workers = q{SELECT pid FROM supervisor.worker_status WHERE kind = 'command' AND pid IS NOT NULL ORDER BY slot};
 my $all_workers = q{SELECT pid FROM supervisor.worker_status WHERE pid IS NOT NULL ORDER BY slot};
 my $supervisor = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'};
 my $clients = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname LIKE 'db_' ORDER BY pid};
@@ -768,6 +769,7 @@ my @faults = (
 	interrupt_worker => 3 => sub { strike($_[0], 'INT', $all_workers) },
 	interrupt_supervisor => 1 => sub { strike($_[0], 'INT', $supervisor) },
 	reload_worker => 1 => sub { strike($_[0], 'HUP', $all_workers) },
+	reload_other => 1 => sub { strike($_[0], 'HUP', $_[0]->(2) ? $supervisor : $clients) },
 	cancel_task => 4 => sub {
 		my $n = $_[0]->(8);
 		job('cancel', 'postgres', "SELECT supervisor.cancel(task) FROM supervisor.task_status ORDER BY task OFFSET $n LIMIT 2;\n");
@@ -789,6 +791,7 @@ my @faults = (
 	stop_supervisor => 2 => sub { stop($_[0], $supervisor) },
 	stop_session => 2 => sub { stop($_[0], $clients) },
 	crash_worker => 1 => sub { strike($_[0], 'KILL', $pool_workers) },
+	crash_declared => 1 => sub { strike($_[0], 'KILL', $declared_workers) },
 	crash_other => 1 => sub { strike($_[0], 'KILL', $_[0]->(2) ? $supervisor : $clients) },
 	resize => 5 => sub {
 		my ($random) = @_;
@@ -973,6 +976,7 @@ my @explained = (
 	qr/WARNING:  worker ("\w+"|in slot \d+) has not (started|stopped|restarted|ended) yet/,
 	qr/WARNING:  not all workers of pool "default" have restarted yet/,
 	qr/WARNING:  terminating connection because of crash of another server process/,
+	qr/WARNING:  canceling (the )?wait for synchronous replication/,
 	qr/FATAL:  terminating .* due to administrator command/,
 	# also said to a session that is terminated just then
 	qr/FATAL:  canceling authentication due to timeout/,
@@ -1040,7 +1044,7 @@ sub check_effects
 	my ($when) = @_;
 	my %rows;
 
-	foreach my $dbname (@kept)
+	foreach my $dbname (@kept, 'gone')
 	{
 		foreach my $line (query('SELECT id, role, datname, count(*) FROM effect GROUP BY 1, 2, 3', $dbname))
 		{
@@ -1056,7 +1060,8 @@ sub check_effects
 	{
 		my $n = $rows{ $op->{id} } // 0;
 
-		next if !defined $op->{rows} || $op->{dbname} eq 'gone';
+		# those in "gone" go with it
+		next if !defined $op->{rows} || $op->{dbname} eq 'gone' && !$n;
 		failure("$when: $op->{kind} $op->{id} has $n effects, and its session was told " . ($op->{said} // 'nothing'))
 		  unless $op->{rows} =~ /$n/;
 	}
@@ -1296,6 +1301,7 @@ sub fail_over
 	$node->stop('immediate');
 	$sessions_wanted = 0;
 	pump(sub { !grep { $_->{ops} } values %running }, $patience) or failure('sessions do not notice');
+	check_log('at the fail-over');
 
 	$standby->promote;
 	$target = $standby;
