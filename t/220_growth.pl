@@ -4,8 +4,8 @@
 #
 # Each load is done a tenth as often as it shall be, to warm up, and then for the rest;
 # what there is afterwards is compared with what there was in between.  Memory contexts
-# are counted to the byte, so a leak of a few bytes each time is seen in a short run.
-# With SUPERVISOR_GROWTH set, there are a million tasks, 100,000 restarts, 10,000
+# are counted to the byte, so a leak of some bytes each time is seen in a short run.
+# With PG_TEST_GROWTH set, there are a million tasks, 100,000 restarts, 10,000
 # sessions, and so on, and the figures of docs/testing.md are told.
 
 use strict;
@@ -22,7 +22,7 @@ use Time::HiRes qw(time);
 
 plan skip_all => 'reads /proc' if !-e '/proc/self/status';
 
-my $full = $ENV{SUPERVISOR_GROWTH};
+my $full = $ENV{PG_TEST_GROWTH};
 
 # What is no growth: the caches of a session come and go, the kernel counts pages.
 my %noise = (
