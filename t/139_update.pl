@@ -345,7 +345,8 @@ note 'the old library again';
 
 $node->stop;
 copy("$root$dir{pkglibdir}/supervisor.so", "$root/new.so") or die "could not copy: $!";
-copy("$root/old.so", "$root$dir{pkglibdir}/supervisor.so") or die "could not copy: $!";
+# not written into: the server may not have quite ended yet
+rename("$root/old.so", "$root$dir{pkglibdir}/supervisor.so") or die "could not rename: $!";
 my $log = -s $node->logfile;
 $node->start;
 workers_become('two', $all, 'workers of 1.0 run, two');
@@ -356,7 +357,7 @@ refused(q{SELECT supervisor.add_worker('more', 'SELECT 1')}, '55000', 'the table
 refused(q{SELECT supervisor.note_worker('ticks', 'x')}, '42883', 'a function that it has not is missing', dbname => 'one');
 refused(q{SELECT * FROM supervisor.pool_status}, '42883', 'also below a view', dbname => 'one');
 $node->stop;
-copy("$root/new.so", "$root$dir{pkglibdir}/supervisor.so") or die "could not copy: $!";
+rename("$root/new.so", "$root$dir{pkglibdir}/supervisor.so") or die "could not rename: $!";
 $node->start;
 workers_become($_, $all, "with the new one workers run again, $_") foreach qw(one two);
 is(value(q{SELECT note FROM supervisor.worker WHERE name = 'ticks'}), 'noted', 'and nothing is lost');
