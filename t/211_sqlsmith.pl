@@ -119,8 +119,9 @@ sub memory
 SupervisorTest::wait_ready($node, 'default', 2);
 SupervisorTest::leaks($node);
 
-# It does not mind a closed pipe, and would go on for ever.
-my $sqlsmith;
+# It does not mind a closed pipe, and would go on for ever; to close it is to wait
+# for its end, so that must not be done before.
+our $sqlsmith;
 my $sqlsmith_pid;
 END { kill 'TERM', $sqlsmith_pid if $sqlsmith_pid; }
 $sqlsmith_pid = open $sqlsmith, '-|', 'sqlsmith', '--target=' . $node->connstr('postgres') . ' user=fuzz', '--dry-run', "--seed=$seed"
