@@ -330,8 +330,13 @@ sub begin
 {
 	my ($self, $sql) = @_;
 
+	# query_until() would lose what may have been printed by then
 	$self->{stderr} = '';
-	$self->query_until(qr/^begun$/m, "\\echo begun\n$sql\n;\n");
+	$self->{timeout}->start;
+	$self->{stdin} .= "\\echo begun\n$sql\n;\n";
+	PostgreSQL::Test::Utils::pump_until($self->{run}, $self->{timeout}, \$self->{stdout}, qr/^begun\r?\n/m)
+	  or die 'psql did not begin';
+	$self->{stdout} =~ s/^begun\r?\n//m;
 }
 
 # Waits for what begin() has sent, and returns its stdout and stderr.
