@@ -236,7 +236,8 @@ sub statement
 		"BEGIN; SAVEPOINT a; $call; ROLLBACK TO a; $call; COMMIT",
 		"BEGIN; INSERT INTO t SELECT coalesce(max(a), 0) + 1, $text FROM t; ROLLBACK",
 		"BEGIN; INSERT INTO t SELECT coalesce(max(a), 0) + 1, 'x' FROM t; UPDATE t SET b = $text; COMMIT",
-		"BEGIN; DECLARE c CURSOR WITH HOLD FOR $call; COMMIT; FETCH 1 FROM c; CLOSE c",
+		# what may wait for ever must not do so in COMMIT, which has no timeout
+		"BEGIN; DECLARE c NO SCROLL CURSOR WITH HOLD FOR $call; @{[ $call =~ /worker|pool|wait|result/ ? 'FETCH ALL FROM c; ' : '' ]}COMMIT; FETCH 1 FROM c; CLOSE c",
 		"BEGIN; SET LOCAL ROLE other; $call; COMMIT", "BEGIN; SET LOCAL search_path = pg_temp, public; $call; ROLLBACK",
 		"SET @{[ $node->pg_version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode' ]} = on; SELECT in_parallel($text); SELECT in_parallel($text) FROM pg_class LIMIT 1; RESET ALL",
 		"EXPLAIN (ANALYZE, COSTS off) $call", "PREPARE p AS $call; EXECUTE p; EXECUTE p; DEALLOCATE p",
