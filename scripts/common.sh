@@ -66,7 +66,7 @@ end_work() {
 		kill -TERM -- "-$job" 2>/dev/null && wait "$job" 2>/dev/null || true
 	fi
 	find "$work" -name postmaster.pid -printf '%h\n' | while IFS= read -r data; do
-		as_server "$("$PG_CONFIG" --bindir)/pg_ctl" -s -D "$data" -m immediate stop </dev/null || true
+		[ ! -f "$data/postmaster.pid" ] || as_server "$("$PG_CONFIG" --bindir)/pg_ctl" -s -D "$data" -m immediate stop </dev/null || true
 	done
 	rm -rf "$work"
 }

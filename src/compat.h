@@ -116,7 +116,7 @@ sup_injection_point(const char *name)
 #endif
 }
 
-/* Nothing shall end this process's transactions for their age, which is so from 17 on. */
+/* From 17 on a timeout may end a process for its transaction's age: not this one. */
 static inline void
 sup_no_transaction_timeout(void)
 {
