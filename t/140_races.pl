@@ -294,6 +294,27 @@ foreach my $bound (0, 1)
 	$session->quit;
 }
 
+foreach my $bound (0, 1)
+{
+	my $what = $bound ? 'a bound worker' : 'an unbound worker';
+
+	note "a wake-up comes while interrupts are looked at: $what";
+
+	my $pid = renew($bound);
+	my $session = SupervisorTest::session($node);
+
+	# To be held there resets the latch, as what an interrupt asks for may.
+	attach('interrupts', 'wait');
+	kill 'HUP', $pid;
+	held('interrupts', 1);
+	my $task = launch($session, q{SELECT 'awake'::text});
+	detach('interrupts');
+	is(release('interrupts'), $pid, "$what goes on");
+	is($session->query_safe("SELECT * FROM supervisor.result($task) AS (what text)"), 'awake', 'and has not missed its task');
+	is(worker('pid'), $pid, 'it was the same worker');
+	$session->quit;
+}
+
 note 'a reload meets a restart';
 
 # The pool shrinks to none and grows again while a new process is on its way.
