@@ -19,6 +19,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "wait.h"
 
 /* How many short waits in a row are remembered. */
@@ -310,6 +311,7 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 			TimestampTz now;
 			TimestampTz until;
 
+			sup_injection_point("supervisor-wait");
 			CHECK_FOR_INTERRUPTS();
 			now = GetCurrentTimestamp();
 			if (now >= look)

@@ -315,6 +315,43 @@ foreach my $bound (0, 1)
 	$session->quit;
 }
 
+note 'a wake-up comes while interrupts are looked at: a session that waits';
+
+{
+	renew(1);
+	my $session = SupervisorTest::session($node);
+	my $lock = SupervisorTest::session($node);
+
+	$lock->query_safe('SELECT pg_advisory_lock(1)');
+	attach('wait', 'wait');
+	# One message, in a session that has been asked nothing: no timer of any kind wakes it up.
+	$session->begin(q{SET deadlock_timeout = '1 h' \; SELECT supervisor.wait(supervisor.launch('SELECT pg_advisory_xact_lock(1)'))});
+	held('wait', 1);
+	$lock->quit;
+	becomes(q{SELECT state = 'succeeded' FROM supervisor.task_status}, 'what it waits for ends');
+	detach('wait');
+	release('wait');
+	is(join('', $session->finish), 'succeeded', 'the session has not missed it');
+	$session->quit;
+}
+
+note 'the error of a task is looked at while it is written';
+
+{
+	renew(1);
+	my $session = SupervisorTest::session($node);
+
+	attach('finish', 'wait');
+	my $task = launch($session, 'SELECT 1/0');
+	held('finish', 1);
+	is(value("SELECT state, sqlstate, message FROM supervisor.task_status WHERE task = $task"), 'running||', 'nothing is shown');
+	detach('finish');
+	release('finish');
+	becomes("SELECT state = 'failed' AND sqlstate = '22012' AND message = 'division by zero' FROM supervisor.task_status WHERE task = $task",
+		'it is shown when the task has ended');
+	$session->quit;
+}
+
 note 'a reload meets a restart';
 
 # The pool shrinks to none and grows again while a new process is on its way.
