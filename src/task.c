@@ -1202,15 +1202,19 @@ sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
 bool
 sup_out_tuple(MinimalTuple tuple, Size len)
 {
-	char	   *place;
+	MinimalTuple copy;
 
 	if (!out_reads)
 		return true;
-	place = reserve(SUP_MSG_ROW, len, false);
-	if (place == NULL)
+	copy = (MinimalTuple) reserve(SUP_MSG_ROW, len, false);
+	if (copy == NULL)
 		return false;
-	memcpy(place, tuple, len);
-	((MinimalTuple) place)->t_len = len;
+
+	/* what pads the length may be anything in a tuple from a file */
+	copy->t_len = len;
+	memset(copy->mt_padding, 0, sizeof(copy->mt_padding));
+	memcpy((char *) copy + MINIMAL_TUPLE_DATA_OFFSET,
+		   (char *) tuple + MINIMAL_TUPLE_DATA_OFFSET, len - MINIMAL_TUPLE_DATA_OFFSET);
 	return true;
 }
 

@@ -335,10 +335,14 @@ $session[0]->query_safe("SELECT supervisor.forget($task)");
 # A pool whose workers wait for me, but not all of them.
 $session[0]->query_safe('BEGIN; LOCK TABLE m');
 $session[1]->begin(q{SELECT * FROM supervisor.run('SELECT count(*)::int FROM m', pool => 'two') AS (n int)});
-$session[2]->begin(q{SELECT * FROM supervisor.run('SELECT 3 FROM pg_sleep(0.7)', pool => 'two') AS (n int)});
-blocked(1);
-until_true(q{SELECT count(*) = 2 FROM supervisor.task_status WHERE state = 'running'}, 'both run');
-is($session[0]->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'two')}),
+$session[3]->query_safe('SELECT pg_advisory_lock(3)');
+$session[2]->begin(q{SELECT * FROM supervisor.run('SELECT 3 FROM pg_advisory_xact_lock(3)', pool => 'two') AS (n int)});
+blocked(2);
+$session[0]->begin(q{SELECT supervisor.execute('SELECT 1', pool => 'two')});
+until_true(q{SELECT count(*) = 1 FROM supervisor.task_status WHERE state = 'queued'}, 'a third waits for one of them');
+looks(0);
+$session[3]->query_safe('SELECT pg_advisory_unlock(3)');
+is(join('', $session[0]->finish),
 	'SELECT 1', 'a task may wait in a queue as long as one worker does not wait for its submitter');
 $session[0]->query_safe('COMMIT');
 foreach my $i (1, 2)

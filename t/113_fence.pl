@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(until_true);
+use SupervisorTest qw(quote until_true);
 
 my $node = SupervisorTest::new_node(
 	'fence',
@@ -212,7 +212,7 @@ sub busy
 {
 	my ($command) = @_;
 
-	$node->safe_psql('a', "SELECT supervisor.forget(supervisor.launch('$command'))");
+	$node->safe_psql('a', 'SELECT supervisor.forget(supervisor.launch(' . quote($command) . '))');
 	alone('a');
 	until_true(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'a' AND wait_event = 'PgSleep'},
 		'the task runs');
@@ -225,7 +225,13 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM supervisor.task_status WH
 is_error(undef, 'DROP DATABASE a WITH (FORCE)', 'FORCE ends it');
 no_task();
 create('a');
-busy('SELECT pg_sleep(1)');
+busy(q{
+	DO $$BEGIN
+		WHILE NOT EXISTS (SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'ALTER DATABASE a %') LOOP
+			PERFORM pg_sleep(0.1);
+			PERFORM pg_stat_clear_snapshot();
+		END LOOP;
+	END$$; SELECT pg_sleep(1)});
 is_error(undef, 'ALTER DATABASE a RENAME TO b', 'a task that ends while core waits is no obstacle');
 is_error(undef, 'DROP DATABASE b', 'the worker did not stay');
 SupervisorTest::wait_ready($node, 'default', 10);
