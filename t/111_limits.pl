@@ -292,6 +292,32 @@ like($session->{stderr}, qr/notice 1$/m, 'the first of its notices can be read')
 no_task();
 cmp_ok(room(), '>=', $room - 2, 'nothing is left of them');
 
+note 'a session that is out of memory';
+
+SKIP:
+{
+	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+
+	skip 'memory cannot be limited on this server', 4 if `$pg_config --cflags` =~ /-fsanitize|USE_VALGRIND/;
+
+	my $poor = SupervisorTest::session($node);
+	my ($used) = slurp_file('/proc/' . $poor->pid . '/status') =~ /^VmSize:\s*(\d+) kB/m or die 'no VmSize';
+
+	system_or_bail('prlimit', '--pid', $poor->pid, '--as=' . ($used + 8 * 1024) * 1024 . ':');
+	$poor->query_safe(q{SET work_mem = '1GB'});
+	foreach my $rows ([ 'one row', 20_000_000, 1 ], [ 'many rows', 1000, 20_000 ])
+	{
+		my ($name, $length, $n) = @$rows;
+
+		($sqlstate) = $poor->error_of(
+			"SELECT count(*) FROM supervisor.run('SELECT repeat(''x'', $length) FROM generate_series(1, $n)', pool => 'one') AS (a text)");
+		is($sqlstate, '53200', "$name that the session has no memory for");
+	}
+	is($poor->query_safe(q{SELECT n FROM supervisor.run('SELECT 1', pool => 'one') AS (n int)}), '1', 'it can take less');
+	$poor->quit;
+	cmp_ok(room(), '>=', $room - 2, 'nothing is left of what it could not take');
+}
+
 note 'supervisor.result_retention';
 
 my $finished = launch($session, q{SELECT repeat('x', 50000)});
