@@ -9,7 +9,7 @@ debians=${SUPERVISOR_VERSIONS:-/var/cache/supervisor}
 
 # What is passed on: into the Debian, too.
 settings=()
-for var in PROVE_TESTS PROVE_FLAGS "${!PG_TEST_@}"; do
+for var in PROVE_TESTS PROVE_FLAGS VALGRIND_OPTS "${!PG_TEST_@}"; do
 	[ -z "${!var:-}" ] || settings+=("$var=${!var}")
 done
 

@@ -267,33 +267,17 @@ ok( $node->poll_query_until('postgres', q{
 		FROM supervisor.worker_status}),
 	'every slot has its worker when supervisors were terminated as they started them');
 
-# An unbound worker is in no view of core's; its title is what ps shows.
-sub worker_processes
-{
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-	my @lines;
-
-	if (-e '/proc/self/stat')
-	{
-		foreach my $stat (glob '/proc/[0-9]*/stat')
-		{
-			my $line = eval { slurp_file($stat) } // next;
-			my $title = eval { slurp_file($stat =~ s/stat$/cmdline/r) } // next;
-
-			push @lines, "$1 $title" if $line =~ /^\d+ \(.*\) \S (\d+) /s;
-		}
-	}
-	else
-	{
-		@lines = `ps -A -o ppid= -o args=`;
-	}
-	return scalar grep { /^\s*$postmaster\s.*supervisor pool worker/ } @lines;
-}
-my $processes;
 # adopted ones are being replaced
 $node->safe_psql('postgres', q{SELECT supervisor.restart_pool('default', '1 min')});
-eventually(sub { ($processes = worker_processes()) == 12 });
-is($processes, 12, 'no worker process runs that no slot knows');
+# An unbound worker is in no view of core's.
+ok( eventually(sub {
+		my @children = SupervisorTest::children($node);
+		my %known = map { $_ => 1 } split /\n/, $node->safe_psql('postgres', q{
+			SELECT pid FROM pg_stat_activity UNION SELECT pid FROM supervisor.worker_status WHERE pid IS NOT NULL});
+
+		return @children > 12 && !grep { !$known{$_} } @children;
+	}),
+	'no process runs that no slot knows');
 SupervisorTest::set($node, 'supervisor.pool_size' => 4);
 SupervisorTest::wait_ready($node, 'default', 4);
 is(SupervisorTest::leaks($node), '', 'no slot or task is lost by the end of a supervisor');

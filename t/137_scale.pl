@@ -1,7 +1,7 @@
 # Many workers, many databases: all of them start, stop and come back, and what
 # the supervisor does for one event does not depend on how many there are.
 #
-# SUPERVISOR_SCALE=1 takes the numbers of a large server: 500 workers in 50
+# PG_TEST_SCALE=1 takes the numbers of a large server: 500 workers in 50
 # databases, 1000 databases without the extension, 1000 slots in use.  Times and
 # sizes are told, and not judged.
 
@@ -17,7 +17,7 @@ use PostgreSQL::Test::Utils;
 use SupervisorTest qw(until_true value);
 use Time::HiRes qw(time);
 
-my $large = $ENV{SUPERVISOR_SCALE};
+my $large = $ENV{PG_TEST_SCALE};
 my $databases = $large ? 50 : 4;
 my $per_database = $large ? 10 : 5;
 my $others = $large ? 1000 : 8;

@@ -1109,21 +1109,12 @@ sub until_empty
 # Processes that the server has, and does not know of.
 sub unknown_processes
 {
-	my ($postmaster) = split /\n/, slurp_file($target->data_dir . '/postmaster.pid');
-	my %children;
-
-	foreach my $stat (glob '/proc/[0-9]*/stat')
-	{
-		open my $fh, '<', $stat or next;
-		my $line = <$fh> // '';
-		close $fh;
-		$children{$1} = $2 if $line =~ /^(\d+) \((.*)\) [^XZ] $postmaster /;
-	}
+	my @children = SupervisorTest::children($target);
 	# a child that begins while we look is known a moment later
 	my %known = map { $_ => 1 } query(q{
 		SELECT pid FROM pg_stat_activity UNION SELECT pid FROM supervisor.worker_status WHERE pid IS NOT NULL});
 
-	return map { "process $_" } grep { !$known{$_} && kill 0, $_ } keys %children;
+	return map { "process $_" } grep { !$known{$_} && kill 0, $_ } @children;
 }
 
 sub temporary_files

@@ -113,6 +113,15 @@ sub runs
 	return (<$stat> // '') =~ /^\d+ \(.*\) [^ZX]/;
 }
 
+# The server's processes, but the postmaster.
+sub children
+{
+	my ($node) = @_;
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+
+	return map { (eval { slurp_file($_) } // '') =~ /^(\d+) \(.*\) [^ZX] $postmaster /s ? $1 : () } glob '/proc/[0-9]*/stat';
+}
+
 # Waits until none of these processes runs; returns those that still do.
 sub survivors
 {
