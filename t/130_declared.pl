@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(becomes value);
+use SupervisorTest qw(becomes eventually value);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -488,7 +488,8 @@ if ($node->pg_version >= 17)
 	$locks->quit;
 	becomes("SELECT pid = $pid FROM pg_stat_activity WHERE backend_type = 'supervisor'", 'and no timeout ends it');
 	delete local $ENV{PGOPTIONS};
-	becomes(q{SELECT current_setting('transaction_timeout') = '0'}, 'as other processes, now');
+	# until the postmaster has reloaded that, it ends whoever connects
+	ok(eventually(sub { (eval { value('SHOW transaction_timeout') } // '') eq '0' }), 'as other processes, now');
 }
 
 value(q{SELECT supervisor.remove_worker('here')});

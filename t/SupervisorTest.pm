@@ -357,6 +357,15 @@ sub finish
 	return ($stdout, $self->{stderr});
 }
 
+# As in the base class, however long the session has had nothing to do.
+sub quit
+{
+	my ($self) = @_;
+
+	$self->{timeout}->start;
+	return $self->SUPER::quit;
+}
+
 # Waits until $sql is true; returns whether that came to be.
 sub wait_true
 {
