@@ -296,9 +296,7 @@ note 'a session that is out of memory';
 
 SKIP:
 {
-	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-
-	skip 'memory cannot be limited on this server', 4 if `$pg_config --cflags` =~ /-fsanitize|USE_VALGRIND/;
+	skip 'memory cannot be limited on this server', 4 if SupervisorTest::pg_config('cflags') =~ /-fsanitize|USE_VALGRIND/;
 
 	my $poor = SupervisorTest::session($node);
 	my ($used) = slurp_file('/proc/' . $poor->pid . '/status') =~ /^VmSize:\s*(\d+) kB/m or die 'no VmSize';

@@ -588,7 +588,7 @@ $node->stop;
 
 note 'workers of other extensions';
 
-chomp(my $libdir = qx(@{[$ENV{PG_CONFIG} || 'pg_config']} --pkglibdir));
+my $libdir = SupervisorTest::pg_config('pkglibdir');
 my %there = map { $_ => -f "$libdir/$_.so" } qw(pg_prewarm worker_spi pg_cron);
 my @preload = grep { $there{$_} } qw(worker_spi pg_cron);
 

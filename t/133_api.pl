@@ -80,7 +80,7 @@ SKIP:
 	my @cxx = split ' ', $ENV{CXX} || 'c++';
 	skip 'no C++ compiler', 1 if system("$cxx[0] --version >/dev/null 2>&1") != 0;
 
-	chomp(my $include = `$pg_config --includedir-server`);
+	my $include = SupervisorTest::pg_config('includedir-server');
 	append_to_file("$dir/cxx.cpp", <<'END');
 extern "C" {
 #include "postgres.h"

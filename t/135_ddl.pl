@@ -9,12 +9,10 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
 
-use File::Copy;
 use PostgreSQL::Test::Utils;
 use SupervisorTest qw(becomes refused value workers_become);
 
 my $tmp = $PostgreSQL::Test::Utils::tmp_check;
-my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 my $library = SupervisorTest::build_library('connecting_worker');
 my $node = SupervisorTest::new_node(
 	'ddl',
@@ -369,28 +367,9 @@ value('DROP DATABASE a');
 
 note 'an extension that adds workers';
 
-# A server finds extensions beside itself: a copy of it finds ours.
-sub server_with
-{
-	my (%files) = @_;
-	my %dir = map { chomp(my $d = `$pg_config --$_`); ($_ => $d) } qw(bindir sharedir pkglibdir);
-	my ($prefix) = join("\n", @dir{qw(bindir sharedir)}) =~ m{^(.*)/.*\n\1/};
-	my $root = "$tmp/server";
-	my %copy = map { ($_ => $dir{$_} =~ s/^\Q$prefix\E/$root/r) } keys %dir;
-
-	system('mkdir', '-p', $copy{bindir}, "$copy{sharedir}/extension", $copy{pkglibdir} =~ s{/[^/]*$}{}r) == 0 or die;
-	copy("$dir{bindir}/postgres", "$copy{bindir}/postgres") or die "could not copy: $!";
-	chmod 0755, "$copy{bindir}/postgres";
-	symlink $dir{pkglibdir}, $copy{pkglibdir} or die if !-e $copy{pkglibdir};
-	foreach my $file (glob("$dir{sharedir}/*"), glob("$dir{sharedir}/extension/*"))
-	{
-		symlink $file, $file =~ s/^\Q$dir{sharedir}\E/$copy{sharedir}/r;
-	}
-	append_to_file("$copy{sharedir}/extension/$_", $files{$_}) foreach keys %files;
-	return "$copy{bindir}/postgres";
-}
-
-my $postgres = server_with(
+my $root = "$tmp/server";
+my %dir = SupervisorTest::copy_installation($root);
+my %files = (
 	'busybody.control' => "default_version = '1.0'\nrequires = 'supervisor'\nrelocatable = true\n",
 	'busybody--1.0.sql' => q{
 		CREATE TABLE things ();
@@ -402,8 +381,10 @@ my $postgres = server_with(
 		SELECT supervisor.alter_worker('helper', instances => 2);
 		SELECT supervisor.add_worker('single', 'SELECT 1', run_every => '1 h');
 	});
+append_to_file("$root$dir{sharedir}/extension/$_", $files{$_}) foreach keys %files;
+
 $node->stop;
-system_or_bail('pg_ctl', '--wait', '-p', $postgres, '-D', $node->data_dir, '-l', $node->logfile, 'start');
+system_or_bail('pg_ctl', '--wait', '-p', "$root$dir{bindir}/postgres", '-D', $node->data_dir, '-l', $node->logfile, 'start');
 $node->_update_pid(1);
 
 value('CREATE DATABASE a');

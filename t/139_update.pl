@@ -9,7 +9,6 @@ use warnings;
 
 use File::Basename;
 use File::Copy;
-use File::Path qw(make_path);
 use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
@@ -20,42 +19,13 @@ use SupervisorTest qw(refused workers_become);
 
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 my $root = PostgreSQL::Test::Utils::tempdir('installation');
-my %dir;
-
-foreach my $name (qw(bindir pkglibdir sharedir))
-{
-	($dir{$name} = `$pg_config --$name`) =~ s/\n//;
-	die "could not run $pg_config" if $?;
-}
+my %dir = SupervisorTest::copy_installation($root);
 
 sub run_or_die
 {
 	my @command = @_;
 
 	system(@command) == 0 or die "@command failed";
-}
-
-# The server looks for its files from its own place, so that a copy of its
-# programs finds what is beside them.
-sub copy_installation
-{
-	make_path(map { "$root$_" } values %dir, "$dir{sharedir}/extension");
-	run_or_die('cp', '-LR', $dir{bindir}, dirname("$root$dir{bindir}"));
-	foreach my $folder ($dir{pkglibdir}, $dir{sharedir}, "$dir{sharedir}/extension")
-	{
-		foreach my $file (glob "$folder/*")
-		{
-			# what is ours will be written to
-			if ($file =~ m{/supervisor[.-][^/]*$})
-			{
-				copy($file, "$root$file") or die "could not copy $file: $!";
-			}
-			elsif (!-e "$root$file")
-			{
-				symlink($file, "$root$file") or die "could not link $file: $!";
-			}
-		}
-	}
 }
 
 # Returns the source of the next version.
@@ -144,7 +114,6 @@ sub install
 	run_or_die('make', '-s', '-C', $source, 'install', "PG_CONFIG=$pg_config", "DESTDIR=$root");
 }
 
-copy_installation();
 my $next = make_next_version();
 my $library = SupervisorTest::build_library('connecting_worker');
 

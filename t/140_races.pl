@@ -13,8 +13,7 @@ use PostgreSQL::Test::Utils;
 
 use SupervisorTest qw(becomes quote survivors value);
 
-my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-my ($configure, $sharedir) = map { `$pg_config --$_` =~ s/\n//r } qw(configure sharedir);
+my ($configure, $sharedir) = map { SupervisorTest::pg_config($_) } qw(configure sharedir);
 plan skip_all => 'the server has no injection points: see docs/testing.md'
   if $configure !~ /--enable-injection-points/ || !-f "$sharedir/extension/injection_points.control";
 

@@ -112,19 +112,9 @@ my $new = PostgreSQL::Test::Cluster->new('new');
 $new->init(extra => \@initdb);
 $new->append_conf('postgresql.conf', SupervisorTest::conf(%settings));
 
-sub bindir
-{
-	my ($pg_config) = @_;
-	(my $bindir = `$pg_config --bindir`) =~ s/\n//;
-
-	die "could not run $pg_config" if $?;
-	return $bindir;
-}
-
 # It leaves a script where it is run.
 chdir $PostgreSQL::Test::Utils::tmp_check or die "could not chdir: $!";
-my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-my $new_bindir = bindir($pg_config);
+my $new_bindir = SupervisorTest::pg_config('bindir');
 command_ok(
 	[ "$new_bindir/pg_upgrade", '--no-sync',
 		'-d', $old->data_dir, '-D', $new->data_dir,

@@ -32,9 +32,8 @@ my %noise = (
 	anon => 512 * 1024,
 	files => 10,
 	room => 2);
-my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 # AddressSanitizer and valgrind take memory of the process themselves, and keep what is free
-$noise{anon} = 'inf' if `$pg_config --cflags` =~ /-fsanitize|USE_VALGRIND/;
+$noise{anon} = 'inf' if SupervisorTest::pg_config('cflags') =~ /-fsanitize|USE_VALGRIND/;
 
 # As many iterations are one statement of the session.
 my $at_once = 2000;

@@ -6,6 +6,9 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use File::Basename;
+use File::Copy;
+use File::Path qw(make_path);
 use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -272,23 +275,51 @@ sub leaks
 	return $node->safe_psql('postgres', $query) . ", before: $node->{supervisor_usage}";
 }
 
+# What pg_config says of the server.
+sub pg_config
+{
+	my ($item) = @_;
+	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
+
+	chomp(my $value = `$pg_config --$item`);
+	die "could not run $pg_config\n" if $?;
+	return $value;
+}
+
 # Compiles t/$name.c into a library for the server; returns its path, without a suffix.
 sub build_library
 {
 	my ($name) = @_;
-	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-	my %config;
-
-	foreach my $item (qw(cc cppflags cflags cflags_sl includedir-server))
-	{
-		($config{$item} = `$pg_config --$item`) =~ s/\n//;
-		die "could not run $pg_config\n" if $?;
-	}
+	my %config = map { $_ => pg_config($_) } qw(cc cppflags cflags cflags_sl includedir-server);
 	my $dir = PostgreSQL::Test::Utils::tempdir($name);
 	my $command = join ' ', @config{qw(cc cppflags cflags cflags_sl)}, '-shared',
 	  "-I$config{'includedir-server'}", '-o', "$dir/$name.so", "$FindBin::RealBin/$name.c";
 	system($command) == 0 or die "could not compile $name.c: $command\n";
 	return "$dir/$name";
+}
+
+# Copies what the server is installed as to the same place below $root, and links
+# what is not written into.  It looks for its files from where it is itself.
+# Returns the directories, as pg_config names them.
+sub copy_installation
+{
+	my ($root) = @_;
+	my %dir = map { $_ => pg_config($_) } qw(bindir pkglibdir sharedir);
+
+	make_path(map { "$root$_" } values %dir, "$dir{sharedir}/extension");
+	system('cp', '-LR', $dir{bindir}, dirname("$root$dir{bindir}")) == 0 or die "could not copy $dir{bindir}";
+	foreach my $file (map { glob "$_/*" } $dir{pkglibdir}, $dir{sharedir}, "$dir{sharedir}/extension")
+	{
+		if ($file =~ m{/supervisor[.-][^/]*$})
+		{
+			copy($file, "$root$file") or die "could not copy $file: $!";
+		}
+		elsif (!-e "$root$file")
+		{
+			symlink($file, "$root$file") or die "could not link $file: $!";
+		}
+	}
+	return %dir;
 }
 
 # Opens a session that stays open until quit().  %opts: dbname, user.
