@@ -484,9 +484,10 @@ if ($node->pg_version >= 17)
 		'the supervisor waits for a lock');
 	$locks->query_safe('ROLLBACK');
 	$locks->query_safe('ALTER SYSTEM RESET transaction_timeout');
-	SupervisorTest::set($node, 'supervisor.databases' => '*');
+	$locks->query_safe(q{ALTER SYSTEM SET supervisor.databases = '*'});
+	$locks->query_safe('SELECT pg_reload_conf()');
+	ok($locks->wait_true("SELECT pid = $pid FROM pg_stat_activity WHERE backend_type = 'supervisor'"), 'and no timeout ends it');
 	$locks->quit;
-	becomes("SELECT pid = $pid FROM pg_stat_activity WHERE backend_type = 'supervisor'", 'and no timeout ends it');
 	delete local $ENV{PGOPTIONS};
 	# until the postmaster has reloaded that, it ends whoever connects
 	ok(eventually(sub { (eval { value('SHOW transaction_timeout') } // '') eq '0' }), 'as other processes, now');
