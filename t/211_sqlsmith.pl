@@ -24,6 +24,8 @@ srand($seed);
 note "PG_TEST_FUZZ_SECONDS=$seconds PG_TEST_FUZZ_SEED=$seed";
 
 my $per_batch = 40;
+# Milliseconds for one statement in a task: more on a server for which tests wait longer.
+my $limit = int(500 * $PostgreSQL::Test::Utils::timeout_default / 180);
 my $node = SupervisorTest::new_node(
 	'sqlsmith',
 	'max_worker_processes' => 16,
@@ -153,7 +155,7 @@ do
 		join ', ', map { /^(.+?)\|(.+)$/ ? "\"$1\" $2" : () } @lines;
 	} split /^statement /m, $out;
 
-	$sql = "SET statement_timeout = '5s';\nSET supervisor.task_timeout = '500ms';\n";
+	$sql = "SET statement_timeout = ${limit}0;\nSET supervisor.task_timeout = $limit;\n";
 	foreach my $i (0 .. $#statements)
 	{
 		$sql .= "\\warn statement $i\n" . in_task($statements[$i], $columns[$i], [ @statements[ $i, ($i + 1) % @statements ] ]);
@@ -169,7 +171,7 @@ do
 		next if $errors[$i] !~ /(?:ERROR|FATAL|PANIC):  XX/;
 
 		# core has some of its own
-		my (undef, $direct) = run_script("SET statement_timeout = '5s';\nBEGIN;\n$statements[$i];\nROLLBACK");
+		my (undef, $direct) = run_script("SET statement_timeout = ${limit}0;\nBEGIN;\n$statements[$i];\nROLLBACK");
 		next if grep { /^XX/ } errors($direct);
 		(undef, my $again) = run_script("SELECT supervisor.execute(" . literal($statements[$i]) . ');');
 		push @internal, "$statements[$i]: $errors[$i]" if grep { /^XX/ } errors($again);
