@@ -80,7 +80,8 @@ sub workers_become
 		SELECT coalesce(string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name, instance), '')
 		FROM supervisor.worker_status WHERE kind IN ('command', 'library') AND datname = '$database'};
 
-	($opts{node} // $$asked)->poll_query_until('postgres', $query, $states);
+	# what is so need not stay so
+	return pass($property) if ($opts{node} // $$asked)->poll_query_until('postgres', $query, $states);
 	is(value($query, %opts), $states, $property);
 }
 
