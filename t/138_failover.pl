@@ -30,15 +30,19 @@ sub processes
 		FROM supervisor.worker_status WHERE $which});
 }
 
-# Starts sessions that run tasks on a standby, until well after its promotion.
+# Starts sessions that run tasks on a standby of $primary, until well after its promotion.
 my @ways = qw(run execute_all launch);
 
 sub begin_load
 {
+	my ($primary) = @_;
 	my @load;
 	my $succeeded = q{SELECT tasks_succeeded FROM supervisor.pool_status WHERE pool = 'default'};
 	my $before = value($succeeded);
 
+	# else it may clean up what they see, and they are canceled
+	ok($primary->poll_query_until('postgres', 'SELECT count(backend_xmin) = 1 FROM pg_stat_replication'),
+		'the primary knows of the standby\'s sessions');
 	foreach my $way (@ways)
 	{
 		my $session = SupervisorTest::session($node, user => 'app');
@@ -92,6 +96,7 @@ $alpha->append_conf('postgresql.conf', SupervisorTest::conf(
 	# the sessions that run tasks on a standby are in nobody's way there
 	'autovacuum' => 'off',
 	'hot_standby_feedback' => 'on',
+	'wal_receiver_status_interval' => '1s',
 	'wal_keep_size' => '1GB',
 	'supervisor.pool_size' => 3));
 $alpha->start;
@@ -193,7 +198,7 @@ workers_become('postgres', $recovers, 'its standby those that may run there');
 note 'promotion under load';
 
 SupervisorTest::wait_ready($beta, 'default', 3);
-my @load = begin_load();
+my @load = begin_load($alpha);
 my $pool = processes(q{kind = 'pool'});
 my $kept = processes(q{name IN ('library', 'reads')});
 my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
@@ -232,7 +237,7 @@ is( value(q{SELECT * FROM supervisor.run('SELECT pg_is_in_recovery()') AS (r boo
 note 'and is promoted under load in its turn';
 
 SupervisorTest::wait_ready($alpha, 'default', 3);
-@load = begin_load();
+@load = begin_load($beta);
 $kept = processes(q{name IN ('library', 'reads', 'there')});
 $beta->stop('immediate');
 $alpha->promote;
