@@ -22,6 +22,30 @@
 #include "wait.h"
 
 /*
+ * Notices that are passed on are in the log already, as the worker's.  The one
+ * that is being passed on is known by this pointer, which core hands on to its
+ * hook: others may be emitted meanwhile.
+ */
+static const char *relayed_funcname = NULL;
+static emit_log_hook_type next_emit_log_hook = NULL;
+
+static void
+leave_to_worker(ErrorData *edata)
+{
+	if (relayed_funcname != NULL && edata->funcname == relayed_funcname)
+		edata->output_to_server = false;
+	else if (next_emit_log_hook)
+		next_emit_log_hook(edata);
+}
+
+void
+sup_install_relay(void)
+{
+	next_emit_log_hook = emit_log_hook;
+	emit_log_hook = leave_to_worker;
+}
+
+/*
  * Turn a message of the protocol into an error that can be raised here.  It
  * comes in the encoding that the task's session had for its client.
  */
@@ -221,7 +245,20 @@ handle_message(SupReader *reader, char type, char *data, Size len)
 															  ALLOCSET_SMALL_SIZES);
 				MemoryContext oldcontext = MemoryContextSwitchTo(context);
 
-				ThrowErrorData(parse_message(reader, data, len));
+				ErrorData  *edata = parse_message(reader, data, len);
+
+				if (edata->funcname == NULL)
+					edata->funcname = pstrdup("");
+				relayed_funcname = edata->funcname;
+				PG_TRY();
+				{
+					ThrowErrorData(edata);
+				}
+				PG_FINALLY();
+				{
+					relayed_funcname = NULL;
+				}
+				PG_END_TRY();
 				MemoryContextSwitchTo(oldcontext);
 				MemoryContextDelete(context);
 				break;
@@ -367,6 +404,7 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	}			out;
 
 	sup_garbage_init(&garbage);
+	reader->id = ref->id;
 	task->hint = false;
 	pg_memory_barrier();
 
@@ -399,6 +437,7 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 		{
 			memcpy(message, task->message, SUP_MESSAGE);
 			memcpy(detail, task->detail, SUP_MESSAGE);
+			strlcpy(reader->pool, Sup->pools[Sup->bindings[task->binding].pool].name, NAMEDATALEN);
 		}
 		sup_task_release(task, &garbage);
 	}
@@ -450,13 +489,20 @@ sup_reader_raise(SupReader *reader)
 	{
 		ErrorData  *edata = parse_message(reader, reader->error, reader->error_len);
 
+		char	   *context = psprintf("supervisor task %llu in pool \"%s\"",
+									   (unsigned long long) reader->id, reader->pool);
+
+		/* It is an error of this session as well, which says where it comes from. */
+		edata->context = edata->context ? psprintf("%s\n%s", edata->context, context) : context;
 		edata->elevel = ERROR;
 		ThrowErrorData(edata);
 	}
 	ereport(ERROR,
 			(errcode(reader->sqlstate),
 			 errmsg_internal("%s", clipped(reader->message)),
-			 reader->detail[0] ? errdetail_internal("%s", clipped(reader->detail)) : 0));
+			 reader->detail[0] ? errdetail_internal("%s", clipped(reader->detail)) : 0,
+			 errcontext("supervisor task %llu in pool \"%s\"",
+						(unsigned long long) reader->id, reader->pool)));
 	pg_unreachable();
 }
 

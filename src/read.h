@@ -26,6 +26,8 @@ typedef struct SupReader
 	char		tag[COMPLETION_TAG_BUFSIZE];
 	char	   *message;		/* palloc'd, unless it succeeded */
 	char	   *detail;
+	uint64		id;
+	char		pool[NAMEDATALEN];	/* unless it succeeded */
 
 	/* Private. */
 	bool		touched;		/* something was taken that can't be put back */
@@ -60,5 +62,8 @@ extern bool sup_task_has_news(void *arg);
  * first.  On an error the task is left as it is.
  */
 extern bool sup_read_task(SupReader *reader, SupTaskRef *ref, TimestampTz deadline);
+
+/* Once in each process: have core leave the notices that we pass on out of its log. */
+extern void sup_install_relay(void);
 
 #endif							/* SUP_READ_H */

@@ -81,26 +81,7 @@ sup_garbage_free(SupGarbage *garbage)
 	if (DsaPointerIsValid(garbage->in))
 		dsa_free(sup_area(), garbage->in);
 	sup_free_chunks(garbage->chunks);
-	garbage->in = garbage->chunks = InvalidDsaPointer;
-	if (garbage->failed != 0)
-		ereport(LOG,
-				(errmsg("task %llu failed, and nobody read its error",
-						(unsigned long long) garbage->failed),
-				 errdetail_internal("%s: %s", unpack_sql_state(garbage->sqlstate),
-									garbage->message)));
-}
-
-/* Release a task that has ended and will not be read.  The caller holds the lock. */
-static void
-release_unread(SupTask *task, SupGarbage *garbage)
-{
-	if (sup_task_state(task) == SUP_TASK_FAILED && task->kind == SUP_TASK_LAUNCH)
-	{
-		garbage->failed = task->id;
-		garbage->sqlstate = task->sqlstate;
-		memcpy(garbage->message, task->message, SUP_MESSAGE);
-	}
-	sup_task_release(task, garbage);
+	sup_garbage_init(garbage);
 }
 
 /*
@@ -585,7 +566,7 @@ abandon(SupTask *task, SupGarbage *garbage)
 			signal_worker(task, SUP_CANCEL_ABANDONED);
 			break;
 		default:
-			release_unread(task, garbage);
+			sup_task_release(task, garbage);
 	}
 }
 
@@ -755,7 +736,7 @@ sup_task_forget(SupTaskRef *ref)
 		leave_session(task);
 		unfinished = sup_task_state(task) <= SUP_TASK_RUNNING;
 		if (!unfinished)
-			release_unread(task, &garbage);
+			sup_task_release(task, &garbage);
 		else
 		{
 			garbage.chunks = task->first;
@@ -830,7 +811,7 @@ sup_task_expire(TimestampTz now)
 
 			due = TimestampTzPlusMilliseconds(task->finished_at, sup_result_retention);
 			if (due <= now)
-				release_unread(task, &garbage);
+				sup_task_release(task, &garbage);
 		}
 		sup_unlock();
 		sup_garbage_free(&garbage);
@@ -881,12 +862,6 @@ sup_out_begin(SupTask *task)
 	out_task = task;
 	sup_out_drop();
 	out_reads = task->owner >= 0;
-}
-
-bool
-sup_out_has_reader(void)
-{
-	return out_task != NULL && out_task->owner >= 0;
 }
 
 /* Was this process asked to end the task, or itself? */

@@ -52,24 +52,17 @@ typedef struct SupTaskRef
 	uint64		id;
 } SupTaskRef;
 
-/*
- * What is left of a task, to be disposed of when the lock is released: its
- * dynamic memory, and an error that nobody has read and so nobody has logged.
- */
+/* Memory in the area that is to be freed when the lock is released. */
 typedef struct SupGarbage
 {
 	dsa_pointer in;
 	dsa_pointer chunks;
-	uint64		failed;			/* id of the task, or 0 */
-	int			sqlstate;
-	char		message[SUP_MESSAGE];
 } SupGarbage;
 
 static inline void
 sup_garbage_init(SupGarbage *garbage)
 {
 	garbage->in = garbage->chunks = InvalidDsaPointer;
-	garbage->failed = 0;
 }
 
 extern void sup_garbage_free(SupGarbage *garbage);
@@ -187,9 +180,6 @@ extern void sup_out_drop(void);
 
 /* Is this process a worker that runs a task now? */
 extern bool sup_in_task(void);
-
-/* Does a session read this, or may do so? */
-extern bool sup_out_has_reader(void);
 
 /*
  * The task has ended in 'state'; publish that and take the next task, under

@@ -81,10 +81,7 @@ note_raised(void *arg)
 	raised_sqlstate = geterrcode();
 }
 
-/*
- * Keep the error that may be this process's last.  And leave to the reader of
- * a task's errors and notices to log them: it raises them again.
- */
+/* Keep the error that may be this process's last. */
 static void
 note_log(ErrorData *edata)
 {
@@ -99,8 +96,6 @@ note_log(ErrorData *edata)
 			(my_slot->declaration >= 0 && why_not_begun(my_slot->phase) != SUP_NO_REASON))
 			edata->output_to_server = false;
 	}
-	if (edata->output_to_client && edata->elevel < FATAL && sup_out_has_reader())
-		edata->output_to_server = false;
 	if (edata->output_to_server && next_emit_log_hook)
 		next_emit_log_hook(edata);
 }

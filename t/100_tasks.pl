@@ -827,12 +827,17 @@ is(logged(qr/LOG:  duration: [0-9.]+ ms$/m, $offset), 3, '... but a duration');
 
 $offset = -s $node->logfile;
 refused(q{SELECT supervisor.execute('DO $$BEGIN RAISE EXCEPTION ''%_once'', ''raised''; END$$')}, 'P0001', 'an error');
-is(logged(qr/ERROR:.*raised_once/, $offset), 1, 'an error is logged once: by the session that raises it');
+is(logged(qr/ERROR:  raised_once\n.*CONTEXT: .*\n(?!\tsupervisor task).*STATEMENT:  DO \$\$BEGIN/, $offset), 1,
+	'an error is logged by the worker, with the statement');
+is(logged(qr/ERROR:  raised_once\n.*CONTEXT: .*\n\tsupervisor task \d+ in pool "default"\n.*STATEMENT:  SELECT supervisor.execute/, $offset), 1,
+	'... and by the session that raises it, as a task\'s');
+is(logged(qr/ERROR:  raised_once/, $offset), 2, '... and not again');
 refused(q{SELECT * FROM supervisor.result(supervisor.launch('DO $$BEGIN RAISE EXCEPTION ''%_once'', ''result''; END$$')) AS (a int)},
 	'P0001', 'an error of a launched task');
-is(logged(qr/ERROR:.*result_once/, $offset), 1, '... of a launched task, too');
+is(logged(qr/ERROR:.*result_once/, $offset), 2, '... is logged likewise');
 value(q{DO $$BEGIN PERFORM supervisor.execute('SELECT 1/0 AS caught'); EXCEPTION WHEN division_by_zero THEN NULL; END$$});
-is(logged(qr/division by zero/, $offset), 0, 'an error that is caught is not logged');
+is(logged(qr/ERROR:  division by zero\n.*STATEMENT:  SELECT 1\/0 AS caught/, $offset), 1, 'an error that is caught by its submitter is logged by the worker');
+is(logged(qr/ERROR:  division by zero/, $offset), 1, '... only');
 value(q{DO $$BEGIN PERFORM supervisor.execute('DO $x$BEGIN RAISE WARNING ''%_once'', ''warning''; RAISE NOTICE ''%_never'', ''notice''; END$x$'); END$$});
 is(logged(qr/WARNING:.*warning_once/, $offset), 1, 'a warning is logged once');
 is(logged(qr/NOTICE:.*notice_never/, $offset), 0, 'a notice is not logged');
@@ -846,7 +851,7 @@ value(q{SELECT supervisor.execute('SELECT 1')});
 is(logged(qr/nobody_reads/, $offset), 1, 'an error that nobody will read is logged by the worker');
 value(q{SELECT supervisor.wait(supervisor.launch('DO $$BEGIN RAISE EXCEPTION ''%_read'', ''never''; END$$'))});
 $node->wait_for_log(qr/never_read/, $offset);
-is(logged(qr/never_read/, $offset), 1, '... or, if nobody has read it, when its session ends');
+is(logged(qr/never_read/, $offset), 1, '... so if its session did not read it');
 
 is(SupervisorTest::leaks($node), '', 'no slot, no busy worker and no task is left over');
 

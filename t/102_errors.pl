@@ -46,6 +46,10 @@ sub same
 
 	# A position is one in the command, and not in the query that ran the task.
 	$there =~ s/^QUERY:  \Q$command\E\n//m;
+
+	# An error says that it is a task's.
+	is(scalar($there =~ s/^(?:CONTEXT:  )?supervisor task \d+ in pool "default"\n//m), scalar($here =~ /^ERROR:/m),
+		"$name: the context of an error names the task");
 	cmp_ok(length $here, '>', 0, "$name: there is something to compare");
 	is($there, $here, $name);
 }
@@ -173,7 +177,7 @@ like(messages(q{SELECT * FROM supervisor.execute_all(ARRAY['SELECT rich()', 'DRO
 is(value(q{SELECT sqlstate, message FROM supervisor.execute_all(ARRAY['SELECT rich()'])}), 'ZZ999|the message',
 	'execute_all tells SQLSTATE and message');
 like(messages(q{CALL supervisor.perform('SELECT rich()')}),
-	qr/^ERROR:  ZZ999: the message\nDETAIL:  the detail\nin two lines\nHINT:  the hint\nCONTEXT:  PL\/pgSQL function rich\(\).*\nSCHEMA NAME:  the schema\n/m,
+	qr/^ERROR:  ZZ999: the message\nDETAIL:  the detail\nin two lines\nHINT:  the hint\nCONTEXT:  PL\/pgSQL function rich\(\).*\nsupervisor task \d+ in pool "default"\nSCHEMA NAME:  the schema\n/m,
 	'perform raises errors with all their fields');
 like(messages(q{CALL supervisor.perform('DROP TABLE IF EXISTS nix')}),
 	qr/^NOTICE:  00000: table "nix" does not exist, skipping$/m, '... and notices');

@@ -1,0 +1,170 @@
+# The server log has of a task what it would have of a session that ran the same
+# command, whoever reads the task's result, or nobody.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use SupervisorTest qw(eventually quote value);
+
+my $node = SupervisorTest::new_node(
+	'log',
+	'log_statement' => 'none',
+	'log_line_prefix' => '%p %u ',
+	'session_preload_libraries' => 'auto_explain',
+	'supervisor.pool_size' => 2);
+
+SupervisorTest::ask(\$node);
+SupervisorTest::wait_ready($node, 'default', 2);
+SupervisorTest::leaks($node);
+
+value(q{
+	CREATE ROLE app LOGIN;
+	GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO app;
+	GRANT CREATE ON SCHEMA public TO app;
+	CREATE TABLE t (a int);
+	GRANT ALL ON t TO app;
+	CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE LOG 'audited %', NEW.a; RETURN NEW; END $$;
+	CREATE TRIGGER audit BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION audit()});
+
+my $offset;
+
+sub log_since
+{
+	return slurp_file($node->logfile, $offset);
+}
+
+# Tests that the log comes to have a line like this, and how often.
+sub logged
+{
+	my ($pattern, $property, $n) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	eventually(sub { log_since() =~ $pattern });
+	is(scalar(() = log_since() =~ /$pattern/g), $n // 1, $property);
+}
+
+# Runs $sql as app in a session that ends at once.
+sub app
+{
+	my ($sql) = @_;
+
+	$offset = -s $node->logfile;
+	return (error_of($sql))[1];
+}
+
+sub error_of
+{
+	my ($sql) = @_;
+
+	return SupervisorTest::error_of($node, $sql, user => 'app');
+}
+
+# Launches a command as app, in a session that ends while it sleeps.
+sub app_goes
+{
+	my ($command) = @_;
+	my $session = SupervisorTest::session($node, user => 'app');
+
+	$session->query('SET client_min_messages = log');
+	$offset = -s $node->logfile;
+	$session->query('SELECT supervisor.launch(' . quote($command) . ')');
+	SupervisorTest::wait_true($node, q{
+		SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = 'app' AND wait_event = 'PgSleep')});
+	$session->quit;
+}
+
+value('ALTER ROLE app SET log_statement = mod; ALTER ROLE app SET log_duration = on');
+
+note 'what the session sees, and nobody else would';
+
+app(q{SET client_min_messages = log; SELECT supervisor.forget(supervisor.launch('INSERT INTO t VALUES (1)'))});
+logged(qr/app LOG:  statement: INSERT INTO t VALUES \(1\)$/m, 'log_statement, of a task that nobody reads, although the session sees LOG');
+logged(qr/app LOG:  audited 1$/m, 'what a trigger logs');
+logged(qr/app LOG:  duration: [0-9.]+ ms$/m, 'and durations, its own and those of its session', 3);
+app_goes(q{INSERT INTO t VALUES (2); SELECT pg_sleep(180)});
+logged(qr/app LOG:  statement: INSERT INTO t VALUES \(2\)/m, 'log_statement, of one whose session goes');
+logged(qr/app LOG:  audited 2$/m, 'what a trigger logs, of one whose session goes');
+app(q{SET client_min_messages = log; SELECT supervisor.execute('INSERT INTO t VALUES (3)')});
+logged(qr/app LOG:  audited 3$/m, 'what its reader sees as well is logged once');
+value('ALTER ROLE app RESET ALL');
+
+note 'warnings';
+
+app_goes(q{DO 'BEGIN RAISE WARNING ''watch out %'', 1; END'; SELECT pg_sleep(180)});
+logged(qr/app WARNING:  watch out 1$/m, 'a warning of a launched task whose session goes');
+app(q{SELECT supervisor.execute($$DO 'BEGIN RAISE WARNING ''watch out %'', 2; RAISE NOTICE ''never mind''; END'$$)});
+logged(qr/app WARNING:  watch out 2$/m, 'a warning that is passed on is logged once');
+unlike(log_since(), qr/never mind/, 'and a notice not at all');
+value(q{ALTER ROLE app SET log_min_messages = error});
+app(q{SELECT supervisor.execute($$DO 'BEGIN RAISE WARNING ''watch out %'', 3; END'$$); SELECT 1/0});
+logged(qr/app ERROR:  division by zero$/m, 'as log_min_messages of the role says');
+unlike(log_since(), qr/watch out 3$/m, 'less of a task, too');
+value(q{ALTER ROLE app RESET log_min_messages});
+
+note 'errors';
+
+value(q{
+	CREATE FUNCTION fails() RETURNS int LANGUAGE plpgsql AS
+		$$ BEGIN RAISE 'it % fails', 'always' USING DETAIL = 'so it does', HINT = 'do not try', ERRCODE = 'ZZ001'; END $$});
+my $all = qr/ERROR:  it always fails\n.*DETAIL:  so it does\n.*HINT:  do not try\n.*CONTEXT:  PL\/pgSQL function fails\(\) line 1 at RAISE\n.*STATEMENT:  SELECT fails\(\)$/m;
+app(q{SELECT * FROM supervisor.execute_all(ARRAY['SELECT fails()', 'SELECT 1'])});
+logged($all, 'of a command of execute_all, with all its fields and the statement');
+logged(qr/ERROR:  it always fails/, 'once');
+app(q{SELECT supervisor.wait(supervisor.launch('SELECT fails()'))});
+logged($all, 'of a launched task that nobody reads');
+app(q{SELECT supervisor.forget(supervisor.launch('SELECT fails()'))});
+logged($all, 'of one that is forgotten');
+app(q{SELECT supervisor.execute('SELECT fails()')});
+logged($all, 'of one that is raised');
+like(log_since(), qr/CONTEXT:  PL\/pgSQL function fails\(\) line 1 at RAISE\n\tsupervisor task \d+ in pool "default"\n.*STATEMENT:  SELECT supervisor\.execute/,
+	'and of the session that raises it, as a task\'s');
+logged(qr/ERROR:  it always fails/, 'no more', 2);
+app(q{DO $$ BEGIN PERFORM supervisor.execute('SELECT fails()'); EXCEPTION WHEN OTHERS THEN NULL; END $$});
+logged($all, 'of one that its reader catches');
+logged(qr/ERROR:  it always fails/, 'once');
+
+note 'cancels';
+
+my $session = SupervisorTest::session($node, user => 'app');
+my $task = $session->query_safe(q{SELECT supervisor.launch('SELECT 7, pg_sleep(180)')});
+SupervisorTest::wait_true($node, "SELECT state = 'running' FROM supervisor.task_status WHERE task = $task");
+$offset = -s $node->logfile;
+SupervisorTest::wait_true($session, "SELECT supervisor.cancel($task) AND supervisor.wait($task, '1 min') = 'canceled'");
+logged(qr/app ERROR:  canceling statement due to user request\n.*STATEMENT:  SELECT 7, pg_sleep\(180\)$/m, 'of a task that is canceled');
+$session->quit;
+app_goes('SELECT 8, pg_sleep(180)');
+logged(qr/app ERROR:  canceling statement due to user request\n.*STATEMENT:  SELECT 8, pg_sleep\(180\)$/m, 'of one whose session goes');
+
+note 'auto_explain';
+
+value(q{ALTER ROLE app SET auto_explain.log_min_duration = 0});
+app(q{SET client_min_messages = log; SELECT supervisor.forget(supervisor.launch('SELECT count(*) FROM t'))});
+logged(qr/app LOG:  duration: [0-9.]+ ms  plan:\n\tQuery Text: SELECT count\(\*\) FROM t\n\tAggregate/m, 'its plans');
+value(q{ALTER ROLE app RESET ALL});
+
+SKIP:
+{
+	skip 'there is no pgaudit', 3
+	  if value(q{SELECT count(*) FROM pg_available_extensions WHERE name = 'pgaudit'}) eq '0';
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'supervisor, pgaudit'");
+	$node->restart;
+	SupervisorTest::wait_ready($node, 'default', 2);
+	value(q{CREATE EXTENSION pgaudit; ALTER ROLE app SET pgaudit.log = 'write, ddl'});
+	app(q{SET client_min_messages = log; SELECT supervisor.forget(supervisor.launch('INSERT INTO t VALUES (10)'))});
+	logged(qr/app LOG:  AUDIT: SESSION,\d+,\d+,WRITE,INSERT,,,INSERT INTO t VALUES \(10\),/m, 'pgaudit: a task that nobody reads');
+	app(q{SELECT * FROM supervisor.execute_all(ARRAY['CREATE TABLE audited ()', 'INSERT INTO t VALUES (11)'])});
+	logged(qr/app LOG:  AUDIT: SESSION,\d+,\d+,DDL,CREATE TABLE,/m, 'pgaudit: DDL of execute_all');
+	logged(qr/app LOG:  AUDIT: SESSION,\d+,\d+,WRITE,INSERT,,,INSERT INTO t VALUES \(11\),/m, 'pgaudit: writes of execute_all');
+}
+
+is(SupervisorTest::leaks($node), '', 'nothing is left');
+SupervisorTest::log_is_clean($node);
+$node->stop;
+done_testing();
