@@ -15,6 +15,7 @@
 #include <sched.h>
 
 #include "access/htup_details.h"
+#include "access/parallel.h"
 #include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "commands/event_trigger.h"
@@ -28,6 +29,7 @@
 #include "replication/origin.h"
 #include "replication/slot.h"
 #include "storage/proc.h"
+#include "storage/procsignal.h"
 #include "tcop/pquery.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
@@ -114,6 +116,37 @@ sup_injection_point(const char *name)
 #endif
 	RESUME_INTERRUPTS();
 #endif
+}
+
+/*
+ * Take interrupts, while a message of this process waits to be sent; without
+ * 'may_raise' only those that raise nothing and that others wait for.  What
+ * parallel workers have to say stays with them until they can't send more: so
+ * they wait as well, as they would if their leader were stuck in sending to a
+ * client.
+ */
+static inline void
+sup_check_interrupts_while_sending(bool may_raise)
+{
+	bool		parallel;
+
+	sup_injection_point("supervisor-sending");
+	if (!INTERRUPTS_CAN_BE_PROCESSED())
+		return;
+	if (!may_raise)
+	{
+		if (ProcSignalBarrierPending)
+			ProcessProcSignalBarrier();
+		return;
+	}
+	parallel = ParallelMessagePending;
+	ParallelMessagePending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (parallel)
+	{
+		ParallelMessagePending = true;
+		InterruptPending = true;
+	}
 }
 
 /* From 17 on a timeout may end a process for its transaction's age: not this one. */

@@ -45,12 +45,19 @@
 /*
  * Messages to the client
  *
- * Errors and notices come in the form of the protocol, with all their fields;
- * the reader hands them to pq_parse_errornotice().  Everything else that core
- * would say to a client has nobody to hear it.
+ * Errors and notices come in the form of the protocol, with all their fields.
+ * Everything else that core would say to a client has nobody to hear it.
+ *
+ * comm_putmessage() is called in the middle of ereport(), which may be wherever
+ * interrupts are taken, also while this worker sends something else: see
+ * sup_out_message().  It takes none itself, and raises nothing.
  */
 
-static StringInfoData error_message;	/* of the error that is being sent */
+/*
+ * The error that is being sent.  Set where a message is emitted, but read by
+ * sup_send_error() alone, which emits the last one, with interrupts held.
+ */
+static StringInfoData error_message;
 
 static void
 comm_nothing(void)
@@ -325,6 +332,10 @@ receiver_destroy(DestReceiver *self)
  * Statements
  */
 
+/*
+ * Is there a transaction?  Set by sup_exec(), which never calls itself; what an
+ * error leaves here counts no more when it is called again.
+ */
 static bool xact_started = false;
 
 static void
@@ -429,6 +440,7 @@ should_log(List *parsetrees)
  * Our own limit on how long a command may run
  */
 
+/* Set by the signal's handler; cleared before the time is running. */
 static volatile sig_atomic_t timed_out = false;
 
 static void

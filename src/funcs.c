@@ -422,6 +422,7 @@ supervisor_result(PG_FUNCTION_ARGS)
 	int64		id;
 	SupTaskRef	ref;
 	SupReader	reader = {0};
+	SupInput   *input;
 
 	sup_require_preload();
 	id = task_arg(fcinfo, 0);
@@ -433,7 +434,9 @@ supervisor_result(PG_FUNCTION_ARGS)
 	PG_TRY();
 	{
 		check_waitable(&ref);
-		reader.command = pstrdup(sup_task_input(ref.task) + sizeof(SupInput));
+		input = sup_task_input(ref.task);
+		if (input != NULL)
+			reader.command = (char *) (input + 1);
 		(void) sup_read_task(&reader, &ref, 0);
 	}
 	PG_CATCH();
@@ -1006,7 +1009,8 @@ static int
 command_head(const SupTask *task, char *head)
 {
 	const SupInput *input = (const SupInput *) task->head;
-	int			len = Min(input->command_len, SUP_INLINE - (int) sizeof(SupInput));
+	int			room = Min(task->in_len, SUP_INLINE) - (int) sizeof(SupInput);
+	int			len = Max(Min(input->command_len, room), 0);
 
 	memcpy(head, input + 1, len);
 	return len;

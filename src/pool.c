@@ -107,8 +107,6 @@ bind_to(SupSlot *slot, SupTask *task)
 static SupTask *
 run_task(SupSlot *slot, SupTask *task)
 {
-	const SupInput *input = (const SupInput *) sup_task_input(task);
-	const char *command = (const char *) (input + 1);
 	volatile SupTaskState state = SUP_TASK_SUCCEEDED;
 	volatile bool stale = false;
 	volatile int sqlstate = 0;
@@ -129,11 +127,19 @@ run_task(SupSlot *slot, SupTask *task)
 	sup_out_begin(task);
 
 	SetCurrentStatementStartTimestamp();
-	debug_query_string = command;
-	pgstat_report_activity(STATE_RUNNING, command);
+	MemoryContextSwitchTo(MessageContext);
 
 	PG_TRY();
 	{
+		SupInput   *input = sup_task_input(task);
+
+		if (input == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("command of task %llu is corrupt", (unsigned long long) task->id)));
+		debug_query_string = (char *) (input + 1);
+		pgstat_report_activity(STATE_RUNNING, debug_query_string);
+
 		/*
 		 * From here on a cancel is for this task; one that came before is
 		 * seen by its mark, which is set before the signal is sent.

@@ -8,8 +8,8 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "libpq/pqformat.h"
-#include "libpq/pqmq.h"
+#include "access/tupmacs.h"
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -45,31 +45,156 @@ sup_install_relay(void)
 	emit_log_hook = leave_to_worker;
 }
 
+pg_noreturn static void
+raise_corrupt(SupReader *reader)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("result of task %llu is corrupt", (unsigned long long) reader->id)));
+	pg_unreachable();
+}
+
 /*
- * Turn a message of the protocol into an error that can be raised here.  It
- * comes in the encoding that the task's session had for its client.
+ * Messages of the protocol
+ */
+
+/* How severe a notice says that it is; never so that it would end anything. */
+static int
+notice_level(const char *severity)
+{
+	static const struct
+	{
+		const char *severity;
+		int			level;
+	}			levels[] = {
+		{"DEBUG", DEBUG1}, {"LOG", LOG}, {"INFO", INFO}, {"NOTICE", NOTICE}, {"WARNING", WARNING},
+		{"ERROR", WARNING}, {"FATAL", WARNING}, {"PANIC", WARNING}
+	};
+
+	for (int i = 0; i < lengthof(levels); i++)
+		if (strcmp(severity, levels[i].severity) == 0)
+			return levels[i].level;
+	return NOTICE;
+}
+
+/*
+ * A text that the worker has sent in that encoding, which is its client's.  A C
+ * function may have put any bytes there.
+ */
+static char *
+to_server(const char *text, int encoding)
+{
+	int			len = strlen(text);
+	int			server = GetDatabaseEncoding();
+	unsigned char *result = (unsigned char *) pstrdup(text);
+
+	if (encoding != server && pg_verify_mbstr(encoding, text, len, true))
+	{
+		Oid			conversion = FindDefaultConversionProc(encoding, server);
+
+		if (OidIsValid(conversion))
+		{
+			Size		size = Min((Size) len * MAX_CONVERSION_GROWTH + 1, INT_MAX);
+
+			result = palloc_extended(size, MCXT_ALLOC_HUGE);
+			(void) pg_do_encoding_conversion_buf(conversion, encoding, server,
+												 (unsigned char *) unconstify(char *, text), len,
+												 result, size, true);
+		}
+	}
+	if (!pg_verify_mbstr(server, (char *) result, strlen((char *) result), true))
+		for (unsigned char *p = result; *p != '\0'; p++)
+			if (IS_HIGHBIT_SET(*p))
+				*p = '?';
+	return (char *) result;
+}
+
+/*
+ * Turn a message of the protocol into an error or a notice that can be raised
+ * here.  NULL: it can't be understood.  What it is, its type in the stream has
+ * said.
  */
 static ErrorData *
-parse_message(SupReader *reader, const char *data, Size len)
+parse_message(SupReader *reader, bool is_error, const char *data, Size len)
 {
 	ErrorData  *edata = palloc0(sizeof(ErrorData));
-	StringInfoData buf;
+	bool		has_level = false;
 	int32		encoding;
+	Size		at = sizeof(encoding);
+	const char *value;
+	int			code;
 
+	if (len < sizeof(encoding))
+		return NULL;
 	memcpy(&encoding, data, sizeof(encoding));
-	initStringInfo(&buf);
-	appendBinaryStringInfo(&buf, data + sizeof(encoding), len - sizeof(encoding));
-	pq_parse_errornotice(&buf, edata);
-	if (encoding != GetDatabaseEncoding())
-	{
-		char	  **fields[] = {&edata->message, &edata->detail, &edata->hint, &edata->context,
-			&edata->schema_name, &edata->table_name, &edata->column_name,
-		&edata->datatype_name, &edata->constraint_name, &edata->internalquery};
+	if (!PG_VALID_ENCODING(encoding))
+		return NULL;
 
-		for (int i = 0; i < lengthof(fields); i++)
-			if (*fields[i] != NULL)
-				*fields[i] = pg_any_to_server(*fields[i], strlen(*fields[i]), encoding);
-	}
+	edata->elevel = is_error ? ERROR : NOTICE;
+	edata->sqlerrcode = is_error ? reader->sqlstate : ERRCODE_SUCCESSFUL_COMPLETION;
+	edata->assoc_context = CurrentMemoryContext;
+	while ((code = sup_next_field(data, len, &at, &value)) > 0)
+		switch (code)
+		{
+			case PG_DIAG_SEVERITY_NONLOCALIZED:
+				has_level = true;
+				/* FALLTHROUGH */
+			case PG_DIAG_SEVERITY:
+				if (!is_error && (code == PG_DIAG_SEVERITY_NONLOCALIZED || !has_level))
+					edata->elevel = notice_level(value);
+				break;
+			case PG_DIAG_SQLSTATE:
+				if (strlen(value) == 5 && strspn(value, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5)
+					edata->sqlerrcode = MAKE_SQLSTATE(value[0], value[1], value[2], value[3], value[4]);
+				break;
+			case PG_DIAG_MESSAGE_PRIMARY:
+				edata->message = to_server(value, encoding);
+				break;
+			case PG_DIAG_MESSAGE_DETAIL:
+				edata->detail = to_server(value, encoding);
+				break;
+			case PG_DIAG_MESSAGE_HINT:
+				edata->hint = to_server(value, encoding);
+				break;
+			case PG_DIAG_STATEMENT_POSITION:
+				edata->cursorpos = atoi(value);
+				break;
+			case PG_DIAG_INTERNAL_POSITION:
+				edata->internalpos = atoi(value);
+				break;
+			case PG_DIAG_INTERNAL_QUERY:
+				edata->internalquery = to_server(value, encoding);
+				break;
+			case PG_DIAG_CONTEXT:
+				edata->context = to_server(value, encoding);
+				break;
+			case PG_DIAG_SCHEMA_NAME:
+				edata->schema_name = to_server(value, encoding);
+				break;
+			case PG_DIAG_TABLE_NAME:
+				edata->table_name = to_server(value, encoding);
+				break;
+			case PG_DIAG_COLUMN_NAME:
+				edata->column_name = to_server(value, encoding);
+				break;
+			case PG_DIAG_DATATYPE_NAME:
+				edata->datatype_name = to_server(value, encoding);
+				break;
+			case PG_DIAG_CONSTRAINT_NAME:
+				edata->constraint_name = to_server(value, encoding);
+				break;
+			case PG_DIAG_SOURCE_FILE:
+				edata->filename = to_server(value, encoding);
+				break;
+			case PG_DIAG_SOURCE_LINE:
+				edata->lineno = atoi(value);
+				break;
+			case PG_DIAG_SOURCE_FUNCTION:
+				edata->funcname = to_server(value, encoding);
+				break;
+		}
+	if (code < 0 || edata->message == NULL)
+		return NULL;
 
 	/* The position is one in the task's command, not in ours. */
 	if (edata->cursorpos > 0 && edata->internalquery == NULL && reader->command != NULL)
@@ -81,21 +206,43 @@ parse_message(SupReader *reader, const char *data, Size len)
 	return edata;
 }
 
-/* One column of a SUP_MSG_COLUMNS. */
-#define COLUMN_SIZE (sizeof(Oid) + sizeof(int32))
-
+/* Pass a notice on; one that can't be understood is nobody's failure. */
 static void
-get_column(const char *data, int i, Oid *type, int32 *typmod)
+relay_notice(SupReader *reader, const char *data, Size len)
 {
-	memcpy(type, data + i * COLUMN_SIZE, sizeof(Oid));
-	memcpy(typmod, data + i * COLUMN_SIZE + sizeof(Oid), sizeof(int32));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "supervisor notice",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
+	ErrorData  *edata = parse_message(reader, false, data, len);
+
+	if (edata != NULL)
+	{
+		if (edata->funcname == NULL)
+			edata->funcname = pstrdup("");
+		relayed_funcname = edata->funcname;
+		PG_TRY();
+		{
+			ThrowErrorData(edata);
+		}
+		PG_FINALLY();
+		{
+			relayed_funcname = NULL;
+		}
+		PG_END_TRY();
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
 }
+
+/*
+ * Rows
+ */
 
 /* Do these columns match the column definition list? */
 static bool
 columns_fit(SupReader *reader, const char *data, Size len)
 {
-	int			natts = len / COLUMN_SIZE;
+	int			natts = len / SUP_COLUMN_SIZE;
 
 	if (natts != reader->columns->natts)
 		return false;
@@ -105,7 +252,7 @@ columns_fit(SupReader *reader, const char *data, Size len)
 		Oid			type;
 		int32		typmod;
 
-		get_column(data, i, &type, &typmod);
+		sup_get_column(data, i, &type, &typmod);
 		if (type != att->atttypid || (att->atttypmod >= 0 && typmod != att->atttypmod))
 			return false;
 	}
@@ -116,7 +263,7 @@ columns_fit(SupReader *reader, const char *data, Size len)
 pg_noreturn static void
 raise_unfit(SupReader *reader, const char *data, Size len)
 {
-	int			natts = len / COLUMN_SIZE;
+	int			natts = len / SUP_COLUMN_SIZE;
 	Form_pg_attribute att;
 	Oid			type = InvalidOid;
 	int32		typmod = -1;
@@ -131,7 +278,7 @@ raise_unfit(SupReader *reader, const char *data, Size len)
 	for (i = 0; i < natts; i++)
 	{
 		att = TupleDescAttr(reader->columns, i);
-		get_column(data, i, &type, &typmod);
+		sup_get_column(data, i, &type, &typmod);
 		if (type != att->atttypid || (att->atttypmod >= 0 && typmod != att->atttypmod))
 			break;
 	}
@@ -167,39 +314,47 @@ check_types(SupReader *reader)
 
 /*
  * The columns of the rows that the task has sent, as far as they can be seen
- * without taking anything from it; NULL: not yet.  The caller holds the lock.
+ * without taking anything from it; NULL: not yet.  Without the lock: what has
+ * been sent stays as it is until this session takes it.
  */
 static const char *
 peek_columns(SupTask *task, Size *len)
 {
-	dsa_pointer next = task->first;
+	dsa_pointer next;
+	bool		ended;
+
+	sup_lock();
+	next = task->first;
+	ended = sup_task_state(task) > SUP_TASK_RUNNING;
+	sup_unlock();
 
 	for (;;)
 	{
 		const char *data = task->out;
-		Size		size = task->out_len;
+		Size		size = Min(task->out_len, SUP_INLINE);
 		bool		continues = task->out_continues;
 		bool		last = !DsaPointerIsValid(next);
+		SupMessage	message;
 
+		CHECK_FOR_INTERRUPTS();
 		if (!last)
 		{
-			SupChunk   *chunk = dsa_get_address(sup_area(), next);
+			SupChunk   *chunk = sup_chunk(next);
 
+			if (chunk == NULL)
+				return NULL;	/* that is said when it is read */
 			data = chunk->data;
 			size = chunk->len;
 			continues = chunk->continues;
 			next = chunk->next;
 		}
-		else if (sup_task_state(task) <= SUP_TASK_RUNNING)
+		else if (!ended)
 			return NULL;
 
-		for (Size at = 0; at < size && !continues;)
+		for (Size at = 0; !continues && sup_next_message(data, size, &at, &message);)
 		{
-			SupMessage	message;
-
-			memcpy(&message, data + at, sizeof(message));
-			at += sizeof(message);
-			if (message.type == SUP_MSG_COLUMNS && message.len <= size - at)
+			if (message.type == SUP_MSG_COLUMNS && message.len <= size - at &&
+				sup_columns_are_sound(message.len))
 			{
 				*len = message.len;
 				return data + at;
@@ -213,63 +368,56 @@ peek_columns(SupTask *task, Size *len)
 	}
 }
 
+/* The columns of the rows that follow. */
+static void
+begin_rows(SupReader *reader, const char *data, Size len)
+{
+	if (reader->store == NULL || reader->slot != NULL || !sup_columns_are_sound(len))
+		raise_corrupt(reader);
+	if (!columns_fit(reader, data, len))
+		raise_unfit(reader, data, len);
+	initStringInfo(&reader->types);
+	reader->shapes = palloc(sizeof(SupShape) * Max(reader->columns->natts, 1));
+	for (int i = 0; i < reader->columns->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(reader->columns, i);
+
+		reader->shapes[i].len = att->attlen;
+		reader->shapes[i].align = att_align_nominal(1, att->attalign);
+	}
+	reader->slot = MakeSingleTupleTableSlot(reader->columns, &TTSOpsMinimalTuple);
+}
+
 static void
 handle_message(SupReader *reader, char type, char *data, Size len)
 {
 	switch (type)
 	{
 		case SUP_MSG_COLUMNS:
-			if (reader->store != NULL)
-			{
-				if (!columns_fit(reader, data, len))
-					raise_unfit(reader, data, len);
-				initStringInfo(&reader->types);
-				reader->slot = MakeSingleTupleTableSlot(reader->columns, &TTSOpsMinimalTuple);
-			}
+			begin_rows(reader, data, len);
 			break;
 		case SUP_MSG_TYPES:
-			if (reader->slot != NULL)
-				appendBinaryStringInfo(&reader->types, data, len);
+			if (reader->slot == NULL)
+				raise_corrupt(reader);
+			appendBinaryStringInfo(&reader->types, data, len);
 			break;
 		case SUP_MSG_ROW:
-			if (reader->slot != NULL)
-			{
-				ExecStoreMinimalTuple((MinimalTuple) data, reader->slot, false);
-				tuplestore_puttupleslot(reader->store, reader->slot);
-			}
+			if (reader->slot == NULL ||
+				!sup_row_is_sound(data, len, reader->columns->natts, reader->shapes))
+				raise_corrupt(reader);
+			ExecStoreMinimalTuple((MinimalTuple) data, reader->slot, false);
+			tuplestore_puttupleslot(reader->store, reader->slot);
 			break;
 		case SUP_MSG_NOTICE:
-			{
-				MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
-															  "supervisor notice",
-															  ALLOCSET_SMALL_SIZES);
-				MemoryContext oldcontext = MemoryContextSwitchTo(context);
-
-				ErrorData  *edata = parse_message(reader, data, len);
-
-				if (edata->funcname == NULL)
-					edata->funcname = pstrdup("");
-				relayed_funcname = edata->funcname;
-				PG_TRY();
-				{
-					ThrowErrorData(edata);
-				}
-				PG_FINALLY();
-				{
-					relayed_funcname = NULL;
-				}
-				PG_END_TRY();
-				MemoryContextSwitchTo(oldcontext);
-				MemoryContextDelete(context);
-				break;
-			}
+			relay_notice(reader, data, len);
+			break;
 		case SUP_MSG_ERROR:
-			reader->error = palloc(len);
+			reader->error = palloc_extended(Max(len, 1), MCXT_ALLOC_HUGE);
 			memcpy(reader->error, data, len);
 			reader->error_len = len;
 			break;
 		default:
-			elog(ERROR, "unexpected message type %d from a task", type);
+			raise_corrupt(reader);
 	}
 }
 
@@ -277,6 +425,7 @@ static void
 handle_data(SupReader *reader, char *data, Size len, bool continues)
 {
 	Size		at = 0;
+	SupMessage	message;
 
 	if (reader->part != NULL && !continues)
 	{
@@ -284,10 +433,10 @@ handle_data(SupReader *reader, char *data, Size len, bool continues)
 		pfree(reader->part);
 		reader->part = NULL;
 	}
+	if (reader->part == NULL && continues)
+		raise_corrupt(reader);
 	while (at < len)
 	{
-		SupMessage *message = (SupMessage *) (data + at);
-
 		if (reader->part != NULL)
 		{
 			/* the message goes on */
@@ -307,17 +456,18 @@ handle_data(SupReader *reader, char *data, Size len, bool continues)
 			continue;
 		}
 
-		at += sizeof(SupMessage);
-		if (message->len > len - at)
+		if (!sup_next_message(data, len, &at, &message))
+			raise_corrupt(reader);
+		if (message.len > len - at)
 		{
-			reader->part_type = message->type;
-			reader->part_total = message->len;
+			reader->part_type = message.type;
+			reader->part_total = message.len;
 			reader->part_len = 0;
-			reader->part = MemoryContextAllocHuge(CurrentMemoryContext, message->len);
+			reader->part = MemoryContextAllocHuge(CurrentMemoryContext, message.len);
 			continue;
 		}
-		handle_message(reader, message->type, data + at, message->len);
-		at += MAXALIGN(message->len);
+		handle_message(reader, message.type, data + at, message.len);
+		at += MAXALIGN(message.len);
 	}
 }
 
@@ -346,16 +496,27 @@ read_chunks(SupReader *reader)
 	bool		touched = reader->touched;
 
 	reader->touched = true;
+	if (reader->copy == NULL)
+		reader->copy = palloc(SUP_CHUNK_DATA);
 	PG_ENSURE_ERROR_CLEANUP(free_pending, PointerGetDatum(reader));
 	{
 		while (DsaPointerIsValid(reader->pending))
 		{
-			SupChunk   *chunk = dsa_get_address(sup_area(), reader->pending);
-			dsa_pointer next = chunk->next;
+			SupChunk   *chunk = sup_chunk(reader->pending);
+			dsa_pointer next;
+			uint32		len;
+			bool		continues;
 
-			handle_data(reader, chunk->data, chunk->len, chunk->continues);
+			if (chunk == NULL)
+				raise_corrupt(reader);
+			next = chunk->next;
+			len = Min(chunk->len, SUP_CHUNK_DATA);
+			continues = chunk->continues;
+			memcpy(reader->copy, chunk->data, len);
 			dsa_free(sup_area(), reader->pending);
 			reader->pending = next;
+			handle_data(reader, reader->copy, len, continues);
+			sup_injection_point("supervisor-reading");
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
@@ -405,21 +566,17 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 
 	sup_garbage_init(&garbage);
 	reader->id = ref->id;
+	Assert(task->id == ref->id);
 	task->hint = false;
 	pg_memory_barrier();
 
-	sup_lock();
-	Assert(task->id == ref->id);
-
-	/* A list that does not match costs nobody the result. */
+	/* A list that does not match costs nobody the result: the task is still ours. */
 	if (reader->store != NULL && reader->slot == NULL &&
 		(columns = peek_columns(task, &columns_len)) != NULL &&
 		!columns_fit(reader, columns, columns_len))
-	{
-		sup_unlock();
-		raise_unfit(reader, columns, columns_len);	/* the task is still ours */
-	}
+		raise_unfit(reader, columns, columns_len);
 
+	sup_lock();
 	reader->pending = task->first;
 	task->first = task->last = InvalidDsaPointer;
 	task->taken = task->unread;
@@ -428,15 +585,15 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	ended = reader->state > SUP_TASK_RUNNING;
 	if (ended)
 	{
-		out_len = task->out_len;
+		out_len = Min(task->out_len, SUP_INLINE);
 		out_continues = task->out_continues;
 		memcpy(out.data, task->out, out_len);
-		memcpy(reader->tag, task->tag, sizeof(reader->tag));
+		strlcpy(reader->tag, task->tag, sizeof(reader->tag));
 		reader->sqlstate = task->sqlstate;
 		if (reader->state != SUP_TASK_SUCCEEDED)
 		{
-			memcpy(message, task->message, SUP_MESSAGE);
-			memcpy(detail, task->detail, SUP_MESSAGE);
+			strlcpy(message, task->message, SUP_MESSAGE);
+			strlcpy(detail, task->detail, SUP_MESSAGE);
 			strlcpy(reader->pool, Sup->pools[Sup->bindings[task->binding].pool].name, NAMEDATALEN);
 		}
 		sup_task_release(task, &garbage);
@@ -481,20 +638,29 @@ clipped(const char *string)
 	return pnstrdup(string, pg_mbcliplen(string, len, len));
 }
 
+/* The task's own error; NULL: it sent none that can be understood. */
+static ErrorData *
+own_error(SupReader *reader)
+{
+	if (reader->error == NULL)
+		return NULL;
+	return parse_message(reader, true, reader->error, reader->error_len);
+}
+
 void
 sup_reader_raise(SupReader *reader)
 {
-	Assert(reader->state == SUP_TASK_FAILED || reader->state == SUP_TASK_CANCELED);
-	if (reader->error != NULL)
-	{
-		ErrorData  *edata = parse_message(reader, reader->error, reader->error_len);
+	ErrorData  *edata = own_error(reader);
 
+	Assert(reader->state == SUP_TASK_FAILED || reader->state == SUP_TASK_CANCELED);
+
+	/* It is an error of this session as well, which says where it comes from. */
+	if (edata != NULL)
+	{
 		char	   *context = psprintf("supervisor task %llu in pool \"%s\"",
 									   (unsigned long long) reader->id, reader->pool);
 
-		/* It is an error of this session as well, which says where it comes from. */
 		edata->context = edata->context ? psprintf("%s\n%s", edata->context, context) : context;
-		edata->elevel = ERROR;
 		ThrowErrorData(edata);
 	}
 	ereport(ERROR,
@@ -509,9 +675,9 @@ sup_reader_raise(SupReader *reader)
 char *
 sup_reader_error(SupReader *reader)
 {
-	if (reader->error != NULL)
-		return parse_message(reader, reader->error, reader->error_len)->message;
-	return clipped(reader->message);
+	ErrorData  *edata = own_error(reader);
+
+	return edata != NULL ? edata->message : clipped(reader->message);
 }
 
 bool

@@ -31,9 +31,11 @@ typedef struct SupReader
 
 	/* Private. */
 	bool		touched;		/* something was taken that can't be put back */
-	TupleTableSlot *slot;
+	TupleTableSlot *slot;		/* of the rows that come; NULL: none yet */
+	SupShape   *shapes;			/* of its columns */
 	StringInfoData types;		/* how they were defined when the rows were made */
 	dsa_pointer pending;		/* chunks taken and not read yet */
+	char	   *copy;			/* of the one that is being read */
 	char		part_type;		/* of a message that goes on in the next chunk */
 	char	   *part;			/* NULL: there is none */
 	Size		part_len;		/* of it that is here */
@@ -44,7 +46,8 @@ typedef struct SupReader
 
 /*
  * Take what the task has sent.  True if it has ended: its entry is released
- * then.  Raises its notices, and 42804 if its rows don't fit.
+ * then.  Passes its notices on, raises 42804 if its rows don't fit, and XX001 if
+ * what it sent makes no sense.
  */
 extern bool sup_reader_take(SupReader *reader, SupTaskRef *ref);
 

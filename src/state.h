@@ -399,6 +399,9 @@ typedef struct SupChunk
 	char		data[FLEXIBLE_ARRAY_MEMBER];
 } SupChunk;
 
+/* What fits into one; with its header that fills 8 pages. */
+#define SUP_CHUNK_DATA	(32 * 1024 - offsetof(SupChunk, data))
+
 /*
  * One task.  Belongs to its submitter until it is linked in by
  * sup_task_submit(), to its worker while it runs, and from the end to whoever

@@ -36,10 +36,6 @@
 #include "wait.h"
 #include "worker.h"
 
-/* Bytes of a chunk of a large result, which with its header fill 8 pages. */
-#define CHUNK_SIZE		(32 * 1024)
-#define CHUNK_DATA		(CHUNK_SIZE - offsetof(SupChunk, data))
-
 /* What a role that is no superuser may hold of the area. */
 #define HALF_OF_AREA	((Size) sup_shared_memory * 1024 / 2)
 
@@ -49,6 +45,9 @@
  * pages it merges, and gives to anybody.
  */
 #define AREA_MIN_SIZE	(12 * 1024)
+
+/* How long a message waits for room where no interrupts can be taken. */
+#define HELD_WAIT_MS	1000
 
 static bool exit_callback_registered = false;
 
@@ -62,12 +61,35 @@ area_size(Size size)
 	return Max(size, AREA_MIN_SIZE);
 }
 
+/* Are these bytes in the area, as far as the pointer tells? */
+static bool
+in_area(dsa_pointer pointer, Size size)
+{
+	Size		total = (Size) sup_shared_memory * 1024;
+
+	/* it has one segment, so that a pointer is an offset */
+	return pointer < total && size <= total - pointer;
+}
+
+SupChunk *
+sup_chunk(dsa_pointer pointer)
+{
+	SupChunk   *chunk;
+
+	if (pointer != MAXALIGN(pointer) || !in_area(pointer, sizeof(SupChunk)))
+		return NULL;
+	chunk = dsa_get_address(sup_area(), pointer);
+	return chunk->len <= SUP_CHUNK_DATA && in_area(pointer, offsetof(SupChunk, data) + chunk->len) ?
+		chunk : NULL;
+}
+
 void
 sup_free_chunks(dsa_pointer first)
 {
-	while (DsaPointerIsValid(first))
+	SupChunk   *chunk;
+
+	while (DsaPointerIsValid(first) && (chunk = sup_chunk(first)) != NULL)
 	{
-		SupChunk   *chunk = dsa_get_address(sup_area(), first);
 		dsa_pointer next = chunk->next;
 
 		dsa_free(sup_area(), first);
@@ -82,6 +104,13 @@ sup_garbage_free(SupGarbage *garbage)
 		dsa_free(sup_area(), garbage->in);
 	sup_free_chunks(garbage->chunks);
 	sup_garbage_init(garbage);
+}
+
+/* No fresh memory shows what was there before. */
+static void
+clear_rest(char *memory, Size size, Size used)
+{
+	memset(memory + used, 0, size - used);
 }
 
 /*
@@ -104,6 +133,8 @@ sup_task_release(SupTask *task, SupGarbage *garbage)
 	if (task->in_finished)
 		dlist_delete(&task->node);
 	b->held -= task->unread + task->taken + (DsaPointerIsValid(task->in) ? area_size(task->in_len) : 0);
+	memset(task->out, 0, Min(task->out_len, SUP_INLINE));
+	task->out_len = 0;
 	pg_atomic_write_u32(&task->state, SUP_TASK_FREE);
 	task->id = 0;
 	Sup->task_ids[i] = 0;
@@ -312,6 +343,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 			break;
 		}
 		memcpy(dsa_get_address(sup_area(), dsa_in[i]), inputs[i].data, inputs[i].len);
+		clear_rest(dsa_get_address(sup_area(), dsa_in[i]), area_size(inputs[i].len), inputs[i].len);
 	}
 
 	now = GetCurrentTimestamp();
@@ -824,51 +856,91 @@ sup_task_expire(TimestampTz now)
  * The worker
  */
 
+SupInput *
+sup_task_input(SupTask *task)
+{
+	uint32		len = task->in_len;
+	dsa_pointer in = task->in;
+	const char *data = task->head;
+	char	   *input;
+
+	if (DsaPointerIsValid(in))
+	{
+		if (!in_area(in, len))
+			return NULL;
+		data = dsa_get_address(sup_area(), in);
+	}
+	else if (len > SUP_INLINE)
+		return NULL;
+	input = palloc_extended(Max(len, 1), MCXT_ALLOC_HUGE);
+	memcpy(input, data, len);
+	if (sup_input_is_sound(input, len))
+		return (SupInput *) input;
+	pfree(input);
+	return NULL;
+}
+
+/*
+ * The stream that this worker sends.
+ *
+ * To send a chunk may mean to wait for the reader, and to take interrupts
+ * meanwhile.  What these run may have something to say to the client, as the
+ * leader of a parallel query passes on what its workers say, and so come back
+ * to sup_out_message().  Everywhere else these variables are changed without
+ * anything between that could emit a message.  So 'out_sending' is set while a
+ * chunk is sent: then nothing but 'out_late' is touched, and what has come there
+ * is appended as soon as the message is complete that was being sent.  There
+ * goes as well what can't wait for room, since core emits it with interrupts
+ * held.
+ */
 static SupTask *out_task = NULL;
-static char *out_buffer = NULL; /* CHUNK_DATA bytes */
+static char *out_buffer = NULL; /* SUP_CHUNK_DATA bytes */
 static uint32 out_len;			/* used of it */
 static bool out_continues;		/* it begins inside a message */
 static uint32 out_settled;		/* rows in it, which must not get lost; at
 								 * most SUP_INLINE */
 static bool out_reads;			/* has a reader, as far as we know */
+static bool out_sending = false;
+static StringInfoData out_late; /* messages, as in the stream; in
+								 * MessageContext, or NULL */
 
-const char *
-sup_task_input(SupTask *task)
-{
-	return DsaPointerIsValid(task->in) ? dsa_get_address(sup_area(), task->in) : task->head;
-}
-
-const char *
-sup_input_settings(const SupInput *input)
-{
-	const char *p = sup_input_params(input);
-
-	for (int i = 0; i < input->nparams; i++)
-	{
-		int32		len;
-
-		memcpy(&len, p, sizeof(len));
-		p += sizeof(len) + (len >= 0 ? len + 1 : 0);
-	}
-	return p;
-}
+static void append_late(void);
 
 void
 sup_out_begin(SupTask *task)
 {
 	/* Gaps between messages get into shared memory, too: not with what was here. */
 	if (out_buffer == NULL)
-		out_buffer = MemoryContextAllocZero(TopMemoryContext, CHUNK_DATA);
+		out_buffer = MemoryContextAllocZero(TopMemoryContext, SUP_CHUNK_DATA);
 	out_task = task;
 	sup_out_drop();
 	out_reads = task->owner >= 0;
+	out_sending = false;
+	out_late.data = NULL;
 }
 
 /* Was this process asked to end the task, or itself? */
 static bool
 must_hurry(void)
 {
-	return ProcDiePending || QueryCancelPending;
+	return ProcDiePending || QueryCancelPending || proc_exit_inprogress;
+}
+
+/*
+ * Sleep until the reader may have made room.  False: with interrupts held, not
+ * any longer.  Then there may be an LWLock that the reader wants.
+ */
+static bool
+await_reader(bool force)
+{
+	bool		held = !INTERRUPTS_CAN_BE_PROCESSED();
+	int			events = WaitLatch(MyLatch,
+								   WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (held ? WL_TIMEOUT : 0),
+								   HELD_WAIT_MS, sup_wait_event(SUP_WAIT_RESULT_READ));
+
+	ResetLatch(MyLatch);
+	sup_check_interrupts_while_sending(!force);
+	return (events & WL_TIMEOUT) == 0;
 }
 
 /* There is something to read, if anybody reads.  The caller holds the lock. */
@@ -899,7 +971,7 @@ wait_for_room(Size size, bool force)
 	SupTask    *task = out_task;
 	Size		limit = (Size) sup_result_memory * 1024;
 
-	for (;;)
+	for (bool patient = true;;)
 	{
 		bool		reading;
 		Size		unread;
@@ -918,7 +990,7 @@ wait_for_room(Size size, bool force)
 			return true;
 		if (unread + size <= limit)
 			return true;
-		if (force && (!reading || must_hurry()))
+		if (force && (!reading || !patient || must_hurry()))
 			return unread + size <= 2 * limit;
 		if (!reading)
 			ereport(ERROR,
@@ -927,11 +999,7 @@ wait_for_room(Size size, bool force)
 					 errdetail("Nobody reads it yet, and a task may hold at most %d kB unread.",
 							   sup_result_memory),
 					 errhint("Call supervisor.result() sooner, or use supervisor.run().")));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
-						 sup_wait_event(SUP_WAIT_RESULT_READ));
-		ResetLatch(MyLatch);
-		if (!force)
-			CHECK_FOR_INTERRUPTS();
+		patient = await_reader(force);
 	}
 }
 
@@ -947,7 +1015,7 @@ send_chunk(const char *data, uint32 len, bool force)
 	if (!wait_for_room(size, force))
 		return false;
 
-	for (;;)
+	for (bool patient = true;;)
 	{
 		bool		over = false;
 		bool		read_all;
@@ -968,7 +1036,7 @@ send_chunk(const char *data, uint32 len, bool force)
 		read_all = (task->unread == 0 && task->taken == 0) || !task->reading;
 		tell_reader(task);
 		sup_unlock();
-		if (force && (read_all || must_hurry()))
+		if (force && (read_all || !patient || must_hurry()))
 			return false;
 		if (read_all)
 			ereport(ERROR,
@@ -976,11 +1044,7 @@ send_chunk(const char *data, uint32 len, bool force)
 					 errmsg("out of shared memory for results of tasks"),
 					 over ? errdetail("A role that is no superuser holds at most half of it.") : 0,
 					 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
-						 sup_wait_event(SUP_WAIT_RESULT_READ));
-		ResetLatch(MyLatch);
-		if (!force)
-			CHECK_FOR_INTERRUPTS();
+		patient = await_reader(force);
 	}
 
 	chunk = dsa_get_address(sup_area(), pointer);
@@ -988,6 +1052,7 @@ send_chunk(const char *data, uint32 len, bool force)
 	chunk->len = len;
 	chunk->continues = out_continues;
 	memcpy(chunk->data, data, len);
+	clear_rest((char *) chunk, size, offsetof(SupChunk, data) + len);
 
 	sup_lock();
 	if (task->owner < 0)
@@ -1018,22 +1083,62 @@ send_chunk(const char *data, uint32 len, bool force)
 static bool
 flush(bool force)
 {
-	if (out_reads && out_len > 0 && !send_chunk(out_buffer, out_len, force) && out_reads)
+	volatile bool sent = true;
+
+	Assert(!out_sending);
+	if (out_reads && out_len > 0)
+	{
+		out_sending = true;
+		if (force)
+			sent = send_chunk(out_buffer, out_len, true);
+		else
+		{
+			PG_TRY();
+			{
+				sent = send_chunk(out_buffer, out_len, false);
+			}
+			PG_CATCH();
+			{
+				out_sending = false;
+				PG_RE_THROW();
+			}
+			PG_END_TRY();
+		}
+		out_sending = false;
+	}
+	if (!sent && out_reads)
 		return false;
 	sup_out_drop();
 	return true;
 }
 
-/*
- * Let the reader see now what there is.  If nobody reads yet, it waits in the
- * buffer; so does what has no room where nothing may be raised.
- */
+/* Keep a notice that can't be sent now. */
+static void
+keep_for_later(char type, const void *data, Size len)
+{
+	MemoryContext oldcontext;
+	SupMessage	header = {0};
+
+	if (out_late.data != NULL && out_late.len + len > MaxAllocSize / 2)
+		return;
+	oldcontext = MemoryContextSwitchTo(MessageContext);
+	if (out_late.data == NULL)
+		initStringInfo(&out_late);
+	header.len = (uint32) len;
+	header.type = type;
+	appendBinaryStringInfo(&out_late, (char *) &header, sizeof(header));
+	appendBinaryStringInfo(&out_late, data, len);
+	appendStringInfoSpaces(&out_late, MAXALIGN(len) - len);
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/* If nobody reads yet, it waits in the buffer; so does what has no room. */
 void
 sup_out_push(void)
 {
-	if (!out_task->reading)
+	if (out_sending || !out_task->reading)
 		return;
-	(void) flush(!INTERRUPTS_CAN_BE_PROCESSED());
+	(void) flush(true);
 	sup_lock();
 	tell_reader(out_task);
 	sup_unlock();
@@ -1049,6 +1154,7 @@ sup_out_settle(void)
 	if (out_len > SUP_INLINE)
 		(void) flush(false);
 	out_settled = out_len;
+	append_late();
 }
 
 void
@@ -1061,7 +1167,8 @@ sup_out_drop(void)
 bool
 sup_in_task(void)
 {
-	return out_task != NULL;
+	/* The last words of a process are no task's any more. */
+	return out_task != NULL && !proc_exit_inprogress;
 }
 
 /* Room for a message of that length in the buffer; NULL: there is none. */
@@ -1071,9 +1178,9 @@ reserve(char type, Size len, bool force)
 	Size		total = sizeof(SupMessage) + MAXALIGN(len);
 	SupMessage *message;
 
-	if (total > CHUNK_DATA)
+	if (total > SUP_CHUNK_DATA)
 		return NULL;
-	if (out_len + total > CHUNK_DATA && !flush(force))
+	if (out_len + total > SUP_CHUNK_DATA && !flush(force))
 		return NULL;
 	message = (SupMessage *) (out_buffer + out_len);
 	message->len = (uint32) len;
@@ -1082,8 +1189,8 @@ reserve(char type, Size len, bool force)
 	return (char *) (message + 1);
 }
 
-bool
-sup_out_message(char type, const void *data, Size len, bool force)
+static bool
+append_message(char type, const void *data, Size len, bool force)
 {
 	char	   *place;
 	SupMessage	header = {0};
@@ -1112,7 +1219,7 @@ sup_out_message(char type, const void *data, Size len, bool force)
 	out_len = sizeof(header);
 	while (len > 0)
 	{
-		Size		part = Min(len, CHUNK_DATA - out_len);
+		Size		part = Min(len, SUP_CHUNK_DATA - out_len);
 
 		memcpy(out_buffer + out_len, data, part);
 		data = (const char *) data + part;
@@ -1130,6 +1237,46 @@ sup_out_message(char type, const void *data, Size len, bool force)
 		}
 	}
 	return true;
+}
+
+/* Append what was kept, and what comes while that is sent; unless it would not wait as long as it takes. */
+static void
+append_late(void)
+{
+	while (out_late.data != NULL && !out_sending && INTERRUPTS_CAN_BE_PROCESSED())
+	{
+		StringInfoData late = out_late;
+		SupMessage	message;
+		Size		at = 0;
+
+		out_late.data = NULL;
+		while (sup_next_message(late.data, late.len, &at, &message))
+		{
+			(void) append_message(message.type, late.data + at, message.len, true);
+			at += MAXALIGN(message.len);
+		}
+		pfree(late.data);
+	}
+}
+
+bool
+sup_out_message(char type, const void *data, Size len, bool force)
+{
+	bool		is_notice = type == SUP_MSG_NOTICE;
+	bool		appended;
+
+	append_late();
+	if (out_sending || (is_notice && out_late.data != NULL))
+	{
+		Assert(is_notice);
+		keep_for_later(type, data, len);
+		return true;
+	}
+	appended = append_message(type, data, len, force);
+	if (!appended && is_notice && out_reads && out_task->reading && !INTERRUPTS_CAN_BE_PROCESSED())
+		keep_for_later(type, data, len);
+	append_late();
+	return appended;
 }
 
 void
@@ -1152,7 +1299,7 @@ sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
 	data_len = heap_compute_data_size(desc, values, isnull);
 	len += data_len;
 
-	if (len < CHUNK_DATA - sizeof(SupMessage) &&
+	if (len < SUP_CHUNK_DATA - sizeof(SupMessage) &&
 		(place = reserve(SUP_MSG_ROW, len, false)) != NULL)
 	{
 		/* form it in place: as heap_form_minimal_tuple() would */
@@ -1164,6 +1311,7 @@ sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
 		tuple->t_hoff = hoff + MINIMAL_TUPLE_OFFSET;
 		heap_fill_tuple(desc, values, isnull, (char *) tuple + hoff, data_len,
 						&tuple->t_infomask, hasnull ? tuple->t_bits : NULL);
+		append_late();
 	}
 	else
 	{
@@ -1190,6 +1338,7 @@ sup_out_tuple(MinimalTuple tuple, Size len)
 	memset(copy->mt_padding, 0, sizeof(copy->mt_padding));
 	memcpy((char *) copy + MINIMAL_TUPLE_DATA_OFFSET,
 		   (char *) tuple + MINIMAL_TUPLE_DATA_OFFSET, len - MINIMAL_TUPLE_DATA_OFFSET);
+	append_late();
 	return true;
 }
 
@@ -1202,6 +1351,7 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 	TimestampTz now = GetCurrentTimestamp();
 
 	sup_garbage_init(&garbage);
+	append_late();
 
 	/*
 	 * The rest of the stream goes into the entry if it fits.  If not, and
@@ -1212,6 +1362,7 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 		out_len = state == SUP_TASK_SUCCEEDED ? out_settled : 0;
 	if (out_reads)
 	{
+		Assert(out_len <= SUP_INLINE);
 		memcpy(task->out, out_buffer, out_len);
 		task->out_len = out_len;
 		task->out_continues = out_continues;

@@ -11,39 +11,8 @@
 #include "access/tupdesc.h"
 #include "lib/stringinfo.h"
 
+#include "format.h"
 #include "state.h"
-
-/*
- * A command on its way to a worker.  There follow, not aligned: the command
- * with its zero; per column wanted, its type (Oid) and typmod (int32); per
- * parameter, its length (int32, -1 for NULL) and its bytes with a zero; per
- * setting, name and value with their zeros, and the role (Oid) that set it.
- */
-typedef struct SupInput
-{
-	int32		command_len;	/* without the zero */
-	int32		ncolumns;		/* -1: any */
-	int32		nparams;		/* -1: no parameters were given */
-	int32		nsettings;
-} SupInput;
-
-/*
- * What a worker sends.  Messages are MAXALIGNed in the stream; one that is
- * larger than a chunk goes on in the next ones.  If it could not be sent to
- * its end, the next chunk does not continue it.
- */
-typedef struct SupMessage
-{
-	uint32		len;			/* of what follows */
-	char		type;
-	char		unused[3];
-} SupMessage;
-
-#define SUP_MSG_COLUMNS 'T'		/* per column: Oid, int32 typmod */
-#define SUP_MSG_TYPES	'Y'		/* sup_append_definitions(), if there are any */
-#define SUP_MSG_ROW		'D'		/* MinimalTuple */
-#define SUP_MSG_NOTICE	'N'		/* int32 encoding, then as in the protocol */
-#define SUP_MSG_ERROR	'E'		/* likewise */
 
 /* A task as its submitter knows it. */
 typedef struct SupTaskRef
@@ -67,6 +36,12 @@ sup_garbage_init(SupGarbage *garbage)
 
 extern void sup_garbage_free(SupGarbage *garbage);
 extern void sup_free_chunks(dsa_pointer first);
+
+/*
+ * A chunk of a result, of which the header and 'len' bytes of data can be read;
+ * NULL: that is no pointer to one.
+ */
+extern SupChunk *sup_chunk(dsa_pointer pointer);
 
 /*
  * Append what tells one definition of the columns' types from any other: values
@@ -136,31 +111,21 @@ extern void sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate
 
 /* ---- the worker ---- */
 
-/* The command of the task that this slot was given; valid until its end. */
-extern const char *sup_task_input(SupTask *task);
-
-/* Where the parts of an input begin. */
-static inline const char *
-sup_input_columns(const SupInput *input)
-{
-	return (const char *) (input + 1) + input->command_len + 1;
-}
-
-static inline const char *
-sup_input_params(const SupInput *input)
-{
-	return sup_input_columns(input) + Max(input->ncolumns, 0) * (sizeof(Oid) + sizeof(int32));
-}
-
-extern const char *sup_input_settings(const SupInput *input);
+/*
+ * A palloc'd copy of a task's command with all that belongs to it.  NULL: it
+ * makes no sense.
+ */
+extern SupInput *sup_task_input(SupTask *task);
 
 /* Begin its result. */
 extern void sup_out_begin(SupTask *task);
 
 /*
- * Append to the result.  May wait for the reader to make room, and raise
- * 54000 or 53200; with 'force' it raises nothing, waits only while somebody
- * reads, and says whether it had room.
+ * Append to the result.  May wait for the reader to make room, take interrupts
+ * meanwhile, and raise 54000 or 53200; with 'force' it raises nothing, takes
+ * none, waits only while somebody reads, and says whether it had room.
+ * Re-entered while something else is being sent, it keeps the message for
+ * later.
  */
 extern bool sup_out_message(char type, const void *data, Size len, bool force);
 extern void sup_out_row(TupleDesc desc, Datum *values, bool *isnull);
@@ -172,6 +137,7 @@ extern void sup_out_row(TupleDesc desc, Datum *values, bool *isnull);
  */
 extern bool sup_out_tuple(MinimalTuple tuple, Size len);
 
+/* Let the reader see now what there is.  Raises nothing. */
 extern void sup_out_push(void);
 extern void sup_out_settle(void);
 

@@ -1,0 +1,116 @@
+/*
+ * For t/147_stream.pl: messages of every wrong shape, and what a process that
+ * has lost its mind would leave in shared memory for another.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "libpq/libpq.h"
+#include "miscadmin.h"
+#include "storage/shmem.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "../src/task.h"
+
+PG_MODULE_MAGIC;
+
+/* A message to the client, as it is. */
+PG_FUNCTION_INFO_V1(send_raw);
+Datum
+send_raw(PG_FUNCTION_ARGS)
+{
+	char		type = PG_GETARG_CHAR(0);
+	bytea	   *data = PG_GETARG_BYTEA_PP(1);
+
+	(void) pq_putmessage(type, VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data));
+	PG_RETURN_VOID();
+}
+
+/* The size is that of pg_shmem_allocations. */
+static SupShared *
+shared(int64 size)
+{
+	bool		found;
+	SupShared  *sup = ShmemInitStruct("supervisor", size, &found);
+
+	if (!found)
+		elog(ERROR, "there is no supervisor");
+	return sup;
+}
+
+/* The task that this worker runs; the caller holds the lock. */
+static SupTask *
+my_task(SupShared *sup)
+{
+	int			max_workers = atoi(GetConfigOption("supervisor.max_workers", false, false));
+
+	for (int i = 0; i < max_workers; i++)
+		if (sup->slots[i].pid == MyProcPid)
+			return &sup->tasks[pg_atomic_read_u32(&sup->slots[i].task) - 1];
+	elog(PANIC, "this is no worker");
+	return NULL;
+}
+
+/* Append a chunk to the result of the task that runs here. */
+PG_FUNCTION_INFO_V1(send_chunk);
+Datum
+send_chunk(PG_FUNCTION_ARGS)
+{
+	SupShared  *sup = shared(PG_GETARG_INT64(0));
+	bytea	   *data = PG_GETARG_BYTEA_PP(1);
+	bool		continues = PG_GETARG_BOOL(2);
+	uint32		len = VARSIZE_ANY_EXHDR(data);
+	dsa_area   *area = dsa_attach_in_place(sup->dsa, NULL);
+	dsa_pointer pointer = dsa_allocate(area, Max(offsetof(SupChunk, data) + len, 12 * 1024));
+	SupChunk   *chunk = dsa_get_address(area, pointer);
+	SupTask    *task;
+
+	chunk->next = InvalidDsaPointer;
+	chunk->len = PG_ARGISNULL(3) ? len : PG_GETARG_INT32(3);
+	chunk->continues = continues;
+	memcpy(chunk->data, VARDATA_ANY(data), len);
+
+	LWLockAcquire(sup->lock, LW_EXCLUSIVE);
+	task = my_task(sup);
+	if (!DsaPointerIsValid(task->last))
+		task->first = pointer;
+	else
+		((SupChunk *) dsa_get_address(area, task->last))->next = pointer;
+	task->last = pointer;
+	LWLockRelease(sup->lock);
+	dsa_detach(area);
+	dsa_release_in_place(sup->dsa);
+	PG_RETURN_VOID();
+}
+
+/* Let the next chunk of the task that runs here be one that is none. */
+PG_FUNCTION_INFO_V1(send_pointer);
+Datum
+send_pointer(PG_FUNCTION_ARGS)
+{
+	SupShared  *sup = shared(PG_GETARG_INT64(0));
+
+	LWLockAcquire(sup->lock, LW_EXCLUSIVE);
+	my_task(sup)->first = PG_GETARG_INT64(1);
+	LWLockRelease(sup->lock);
+	PG_RETURN_VOID();
+}
+
+/* Overwrite four bytes of the command of a task, which has not begun. */
+PG_FUNCTION_INFO_V1(spoil_command);
+Datum
+spoil_command(PG_FUNCTION_ARGS)
+{
+	SupShared  *sup = shared(PG_GETARG_INT64(0));
+	int64		id = PG_GETARG_INT64(1);
+	int32		value = PG_GETARG_INT32(3);
+	int			max_tasks = atoi(GetConfigOption("supervisor.max_tasks", false, false));
+
+	LWLockAcquire(sup->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < max_tasks; i++)
+		if (sup->tasks[i].id == id)
+			memcpy(sup->tasks[i].head + PG_GETARG_INT32(2), &value, sizeof(value));
+	LWLockRelease(sup->lock);
+	PG_RETURN_VOID();
+}
