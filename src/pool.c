@@ -77,7 +77,10 @@ bind_to(SupSlot *slot, SupTask *task)
 	sup_lock();
 	fenced = sup_database_fenced(slot->database);
 	if (!fenced && task->cancel == SUP_NOT_CANCELED)
+	{
 		slot->begun = true;
+		slot->phase = SUP_PHASE_CONNECT;
+	}
 	else
 		fenced = true;
 	sup_unlock();
@@ -97,6 +100,9 @@ bind_to(SupSlot *slot, SupTask *task)
 	snprintf(name, sizeof(name), "supervisor: pool %s, slot %d",
 			 sup_slot_name(slot), sup_slot_index(slot));
 	sup_worker_connect(slot, 0, name);
+	sup_lock();
+	slot->phase = SUP_PHASE_RUN;
+	sup_unlock();
 	return true;
 }
 

@@ -565,6 +565,10 @@ signal_worker(SupTask *task, SupCancel why)
 	/* again if asked again: the command may have caught the first */
 	if (slot->pid != 0)
 		kill(slot->pid, SIGINT);
+
+	/* a login takes no cancel, and may wait for as long as somebody likes */
+	if (slot->phase == SUP_PHASE_CONNECT)
+		sup_ask_terminate(slot);
 	/* it may be waiting for a reader to make room */
 	if (slot->proc != NULL)
 		sup_wake(slot->proc);
@@ -1438,15 +1442,18 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 		snprintf(detail, sizeof(detail), "%s: %s", unpack_sql_state(sqlstate), message);
 	else
 		detail[0] = '\0';
-	if (slot->begun)
+	if (task->cancel != SUP_NOT_CANCELED)
+	{
+		slot->tasks_canceled += slot->begun;
+		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
+						   "canceling statement due to user request", NULL, &garbage);
+	}
+	else
 	{
 		slot->tasks_failed++;
 		end_without_result(task, SUP_TASK_FAILED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 						   "worker exited while it ran the task", detail, &garbage);
 	}
-	else
-		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-						   "canceling statement due to user request", NULL, &garbage);
 	slot->begun = false;
 	sup_garbage_free(&garbage);
 }
