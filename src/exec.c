@@ -206,8 +206,8 @@ check_columns(TupleDesc desc, const SupInput *input, const char *wanted)
 					 errmsg("column definition list does not match the result"),
 					 errdetail("Column %d of the result has type %s, in the list it has type %s.",
 							   i + 1,
-							   format_type_with_typemod(att->atttypid, att->atttypmod),
-							   format_type_with_typemod(type, typmod)),
+							   sup_type_name(att->atttypid, att->atttypmod),
+							   sup_type_name(type, typmod)),
 					 errhint("Change the list, or cast the column in the command.")));
 	}
 }

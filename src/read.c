@@ -287,8 +287,8 @@ raise_unfit(SupReader *reader, const char *data, Size len)
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
 			 errmsg("column definition list does not match the result"),
 			 errdetail("Column %d of the result has type %s, in the list it has type %s.",
-					   i + 1, format_type_with_typemod(type, typmod),
-					   format_type_with_typemod(att->atttypid, att->atttypmod)),
+					   i + 1, sup_type_name(type, typmod),
+					   sup_type_name(att->atttypid, att->atttypmod)),
 			 errhint("Change the list, or cast the column in the command.")));
 	pg_unreachable();
 }

@@ -211,6 +211,12 @@ sup_append_definitions(StringInfo buf, TupleDesc desc)
 	list_free(seen);
 }
 
+char *
+sup_type_name(Oid type, int32 typmod)
+{
+	return format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_ALLOW_INVALID);
+}
+
 /*
  * Submitting
  */

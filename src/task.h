@@ -50,6 +50,9 @@ extern SupChunk *sup_chunk(dsa_pointer pointer);
  */
 extern void sup_append_definitions(StringInfo buf, TupleDesc desc);
 
+/* A type's name for a message; "???" if it is gone. */
+extern char *sup_type_name(Oid type, int32 typmod);
+
 /* ---- the submitting session ---- */
 
 /*

@@ -148,6 +148,17 @@ is($mallory->query_safe('SELECT v IS NULL FROM supervisor.run($$SELECT NULL::mor
 value('DROP TYPE more; DROP TYPE many; DROP TYPE shade', user => 'mallory');
 value(q{DROP TYPE changing CASCADE; DROP TYPE outer_type; DROP TABLE changing_table; CREATE TYPE changing AS (a bigint)},
 	user => 'mallory');
+value('CREATE DOMAIN dropped AS int', user => 'mallory');
+refused(q{SELECT * FROM supervisor.run('DROP DOMAIN dropped; SELECT 1') AS (x dropped)}, '42804', 'a type that the command drops',
+	session => $mallory, message => qr/Column 1 of the result has type integer, in the list it has type \?\?\?/);
+value('CREATE TYPE dropped_enum AS ENUM (\'a\')', user => 'mallory');
+my $of_dropped = $mallory->query_safe(q{SELECT supervisor.launch('SELECT ''a''::dropped_enum')});
+is($mallory->query_safe("SELECT supervisor.wait($of_dropped)"), 'succeeded', 'a row of a type');
+value('DROP TYPE dropped_enum', user => 'mallory');
+refused("SELECT * FROM supervisor.result($of_dropped) AS (x int)", '42804', 'which is dropped before it is read',
+	session => $mallory, message => qr/Column 1 of the result has type \?\?\?, in the list it has type integer/);
+$mallory->query_safe("SELECT supervisor.forget($of_dropped)");
+
 my $holder = SupervisorTest::session($node);
 $holder->query_safe('SELECT pg_advisory_lock(1)');
 $mallory->begin('SELECT v FROM supervisor.run($$SELECT ROW(a)::changing FROM generate_series(1, 2) a, pg_advisory_xact_lock_shared(1)$$) AS (v changing)');

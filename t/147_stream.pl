@@ -29,6 +29,7 @@ my $library = SupervisorTest::build_library('stream');
 $node->safe_psql('postgres', qq{
 	CREATE FUNCTION send_raw("char", bytea) RETURNS void AS '$library' LANGUAGE C STRICT;
 	CREATE FUNCTION send_chunk(bigint, bytea, boolean, int) RETURNS void AS '$library' LANGUAGE C;
+	CREATE FUNCTION send_garbage(bigint, bytea, bigint) RETURNS void AS '$library' LANGUAGE C;
 	CREATE FUNCTION send_pointer(bigint, bigint) RETURNS void AS '$library' LANGUAGE C;
 	CREATE FUNCTION spoil_command(bigint, bigint, int, int) RETURNS void AS '$library' LANGUAGE C});
 my $size = $node->safe_psql('postgres', q{SELECT size FROM pg_shmem_allocations WHERE name = 'supervisor'});
@@ -289,6 +290,38 @@ SKIP:
 
 		refused('SELECT * FROM supervisor.result(supervisor.launch(' . in_task($send) . ')) AS (a bytea)', 'XX001', $what);
 	}
+
+	# Garbage: whatever it is, the session that reads it lives on, and so does the pool.
+	my $seconds = $ENV{PG_TEST_FUZZ_SECONDS} // 3;
+	my $seed = $ENV{PG_TEST_FUZZ_SEED} // time;
+	my $template = unpack 'H*', message('T', pack 'L l L l L l', 17, -1, 20, -1, 25, -1)
+	  . message('D', row(natts => 3, data => pack('C a4 x3 q C a3', 11, 'abcd', 7, 9, 'xyz')))
+	  . message('N', pack('l', 6) . "SNOTICE\0VNOTICE\0C00000\0Mhello\0\0")
+	  . message('D', row(natts => 3, infomask => 3, data => pack('x8 q C a3', 7, 9, 'xyz'), hoff => 32))
+	  . message('D', row(natts => 3, data => pack('L a200 q L a100', 204 << 2, 'a' x 200, 8, 104 << 2, 'b' x 100)));
+	my $outcomes = value(qq{
+		SET client_min_messages = warning;
+		CREATE TEMP TABLE outcomes (outcome text);
+		DO \$do\$
+		DECLARE
+			seed bigint := $seed * 1000000::bigint;
+			until timestamptz := clock_timestamp() + interval '$seconds s';
+		BEGIN
+			WHILE clock_timestamp() < until LOOP
+				seed := seed + 1;
+				BEGIN
+					EXECUTE format('SELECT count(a), sum(b), max(c) FROM supervisor.result(supervisor.launch(%L)) AS (a bytea, b bigint, c text)',
+						format('DO \$x\$ BEGIN PERFORM send_garbage($size, ''\\x$template'', %s); END \$x\$', seed));
+					INSERT INTO outcomes VALUES ('rows');
+				EXCEPTION WHEN OTHERS THEN
+					INSERT INTO outcomes VALUES (SQLSTATE);
+				END;
+			END LOOP;
+		END \$do\$;
+		SELECT string_agg(outcome || ' ' || n, ', ' ORDER BY n DESC) FROM (SELECT outcome, count(*) n FROM outcomes GROUP BY 1) o});
+	note "garbage, seed $seed: $outcomes";
+	like($outcomes, qr/XX001 \d+/, 'garbage is found to be that') if $seconds > 0;
+
 	refused('SELECT supervisor.execute(' . quote(chunk(message('T', $columns) . message('D', row()))) . ')', 'XX001',
 		'rows for who wants none');
 	refused('SELECT * FROM supervisor.execute_all(ARRAY[' . quote(chunk(message('?', 'x'))) . '])', 'XX001', 'in execute_all');

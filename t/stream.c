@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "common/pg_prng.h"
 #include "fmgr.h"
 #include "libpq/libpq.h"
 #include "miscadmin.h"
@@ -52,24 +53,19 @@ my_task(SupShared *sup)
 	return NULL;
 }
 
-/* Append a chunk to the result of the task that runs here. */
-PG_FUNCTION_INFO_V1(send_chunk);
-Datum
-send_chunk(PG_FUNCTION_ARGS)
+/* Append a chunk to the result of the task that runs here, which says that it is 'said' long. */
+static void
+append_chunk(SupShared *sup, const char *data, uint32 len, uint32 said, bool continues)
 {
-	SupShared  *sup = shared(PG_GETARG_INT64(0));
-	bytea	   *data = PG_GETARG_BYTEA_PP(1);
-	bool		continues = PG_GETARG_BOOL(2);
-	uint32		len = VARSIZE_ANY_EXHDR(data);
 	dsa_area   *area = dsa_attach_in_place(sup->dsa, NULL);
 	dsa_pointer pointer = dsa_allocate(area, Max(offsetof(SupChunk, data) + len, 12 * 1024));
 	SupChunk   *chunk = dsa_get_address(area, pointer);
 	SupTask    *task;
 
 	chunk->next = InvalidDsaPointer;
-	chunk->len = PG_ARGISNULL(3) ? len : PG_GETARG_INT32(3);
+	chunk->len = said;
 	chunk->continues = continues;
-	memcpy(chunk->data, VARDATA_ANY(data), len);
+	memcpy(chunk->data, data, len);
 
 	LWLockAcquire(sup->lock, LW_EXCLUSIVE);
 	task = my_task(sup);
@@ -81,6 +77,40 @@ send_chunk(PG_FUNCTION_ARGS)
 	LWLockRelease(sup->lock);
 	dsa_detach(area);
 	dsa_release_in_place(sup->dsa);
+}
+
+PG_FUNCTION_INFO_V1(send_chunk);
+Datum
+send_chunk(PG_FUNCTION_ARGS)
+{
+	bytea	   *data = PG_GETARG_BYTEA_PP(1);
+	uint32		len = VARSIZE_ANY_EXHDR(data);
+
+	append_chunk(shared(PG_GETARG_INT64(0)), VARDATA_ANY(data), len,
+				 PG_ARGISNULL(3) ? len : PG_GETARG_INT32(3), PG_GETARG_BOOL(2));
+	PG_RETURN_VOID();
+}
+
+/* The same of some chunks that are made of that one by chance. */
+PG_FUNCTION_INFO_V1(send_garbage);
+Datum
+send_garbage(PG_FUNCTION_ARGS)
+{
+	bytea	   *data = PG_GETARG_BYTEA_P_COPY(1);
+	char	   *bytes = VARDATA_ANY(data);
+	uint32		len = VARSIZE_ANY_EXHDR(data);
+	pg_prng_state state;
+
+	pg_prng_seed(&state, PG_GETARG_INT64(2));
+	for (int chunks = pg_prng_uint64_range(&state, 1, 3); chunks > 0; chunks--)
+	{
+		for (int n = pg_prng_uint64_range(&state, 0, 4); n > 0; n--)
+			bytes[pg_prng_uint64_range(&state, 0, len - 1)] =
+				pg_prng_bool(&state) ? pg_prng_uint64(&state) : pg_prng_uint64_range(&state, 0, 8);
+		append_chunk(shared(PG_GETARG_INT64(0)), bytes, len,
+					 pg_prng_uint64_range(&state, 0, 3) == 0 ? pg_prng_uint64_range(&state, 0, len) : len,
+					 pg_prng_uint64_range(&state, 0, 7) == 0);
+	}
 	PG_RETURN_VOID();
 }
 
