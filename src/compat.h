@@ -67,6 +67,13 @@
 	table_beginscan(rel, snapshot, nkeys, key)
 #endif
 
+/* Core's words for the parameters of a statement that is logged. */
+#if PG_VERSION_NUM >= 160000
+#define SUP_PARAMETERS	"Parameters: %s"
+#else
+#define SUP_PARAMETERS	"parameters: %s"
+#endif
+
 /* May a session of 'member' SET ROLE to that one? */
 static inline bool
 sup_may_set_role(Oid member, Oid role)

@@ -23,7 +23,9 @@
 #include "executor/executor.h"
 #include "libpq/libpq.h"
 #include "mb/pg_wchar.h"
+#include "mb/stringinfo_mb.h"
 #include "miscadmin.h"
+#include "nodes/params.h"
 #include "nodes/parsenodes.h"
 #include "parser/analyze.h"
 #include "parser/parser.h"
@@ -467,6 +469,7 @@ static ParamListInfo
 convert_params(int nparams, const char *data, int ntypes, Oid *types)
 {
 	ParamListInfo params;
+	char	  **texts;
 
 	if (ntypes != nparams)
 		ereport(ERROR,
@@ -474,6 +477,7 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 				 errmsg("wrong number of parameters"),
 				 errdetail("Expected %d parameters but got %d.", ntypes, nparams)));
 	params = makeParamList(nparams);
+	texts = palloc(sizeof(char *) * Max(nparams, 1));
 	for (int i = 0; i < nparams; i++)
 	{
 		int32		len;
@@ -488,6 +492,7 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 			value = (char *) data;
 			data += len + 1;
 		}
+		texts[i] = value;
 		if (types[i] == InvalidOid || types[i] == UNKNOWNOID)
 			ereport(ERROR,
 					(errcode(ERRCODE_INDETERMINATE_DATATYPE),
@@ -498,7 +503,35 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 		params->params[i].pflags = PARAM_FLAG_CONST;
 		params->params[i].ptype = types[i];
 	}
+	if (log_parameter_max_length_on_error != 0)
+		params->paramValuesStr = BuildParamLogString(params, texts, log_parameter_max_length_on_error);
 	return params;
+}
+
+/* What a statement's line in the log says of its parameters, as core's function of that name. */
+static int
+errdetail_params(const SupInput *input)
+{
+	const char *p = sup_input_params(input);
+	StringInfoData buf;
+
+	if (input->nparams <= 0 || log_parameter_max_length == 0)
+		return 0;
+	initStringInfo(&buf);
+	for (int i = 0; i < input->nparams; i++)
+	{
+		int32		len;
+
+		memcpy(&len, p, sizeof(len));
+		p += sizeof(len);
+		appendStringInfo(&buf, "%s$%d = ", i > 0 ? ", " : "", i + 1);
+		if (len >= 0)
+			appendStringInfoStringQuoted(&buf, p, log_parameter_max_length);
+		else
+			appendStringInfoString(&buf, "NULL");
+		p += len >= 0 ? len + 1 : 0;
+	}
+	return errdetail(SUP_PARAMETERS, buf.data);
 }
 
 void
@@ -506,6 +539,8 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 {
 	static TimeoutId timeout_id = MAX_TIMEOUTS;
 	ErrorContextCallback callback;
+	ErrorContextCallback params_callback;
+	ParamsErrorCbData params_data;
 	const char *command = (const char *) (input + 1);
 	bool		was_logged = false;
 	bool		implicit_block;
@@ -540,7 +575,7 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 	if (should_log(parsetrees))
 	{
 		ereport(LOG,
-				(errmsg("statement: %s", command), errhidestmt(true)));
+				(errmsg("statement: %s", command), errhidestmt(true), errdetail_params(input)));
 		was_logged = true;
 	}
 
@@ -620,6 +655,12 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 
 			plans = pg_analyze_and_rewrite_varparams(parsetree, command, &types, &ntypes, NULL);
 			params = convert_params(input->nparams, sup_input_params(input), ntypes, types);
+			params_callback.callback = ParamsErrorCallback;
+			params_callback.arg = &params_data;
+			params_callback.previous = error_context_stack;
+			params_data.portalName = "";
+			params_data.params = params;
+			error_context_stack = &params_callback;
 		}
 		else
 			plans = pg_analyze_and_rewrite_fixedparams(parsetree, command, NULL, 0, NULL);
@@ -691,6 +732,7 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 	}
 
 	/* It has committed: a cancel comes too late. */
+	error_context_stack = &callback;
 	HOLD_CANCEL_INTERRUPTS();
 	switch (check_log_duration(msec_str, was_logged))
 	{
@@ -701,7 +743,7 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 		case 2:
 			ereport(LOG,
 					(errmsg("duration: %s ms  statement: %s", msec_str, command),
-					 errhidestmt(true)));
+					 errhidestmt(true), errdetail_params(input)));
 			break;
 	}
 	RESUME_CANCEL_INTERRUPTS();

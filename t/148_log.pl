@@ -93,6 +93,19 @@ logged(qr/app LOG:  statement: INSERT INTO t VALUES \(2\)/m, 'log_statement, of 
 logged(qr/app LOG:  audited 2$/m, 'what a trigger logs, of one whose session goes');
 app(q{SET client_min_messages = log; SELECT supervisor.execute('INSERT INTO t VALUES (3)')});
 logged(qr/app LOG:  audited 3$/m, 'what its reader sees as well is logged once');
+note 'parameters';
+
+app(q{SET client_min_messages = log; SELECT supervisor.execute('INSERT INTO t SELECT $1::int WHERE $2::text IS NULL', ARRAY['7', NULL])});
+logged(qr/app LOG:  statement: INSERT INTO t SELECT \$1.*\n.*app DETAIL:  [Pp]arameters: \$1 = '7', \$2 = NULL$/m, 'of a statement that is logged');
+value('ALTER ROLE app SET log_min_duration_statement = 0; ALTER ROLE app SET log_parameter_max_length = 3; ALTER ROLE app SET log_parameter_max_length_on_error = 2');
+app(q{SELECT supervisor.forget(supervisor.launch('SELECT $1::text', ARRAY['it''s long']))});
+logged(qr/app LOG:  duration: [0-9.]+ ms  statement: SELECT \$1::text\n.*app DETAIL:  [Pp]arameters: \$1 = 'it''\.\.\.'$/m, 'of one with its duration, as long as may be');
+app(q{SELECT supervisor.execute('SELECT 1000 / $1::int', ARRAY['0'])});
+logged(qr/app ERROR:  division by zero\n.*app CONTEXT:  (?:unnamed portal|portal "").* parameters: \$1 = '0'\n.*app STATEMENT:  SELECT 1000/m, 'of one that fails');
+value('ALTER ROLE app SET log_parameter_max_length = 0; ALTER ROLE app SET log_statement = "all"');
+app(q{SELECT supervisor.execute('SELECT $1::text', ARRAY['secret'])});
+logged(qr/app LOG:  statement: SELECT \$1::text$/m, 'or not');
+unlike(log_since(), qr/[Pp]arameters: .*secret/, 'at all');
 value('ALTER ROLE app RESET ALL');
 
 note 'warnings';
