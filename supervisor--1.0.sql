@@ -6,7 +6,6 @@
 CREATE SCHEMA supervisor;
 COMMENT ON SCHEMA supervisor IS
 'tasks in a warm pool of workers, and the workers that the supervisor keeps';
-GRANT USAGE ON SCHEMA supervisor TO PUBLIC;
 
 --
 -- Tasks
@@ -306,8 +305,6 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION supervisor.restart_worker(text, interval) IS
 'replaces the processes of a declared worker, one after another: each is terminated, and its successor awaited. True when done; false with a WARNING after timeout, the request stands. Needs the right to signal a backend of its role (a C function: superuser). No such worker: 42704; not enabled: 55000';
 
-GRANT SELECT ON supervisor.worker TO PUBLIC;
-
 --
 -- Views.  The functions below them hide what pg_stat_activity would hide.
 --
@@ -442,33 +439,37 @@ COMMENT ON COLUMN supervisor.event.pid IS 'process ID of the worker';
 COMMENT ON COLUMN supervisor.event.event IS 'what happened: the state that the worker entered, or another word';
 COMMENT ON COLUMN supervisor.event.detail IS 'why, in words; hidden as pg_stat_activity hides a query';
 
-GRANT SELECT ON supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event TO PUBLIC;
+--
+-- Who may do what.  Nobody but the owner has more than is granted here: not
+-- what core gives to PUBLIC, nor what the default privileges give to anybody.
+--
 
--- whatever the default privileges are here
+DO $$
+DECLARE
+    command text;
+BEGIN
+    FOR command IN
+        SELECT DISTINCT pg_catalog.format('REVOKE ALL ON %s FROM %s', o.what,
+                   CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END)
+        FROM (SELECT 'SCHEMA supervisor', n.nspacl
+              FROM pg_catalog.pg_namespace n WHERE n.nspname = 'supervisor'
+              UNION ALL
+              SELECT pg_catalog.format('TABLE %s', c.oid::regclass), c.relacl
+              FROM pg_catalog.pg_class c WHERE c.relnamespace = 'supervisor'::regnamespace
+              UNION ALL
+              SELECT pg_catalog.format('ROUTINE %s', p.oid::regprocedure), coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+              FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'supervisor'::regnamespace) o (what, acl),
+             LATERAL pg_catalog.aclexplode(o.acl) a
+             LEFT JOIN pg_catalog.pg_authid r ON r.oid = a.grantee
+        WHERE a.grantee <> a.grantor
+    LOOP
+        EXECUTE command;
+    END LOOP;
+END $$;
+
+GRANT USAGE ON SCHEMA supervisor TO PUBLIC;
+GRANT SELECT ON supervisor.worker, supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event TO PUBLIC;
 GRANT EXECUTE ON FUNCTION supervisor.get_workers(), supervisor.get_pools(), supervisor.get_tasks(), supervisor.get_events() TO PUBLIC;
-
-REVOKE ALL ON FUNCTION
-    supervisor.run(text, text[], text, interval),
-    supervisor.execute(text, text[], text, interval),
-    supervisor.execute_all(text[], text, interval),
-    supervisor.launch(text, text[], text),
-    supervisor.wait(bigint, interval),
-    supervisor.result(bigint),
-    supervisor.cancel(bigint),
-    supervisor.forget(bigint),
-    supervisor.restart_worker(integer, interval, bigint),
-    supervisor.terminate_worker(integer, interval, bigint),
-    supervisor.restart_pool(text, interval),
-    supervisor.add_worker(text, text, interval, text, text, integer, text, text, name, integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean),
-    supervisor.alter_worker(text, text, interval, text, text, integer, text, text, name, integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean),
-    supervisor.remove_worker(text),
-    supervisor.start_worker(text, interval),
-    supervisor.stop_worker(text, interval),
-    supervisor.restart_worker(text, interval),
-    supervisor.worker_changed()
-FROM PUBLIC;
-REVOKE ALL ON PROCEDURE supervisor.perform(text, text[], text, interval) FROM PUBLIC;
-
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
     supervisor.restart_worker(integer, interval, bigint),

@@ -229,10 +229,19 @@ value(q{SELECT supervisor.remove_worker('own')});
 # whatever the default privileges are
 value('CREATE DATABASE defaults TEMPLATE template0');
 value(q{
-	ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO mallory;
+	ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO mallory WITH GRANT OPTION;
+	ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC;
 	ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO PUBLIC;
+	ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO mallory;
+	ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO mallory;
 	CREATE EXTENSION supervisor}, dbname => 'defaults');
 refused($writes{INSERT}, '42501', 'nor by default privileges', dbname => 'defaults', user => 'mallory');
+is(value(q{
+	SELECT acl FROM (
+		SELECT nspacl::text FROM pg_namespace WHERE nspname = 'supervisor'
+		UNION ALL SELECT relacl::text FROM pg_class WHERE relnamespace = 'supervisor'::regnamespace
+		UNION ALL SELECT coalesce(proacl::text, 'all') FROM pg_proc WHERE pronamespace = 'supervisor'::regnamespace) s (acl)
+	WHERE acl ~ 'mallory|all|,=.*[^r=UX].*/'}, dbname => 'defaults'), '', 'which give nothing to anybody');
 
 note 'who may execute what';
 
