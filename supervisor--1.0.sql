@@ -141,7 +141,7 @@ COMMENT ON FUNCTION supervisor.restart_pool(text, interval) IS
 --
 
 CREATE TABLE supervisor.worker (
-    name name PRIMARY KEY CHECK (name OPERATOR(pg_catalog.<>) ''),
+    name name PRIMARY KEY,
     command text,
     run_every interval,
     library text,

@@ -8,6 +8,8 @@
 #ifndef SUP_CATALOG_H
 #define SUP_CATALOG_H
 
+#include "storage/itemptr.h"
+
 #include "state.h"
 
 /* Its columns, in order.  What a later version of the extension adds is last. */
@@ -52,6 +54,14 @@ typedef struct SupColumnDef
 
 extern const SupColumnDef sup_worker_columns[SUP_WORKER_COLS];
 
+/* A row as it is, or shall be, in the table. */
+typedef struct SupTuple
+{
+	Datum		values[SUP_WORKER_COLS];
+	bool		nulls[SUP_WORKER_COLS];
+	ItemPointerData tid;		/* if it was locked */
+} SupTuple;
+
 /* A row, understood. */
 typedef struct SupRow
 {
@@ -74,11 +84,6 @@ typedef struct SupRow
  */
 extern Oid	sup_catalog_table(const char **complaint);
 
-extern Oid	sup_catalog_owner(Oid table);
-
-/* How many of our columns the table has; in a row, the others are NULL. */
-extern int	sup_catalog_columns(Oid table);
-
 /*
  * Read all rows, in the latest snapshot.  Without 'wait', not getting the lock
  * is an error.  False: until it was got, the table was dropped or changed.
@@ -92,6 +97,25 @@ extern void sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *ro
 
 /* The command of a worker, palloc'd; NULL if it is not the one with that hash any more. */
 extern char *sup_catalog_command(const char *name, uint64 hash);
+
+/* Find a row, palloc'd, in the latest snapshot; false: there is none. */
+extern bool sup_catalog_find(Oid table, const char *name, SupTuple *row);
+
+/*
+ * The table, as sup_catalog_table(), but also without triggers of others, and
+ * locked to the end of the transaction: whoever would change that waits.
+ */
+extern Oid	sup_catalog_lock(const char **complaint);
+
+/*
+ * In the table that is so locked: find a row and lock it, in its newest
+ * version, waiting for whoever changes it; write it.  No code of anybody runs
+ * at that, and later commands of the transaction see it.
+ */
+extern bool sup_catalog_lock_row(Oid table, const char *name, SupTuple *row);
+extern void sup_catalog_insert(Oid table, SupTuple *row);
+extern void sup_catalog_update(Oid table, SupTuple *row);
+extern void sup_catalog_delete(Oid table, SupTuple *row);
 
 /* Delete the rows that belong to an extension, which is about to be dropped. */
 extern void sup_catalog_delete_extension(const char *extension);

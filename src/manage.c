@@ -4,8 +4,8 @@
  *	  The SQL functions about declared workers: add, alter, remove, start,
  *	  stop, restart.
  *
- * Nobody but its owner can write to the table supervisor.worker, so these do
- * it as its owner, once they have found that the caller may.
+ * Nobody but superusers can write to the table supervisor.worker.  These do it
+ * past the executor, once they have found that the caller may: see catalog.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,18 +13,14 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "commands/trigger.h"
 #include "commands/extension.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 
 #include "args.h"
 #include "catalog.h"
@@ -36,19 +32,9 @@
 /* Transaction in which this session has added workers. */
 static TransactionId added_in = InvalidTransactionId;
 
-/* A row, as it is in the table. */
-typedef struct TableRow
-{
-	const char *name;
-	bool		found;
-	Datum		values[SUP_WORKER_COLS];
-	bool		nulls[SUP_WORKER_COLS];
-} TableRow;
-
 /*
  * Where workers can't be managed, whoever asks.  A function that is wrongly
- * declared parallel safe may bring us into a parallel worker, and core refuses
- * there an UPDATE, but not SELECT FOR UPDATE.
+ * declared parallel safe may bring us into a parallel worker.
  */
 static void
 check_place(void)
@@ -67,127 +53,30 @@ check_place(void)
  * The table
  */
 
+/* There is no table, or one that is not to be believed. */
+pg_noreturn static void
+not_run(const char *complaint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("declared workers of this database are not run"),
+			 complaint ? errdetail_internal("%s", complaint) : 0));
+}
+
+/* Locked, and checked, to the end of the transaction. */
 static Oid
-worker_table(void)
+worker_table(const char *function)
 {
 	const char *complaint;
 	Oid			table;
 
 	sup_require_preload();
 	check_place();
-	table = sup_catalog_table(&complaint);
+	PreventCommandIfReadOnly(function);
+	table = sup_catalog_lock(&complaint);
 	if (!OidIsValid(table))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("declared workers of this database are not run"),
-				 complaint ? errdetail_internal("%s", complaint) : 0));
+		not_run(complaint);
 	return table;
-}
-
-static void
-copy_row(Datum *values, bool *nulls, void *arg)
-{
-	TableRow   *row = arg;
-
-	if (nulls[SUP_COL_NAME] || strcmp(NameStr(*DatumGetName(values[SUP_COL_NAME])), row->name) != 0)
-		return;
-	row->found = true;
-	for (int i = 0; i < SUP_WORKER_COLS; i++)
-	{
-		int16		len;
-		bool		byval;
-
-		row->nulls[i] = nulls[i];
-		if (nulls[i])
-			continue;
-		get_typlenbyval(sup_worker_columns[i].type, &len, &byval);
-		if (len == -1)
-			row->values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(values[i]));
-		else
-			row->values[i] = datumCopy(values[i], byval, len);
-	}
-}
-
-/* Find a row; false: there is none. */
-static bool
-find_row(Oid table, const char *name, TableRow *row)
-{
-	row->name = name;
-	row->found = false;
-	if (!sup_catalog_scan(table, true, copy_row, row))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has just been dropped or changed", "supervisor.worker")));
-	return row->found;
-}
-
-/*
- * Run a statement on the table as its owner: all that it names is certain.
- * Returns how many rows it was about.
- */
-static uint64
-write_table(Oid table, const char *sql, int n, Oid *types, Datum *values, const char *nulls)
-{
-	Oid			save_userid;
-	int			save_sec_context;
-	uint64		rows;
-
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(sup_catalog_owner(table),
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	SPI_connect();
-	(void) SPI_execute_with_args(sql, n, types, values, nulls, false, 0);
-	rows = SPI_processed;
-	SPI_finish();
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-	return rows;
-}
-
-/* INSERT or UPDATE a whole row; false: there was none to write. */
-static bool
-write_row(Oid table, bool insert, TableRow *row)
-{
-	int			n = sup_catalog_columns(table);
-	StringInfoData columns;
-	StringInfoData values;
-	Oid			types[SUP_WORKER_COLS];
-	char		nulls[SUP_WORKER_COLS];
-
-	initStringInfo(&columns);
-	initStringInfo(&values);
-	for (int i = 0; i < n; i++)
-	{
-		const char *separator = i > 0 ? ", " : "";
-
-		appendStringInfo(&columns, "%s%s", separator, sup_worker_columns[i].name);
-		appendStringInfo(&values, "%s$%d", separator, i + 1);
-		types[i] = sup_worker_columns[i].type;
-		nulls[i] = row->nulls[i] ? 'n' : ' ';
-	}
-	return write_table(table,
-					   psprintf(insert ?
-								"INSERT INTO supervisor.worker (%s) VALUES (%s) ON CONFLICT DO NOTHING" :
-								"UPDATE ONLY supervisor.worker SET (%s) = ROW (%s)"
-								" WHERE name OPERATOR(pg_catalog.=) $1",
-								columns.data, values.data),
-					   n, types, row->values, nulls) > 0;
-}
-
-/*
- * Nobody shall change the row between the look at it and the change; what is
- * read afterwards is the newest.
- */
-static void
-lock_row(Oid table, const char *name)
-{
-	NameData	n;
-	Oid			type = NAMEOID;
-	Datum		value;
-
-	namestrcpy(&n, name);
-	value = NameGetDatum(&n);
-	write_table(table, "SELECT FROM ONLY supervisor.worker WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
-				1, &type, &value, NULL);
 }
 
 /*
@@ -225,10 +114,19 @@ no_such_worker(const char *name)
  * May the caller decide what a worker does?  A command runs with the rights of
  * its role, a C function with all that there are.
  */
+static bool
+may_manage(const SupProgram *program)
+{
+	return superuser() ||
+		(program->kind == SUP_KIND_COMMAND &&
+		 !program->bypass_allowconn && !program->bypass_rolelogincheck &&
+		 sup_may_set_role(GetUserId(), program->role));
+}
+
 static void
 check_rights(const char *name, const SupProgram *program)
 {
-	if (superuser())
+	if (may_manage(program))
 		return;
 	if (program->kind != SUP_KIND_COMMAND)
 		ereport(ERROR,
@@ -240,13 +138,12 @@ check_rights(const char *name, const SupProgram *program)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be superuser to manage worker \"%s\"", name),
 				 errdetail("It may connect where its role may not.")));
-	if (!sup_may_set_role(GetUserId(), program->role))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be able to SET ROLE \"%s\" to manage worker \"%s\"",
-						sup_role_name(program->role), name),
-				 errdetail("Its command runs with the rights of that role."),
-				 errhint("By default the role is the current one.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("must be able to SET ROLE \"%s\" to manage worker \"%s\"",
+					sup_role_name(program->role), name),
+			 errdetail("Its command runs with the rights of that role."),
+			 errhint("By default the role is the current one.")));
 }
 
 /* What to do about a library that can't be loaded. */
@@ -274,7 +171,7 @@ check_library(const SupProgram *program)
 
 /* Raise what is wrong with a row that is about to be written. */
 static void
-check_row(const TableRow *row, SupRow *parsed)
+check_row(const SupTuple *row, SupRow *parsed)
 {
 	sup_catalog_parse(row->values, row->nulls, parsed);
 	if (parsed->sqlstate != 0)
@@ -289,7 +186,7 @@ check_row(const TableRow *row, SupRow *parsed)
 
 /* Take over those arguments that are given; they are in the order of the columns. */
 static void
-take_arguments(FunctionCallInfo fcinfo, TableRow *row)
+take_arguments(FunctionCallInfo fcinfo, SupTuple *row)
 {
 	for (int i = SUP_COL_COMMAND; i <= SUP_COL_ENABLED; i++)
 	{
@@ -310,10 +207,10 @@ PG_FUNCTION_INFO_V1(supervisor_add_worker);
 Datum
 supervisor_add_worker(PG_FUNCTION_ARGS)
 {
-	Oid			table = worker_table();
+	Oid			table = worker_table("supervisor.add_worker()");
 	NameData	name;
 	NameData	extension;
-	TableRow	row;
+	SupTuple	row;
 	SupRow		parsed;
 	const char *restart;
 
@@ -348,22 +245,17 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 		row.nulls[SUP_COL_BYPASS_ALLOWCONN] = row.nulls[SUP_COL_BYPASS_ROLELOGINCHECK] =
 		row.nulls[SUP_COL_ENABLED] = false;
 
-	/* It waits for another session that adds the same. */
-	if (!write_row(table, true, &row))
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("worker \"%s\" already exists", NameStr(name)),
-				 errhint("Use supervisor.alter_worker() to change it.")));
+	sup_catalog_insert(table, &row);
+	sup_watch_database(MyDatabaseId);
 	added_in = GetTopTransactionId();
 	PG_RETURN_VOID();
 }
 
 /* Find the row that is to be changed, and see that the caller may. */
 static void
-row_to_change(Oid table, const char *name, TableRow *row, SupRow *parsed)
+row_to_change(Oid table, const char *name, SupTuple *row, SupRow *parsed)
 {
-	lock_row(table, name);
-	if (!find_row(table, name, row))
+	if (!sup_catalog_lock_row(table, name, row))
 		no_such_worker(name);
 	sup_catalog_parse(row->values, row->nulls, parsed);
 	check_rights(name, &parsed->program);
@@ -373,15 +265,16 @@ PG_FUNCTION_INFO_V1(supervisor_alter_worker);
 Datum
 supervisor_alter_worker(PG_FUNCTION_ARGS)
 {
-	Oid			table = worker_table();
+	Oid			table = worker_table("supervisor.alter_worker()");
 	char	   *name = name_arg(fcinfo);
-	TableRow	row;
+	SupTuple	row;
 	SupRow		parsed;
 
 	row_to_change(table, name, &row, &parsed);
 	take_arguments(fcinfo, &row);
 	check_row(&row, &parsed);
-	write_row(table, false, &row);
+	sup_catalog_update(table, &row);
+	sup_watch_database(MyDatabaseId);
 	PG_RETURN_VOID();
 }
 
@@ -389,26 +282,22 @@ PG_FUNCTION_INFO_V1(supervisor_remove_worker);
 Datum
 supervisor_remove_worker(PG_FUNCTION_ARGS)
 {
-	Oid			table = worker_table();
-	NameData	name;
-	TableRow	row;
+	Oid			table = worker_table("supervisor.remove_worker()");
+	char	   *name = name_arg(fcinfo);
+	SupTuple	row;
 	SupRow		parsed;
-	Oid			type = NAMEOID;
-	Datum		value;
 
-	namestrcpy(&name, name_arg(fcinfo));
-	value = NameGetDatum(&name);
-	row_to_change(table, NameStr(name), &row, &parsed);
+	row_to_change(table, name, &row, &parsed);
 	if (parsed.extension[0] != '\0' && OidIsValid(get_extension_oid(parsed.extension, true)) &&
 		!(creating_extension &&
 		  strcmp(get_extension_name(CurrentExtensionObject), parsed.extension) == 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("cannot remove worker \"%s\" because extension \"%s\" requires it",
-						NameStr(name), parsed.extension),
+						name, parsed.extension),
 				 errhint("You can stop it with supervisor.stop_worker(), or drop the extension.")));
-	write_table(table, "DELETE FROM ONLY supervisor.worker WHERE name OPERATOR(pg_catalog.=) $1",
-				1, &type, &value, NULL);
+	sup_catalog_delete(table, &row);
+	sup_watch_database(MyDatabaseId);
 	PG_RETURN_VOID();
 }
 
@@ -420,6 +309,7 @@ typedef struct NameControl
 {
 	Oid			database;
 	const char *name;
+	SupProgram	program;
 	uint64	   *generations;	/* per slot, those that don't count, plus 1 */
 	bool		held;			/* ... to be started or stopped by us: see below */
 	bool		switches;		/* ... it is to be */
@@ -521,56 +411,60 @@ all_stopped(void *arg)
 }
 
 /*
- * Find the declaration of that name, of this database or of a library, or the
- * row, which may not have been read yet, and with 'lock' is locked.  'table' is
- * 0 if it has none, 'enabled' what row or declaration says.
+ * Find the row of that name, or the declaration of a library.  Returns the
+ * table; 0: it has no such row.  Which function is to change the row, that it
+ * is locked for, is in 'changes'; NULL: none.  'enabled' is what row or
+ * declaration says.
  */
-static void
-find_worker(const char *name, bool lock, NameControl *control, SupProgram *program,
-			bool *enabled, Oid *table)
+static Oid
+find_worker(FunctionCallInfo fcinfo, const char *changes, NameControl *control, SupTuple *row,
+			bool *enabled)
 {
 	const char *complaint;
+	Oid			table;
 	SupDeclaration *d;
 	bool		found;
 
-	control->name = name;
+	sup_require_preload();
+	check_place();
+	control->name = name_arg(fcinfo);
 	control->database = MyDatabaseId;
 	control->generations = palloc0(sizeof(uint64) * sup_nslots());
 	control->switches = control->held = false;
-	*table = sup_catalog_table(&complaint);
-	if (OidIsValid(*table))
+	sup_await_supervisor();
+	table = sup_catalog_table(&complaint);
+
+	/* A standby's workers of libraries have no row, and can be stopped there. */
+	found = OidIsValid(table) && sup_catalog_find(table, control->name, row);
+	if (found && changes != NULL)
 	{
-		TableRow	row;
+		table = worker_table(changes);
+		found = sup_catalog_lock_row(table, control->name, row);
+	}
+	if (found)
+	{
 		SupRow		parsed;
 
-		/* A standby's workers of libraries have no row, and can be stopped there. */
-		found = find_row(*table, name, &row);
-		if (found && lock)
-		{
-			lock_row(*table, name);
-			found = find_row(*table, name, &row);
-		}
-		if (found)
-		{
-			sup_catalog_parse(row.values, row.nulls, &parsed);
-			memcpy(program, &parsed.program, sizeof(SupProgram));
-			*enabled = parsed.terms.enabled;
-			return;
-		}
+		sup_catalog_parse(row->values, row->nulls, &parsed);
+		memcpy(&control->program, &parsed.program, sizeof(SupProgram));
+		*enabled = parsed.terms.enabled;
+		return table;
 	}
-	*table = InvalidOid;
 	control->database = InvalidOid;
 	sup_lock();
-	d = sup_declaration_find(InvalidOid, name);
+	d = sup_declaration_find(InvalidOid, control->name);
 	found = d != NULL && !d->gone;
 	if (found)
 	{
-		memcpy(program, &d->program, sizeof(SupProgram));
+		memcpy(&control->program, &d->program, sizeof(SupProgram));
 		*enabled = d->terms.enabled;
 	}
 	sup_unlock();
+	if (!found && complaint != NULL)
+		not_run(complaint);
 	if (!found)
-		no_such_worker(name);
+		no_such_worker(control->name);
+	return InvalidOid;
 }
 
 /* No change of the database's table that has committed is still to be read.  Takes the lock. */
@@ -599,15 +493,15 @@ await_reading(NameControl *control, TimestampTz deadline)
 
 /* Why it is in vain to wait for the start of a worker; NULL: it is not. */
 static const char *
-why_not_now(const SupDeclaration *d)
+why_not_now(bool known)
 {
 	if (!sup_start_workers)
 		return "\"supervisor.start_workers\" is off.";
 
 	/* One that was added in this transaction has not been seen by anybody. */
-	if (d == NULL && TransactionIdIsValid(added_in) && added_in == GetTopTransactionIdIfAny())
+	if (!known && TransactionIdIsValid(added_in) && added_in == GetTopTransactionIdIfAny())
 		return "It is started when the transaction that added it commits.";
-	if (d == NULL && !sup_database_listed(get_database_name(MyDatabaseId)))
+	if (!known && !sup_database_listed(get_database_name(MyDatabaseId)))
 		return "Its database is not in \"supervisor.databases\".";
 	return NULL;
 }
@@ -631,32 +525,22 @@ await_worker(const char *what, const char *why_not, bool (*done) (void *arg), Na
 static Datum
 switch_worker(FunctionCallInfo fcinfo, bool on)
 {
-	char	   *name;
-	TimestampTz deadline;
+	TimestampTz deadline = sup_deadline_arg(fcinfo, 1);
 	NameControl control;
-	SupProgram	program;
+	SupTuple	row;
 	Oid			table;
 	SupDeclaration *d;
 	bool		was_enabled;
 
-	sup_require_preload();
-	check_place();
-	name = name_arg(fcinfo);
-	deadline = sup_deadline_arg(fcinfo, 1);
-	sup_await_supervisor();
-	find_worker(name, true, &control, &program, &was_enabled, &table);
-	check_rights(name, &program);
+	table = find_worker(fcinfo, on ? "supervisor.start_worker()" : "supervisor.stop_worker()",
+						&control, &row, &was_enabled);
+	check_rights(control.name, &control.program);
 	if (OidIsValid(table))
 	{
-		NameData	n;
-		Oid			types[2] = {NAMEOID, BOOLOID};
-		Datum		values[2];
-
-		namestrcpy(&n, name);
-		values[0] = NameGetDatum(&n);
-		values[1] = BoolGetDatum(on);
-		write_table(table, "UPDATE ONLY supervisor.worker SET enabled = $2"
-					" WHERE name OPERATOR(pg_catalog.=) $1", 2, types, values, NULL);
+		row.nulls[SUP_COL_ENABLED] = false;
+		row.values[SUP_COL_ENABLED] = BoolGetDatum(on);
+		sup_catalog_update(table, &row);
+		sup_watch_database(MyDatabaseId);
 	}
 
 	if (on)
@@ -664,12 +548,12 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	control.switches = true;
 	control.on = on;
 	sup_lock();
-	d = sup_declaration_find(control.database, name);
+	d = sup_declaration_find(control.database, control.name);
 	hold_worker(&control, d);
 	sup_unlock();
 
 	if (on)
-		PG_RETURN_BOOL(await_worker("started", why_not_now(d), all_started, &control, deadline));
+		PG_RETURN_BOOL(await_worker("started", why_not_now(d != NULL), all_started, &control, deadline));
 	PG_RETURN_BOOL(await_worker("ended", NULL, all_stopped, &control, deadline));
 }
 
@@ -691,33 +575,26 @@ PG_FUNCTION_INFO_V1(supervisor_restart_worker_by_name);
 Datum
 supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 {
-	char	   *name;
-	TimestampTz deadline;
+	TimestampTz deadline = sup_deadline_arg(fcinfo, 1);
 	NameControl control;
-	SupProgram	program;
-	Oid			table;
+	SupTuple	row;
 	Oid			role;
 	SupDeclaration *d;
 	bool		enabled;
 	dlist_iter	iter;
 
-	sup_require_preload();
-	check_place();
-	name = name_arg(fcinfo);
-	deadline = sup_deadline_arg(fcinfo, 1);
-	sup_await_supervisor();
-	find_worker(name, false, &control, &program, &enabled, &table);
-	role = program.kind == SUP_KIND_COMMAND ? program.role : BOOTSTRAP_SUPERUSERID;
+	(void) find_worker(fcinfo, NULL, &control, &row, &enabled);
+	role = control.program.kind == SUP_KIND_COMMAND ? control.program.role : BOOTSTRAP_SUPERUSERID;
 	if (!sup_may_signal(role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to restart worker \"%s\"", name),
+				 errmsg("permission denied to restart worker \"%s\"", control.name),
 				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
 						   sup_role_name(role))));
 
 	await_reading(&control, deadline);
 	sup_lock();
-	d = sup_declaration_find(control.database, name);
+	d = sup_declaration_find(control.database, control.name);
 	if (d != NULL && d->holder != 0)
 		enabled = d->terms.enabled;
 	if (d != NULL && enabled && sup_start_workers)
@@ -735,10 +612,10 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 	if (!enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("worker \"%s\" is not enabled", name),
+				 errmsg("worker \"%s\" is not enabled", control.name),
 				 errhint("Use supervisor.start_worker().")));
 
-	PG_RETURN_BOOL(await_worker("restarted", why_not_now(d), all_started, &control, deadline));
+	PG_RETURN_BOOL(await_worker("restarted", why_not_now(d != NULL), all_started, &control, deadline));
 }
 
 /*

@@ -92,7 +92,8 @@ value($_, dbname => 'template1') foreach ('CREATE EXTENSION supervisor', $functi
 my $no_member = 'the table supervisor.worker does not belong to the extension';
 my $other_columns = 'the table supervisor.worker has other columns';
 my $rules = 'the table supervisor.worker has rules or row security';
-my $triggers = 'the table supervisor.worker has other triggers';
+my $lacks = 'the table supervisor.worker lacks triggers, or they are disabled';
+my $constraints = 'the table supervisor.worker has other constraints or indexes';
 my %spoiled = (
 	owner => [ 'ALTER TABLE supervisor.worker OWNER TO mallory',
 		'the owner of the table supervisor.worker is no superuser', 'ALTER TABLE supervisor.worker OWNER TO postgres' ],
@@ -104,9 +105,10 @@ my %spoiled = (
 		'ALTER TABLE supervisor.worker DISABLE ROW LEVEL SECURITY' ],
 	forced => [ 'ALTER TABLE supervisor.worker FORCE ROW LEVEL SECURITY', $rules,
 		'ALTER TABLE supervisor.worker NO FORCE ROW LEVEL SECURITY' ],
-	own_trigger => [ 'CREATE TRIGGER mine BEFORE INSERT ON supervisor.worker FOR EACH ROW EXECUTE FUNCTION pwn_trigger()',
-		$triggers, 'DROP TRIGGER mine ON supervisor.worker' ],
-	referenced => [ 'CREATE TABLE child (name name REFERENCES supervisor.worker)', $triggers ],
+	disabled => [ 'ALTER TABLE supervisor.worker DISABLE TRIGGER worker_changed', $lacks,
+		'ALTER TABLE supervisor.worker ENABLE ALWAYS TRIGGER worker_changed' ],
+	no_key => [ 'ALTER TABLE supervisor.worker DROP CONSTRAINT worker_pkey', $constraints,
+		'ALTER TABLE supervisor.worker ADD PRIMARY KEY (name)' ],
 	added => [ 'ALTER TABLE supervisor.worker ADD more text', $other_columns ],
 	dropped => [ 'ALTER TABLE supervisor.worker DROP extension', $other_columns ],
 	renamed => [ 'ALTER TABLE supervisor.worker RENAME extra TO more', $other_columns,
@@ -184,13 +186,6 @@ becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE datname = 'odd
 is(value(q{SELECT string_agg(name || ' ' || (restart_delay IS NULL) || ' ' || enabled, ', ' ORDER BY name) FROM child}, dbname => 'odd'),
 	'child true true, other true true', 'and is not written to');
 is(value(q{SELECT to_regclass('pwned')}, dbname => 'odd'), '', 'nor its triggers fired');
-value('DROP TABLE child; ALTER TABLE supervisor.worker DROP CONSTRAINT worker_pkey', dbname => 'odd');
-value('ALTER TABLE supervisor.worker ALTER name DROP NOT NULL', dbname => 'odd');
-value(q{INSERT INTO supervisor.worker (command, role) VALUES ('SELECT 1', 'postgres'), ('SELECT 1', 'postgres')}, dbname => 'odd');
-value(q{SELECT supervisor.add_worker('named', 'SELECT 1', run_every => '1 h')}, dbname => 'odd');
-value(q{SELECT supervisor.alter_worker('named', run_every => '2 h')}, dbname => 'odd');
-becomes(q{SELECT string_agg(concat_ws(' ', name, state), ', ') = 'named running' FROM supervisor.worker_status WHERE datname = 'odd'},
-	'rows without a name disturb nobody');
 value('DROP DATABASE odd');
 
 note 'writing to the table';

@@ -54,15 +54,15 @@ PG_FUNCTION_INFO_V1(supervisor_note_worker);
 Datum
 supervisor_note_worker(PG_FUNCTION_ARGS)
 {
-	Oid			table = worker_table();
+	Oid			table = worker_table("supervisor.note_worker()");
 	char	   *name = name_arg(fcinfo);
-	TableRow	row;
+	SupTuple	row;
 	SupRow		parsed;
 
 	row_to_change(table, name, &row, &parsed);
 	row.nulls[SUP_COL_NOTE] = false;
 	row.values[SUP_COL_NOTE] = PG_GETARG_DATUM(1);
-	write_row(table, false, &row);
+	sup_catalog_update(table, &row);
 	PG_RETURN_VOID();
 }
 ));
