@@ -309,13 +309,25 @@ typedef struct NameControl
 {
 	Oid			database;
 	const char *name;
-	SupProgram	program;
+	SupProgram	program;		/* which the caller has been found to have the rights for */
 	uint64	   *generations;	/* per slot, those that don't count, plus 1 */
 	bool		held;			/* ... to be started or stopped by us: see below */
 	bool		switches;		/* ... it is to be */
 	bool		on;
 	bool		failed;			/* there is nothing to wait for any more */
 } NameControl;
+
+/*
+ * Does it take the rights that the caller has been found to have?  It may be
+ * of another row of that name, one that is gone, or has just come.
+ */
+static bool
+rights_are_checked(const NameControl *c, const SupDeclaration *d)
+{
+	return d->program.kind == c->program.kind && d->program.role == c->program.role &&
+		d->program.bypass_allowconn == c->program.bypass_allowconn &&
+		d->program.bypass_rolelogincheck == c->program.bypass_rolelogincheck;
+}
 
 /*
  * Start or stop a worker at once; at the end of the transaction it follows its
@@ -328,7 +340,7 @@ hold_worker(NameControl *c, SupDeclaration *d)
 	dlist_iter	iter;
 
 	SUP_ASSERT_LOCKED();
-	if (!c->switches || c->held || d == NULL)
+	if (!c->switches || c->held || d == NULL || !rights_are_checked(c, d))
 		return;
 	c->held = true;
 	d->terms.enabled = c->on;
@@ -381,7 +393,7 @@ all_started(void *arg)
 			else if (slot->state == SUP_STOPPED || slot->state == SUP_FAILED)
 				given_up++;
 		}
-	done = d != NULL && !d->gone && ready + given_up >= d->terms.instances;
+	done = d != NULL && !d->gone && c->held == c->switches && ready + given_up >= d->terms.instances;
 	c->failed = done && given_up > 0;
 	sup_unlock();
 	return done;
@@ -391,13 +403,14 @@ all_started(void *arg)
 static bool
 all_stopped(void *arg)
 {
-	const NameControl *c = arg;
+	NameControl *c = arg;
 	SupDeclaration *d;
 	bool		done = true;
 	dlist_iter	iter;
 
 	sup_lock();
 	d = sup_declaration_find(c->database, c->name);
+	hold_worker(c, d);
 	if (d != NULL)
 		dlist_foreach(iter, &d->slots)
 		{
@@ -522,6 +535,27 @@ await_worker(const char *what, const char *why_not, bool (*done) (void *arg), Na
 	return false;
 }
 
+/*
+ * What is known of the worker may still be of the row as it was.  It is acted
+ * on if the caller may manage that, too, or else once it is as the row is now.
+ */
+static void
+check_declaration(NameControl *control)
+{
+	SupProgram	program;
+	SupDeclaration *d;
+	bool		differs;
+
+	sup_lock();
+	d = sup_declaration_find(control->database, control->name);
+	differs = d != NULL && !rights_are_checked(control, d);
+	if (differs)
+		memcpy(&program, &d->program, sizeof(SupProgram));
+	sup_unlock();
+	if (differs && may_manage(&program))
+		memcpy(&control->program, &program, sizeof(SupProgram));
+}
+
 static Datum
 switch_worker(FunctionCallInfo fcinfo, bool on)
 {
@@ -547,6 +581,7 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 		await_reading(&control, deadline);
 	control.switches = true;
 	control.on = on;
+	check_declaration(&control);
 	sup_lock();
 	d = sup_declaration_find(control.database, control.name);
 	hold_worker(&control, d);
@@ -571,6 +606,43 @@ supervisor_stop_worker(PG_FUNCTION_ARGS)
 	return switch_worker(fcinfo, false);
 }
 
+/*
+ * Restart what is known of the worker, if that is what the rights have been
+ * checked for; if not, it is the next to be checked, and false is returned.
+ */
+static bool
+restart_declaration(NameControl *control, bool *enabled, bool *known)
+{
+	SupDeclaration *d;
+	bool		checked;
+	dlist_iter	iter;
+
+	sup_lock();
+	d = sup_declaration_find(control->database, control->name);
+	*known = d != NULL;
+	checked = d == NULL || rights_are_checked(control, d);
+	if (!checked)
+		memcpy(&control->program, &d->program, sizeof(SupProgram));
+	else if (d != NULL)
+	{
+		if (d->holder != 0)
+			*enabled = d->terms.enabled;
+		if (*enabled && sup_start_workers)
+		{
+			d->roll = true;
+			dlist_foreach(iter, &d->slots)
+			{
+				SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+				control->generations[sup_slot_index(slot)] = slot->generation + 1;
+			}
+			sup_attend_declaration(d);
+		}
+	}
+	sup_unlock();
+	return checked;
+}
+
 PG_FUNCTION_INFO_V1(supervisor_restart_worker_by_name);
 Datum
 supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
@@ -578,44 +650,33 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 	TimestampTz deadline = sup_deadline_arg(fcinfo, 1);
 	NameControl control;
 	SupTuple	row;
-	Oid			role;
-	SupDeclaration *d;
 	bool		enabled;
-	dlist_iter	iter;
+	bool		known;
+	bool		waited = false;
 
 	(void) find_worker(fcinfo, NULL, &control, &row, &enabled);
-	role = control.program.kind == SUP_KIND_COMMAND ? control.program.role : BOOTSTRAP_SUPERUSERID;
-	if (!sup_may_signal(role))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to restart worker \"%s\"", control.name),
-				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
-						   sup_role_name(role))));
-
-	await_reading(&control, deadline);
-	sup_lock();
-	d = sup_declaration_find(control.database, control.name);
-	if (d != NULL && d->holder != 0)
-		enabled = d->terms.enabled;
-	if (d != NULL && enabled && sup_start_workers)
+	do
 	{
-		d->roll = true;
-		dlist_foreach(iter, &d->slots)
-		{
-			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+		Oid			role = control.program.kind == SUP_KIND_COMMAND ?
+			control.program.role : BOOTSTRAP_SUPERUSERID;
 
-			control.generations[sup_slot_index(slot)] = slot->generation + 1;
-		}
-		sup_attend_declaration(d);
-	}
-	sup_unlock();
+		if (!sup_may_signal(role))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied to restart worker \"%s\"", control.name),
+					 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
+							   sup_role_name(role))));
+		if (!waited)
+			await_reading(&control, deadline);
+		waited = true;
+	} while (!restart_declaration(&control, &enabled, &known));
 	if (!enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("worker \"%s\" is not enabled", control.name),
 				 errhint("Use supervisor.start_worker().")));
 
-	PG_RETURN_BOOL(await_worker("restarted", why_not_now(d != NULL), all_started, &control, deadline));
+	PG_RETURN_BOOL(await_worker("restarted", why_not_now(known), all_started, &control, deadline));
 }
 
 /*

@@ -252,6 +252,52 @@ SKIP:
 }
 value('SELECT supervisor.remove_worker(name) FROM supervisor.worker');
 
+note 'a declaration that is of another row';
+
+# The row is replaced by another's of the same name, in a transaction: so nobody has read it.
+sub replace
+{
+	my ($name, $enabled) = @_;
+
+	$s->query_safe("BEGIN; SELECT supervisor.remove_worker('$name'); SET LOCAL ROLE mallory;"
+		. " SELECT supervisor.add_worker('$name', 'SELECT 2', '1 h', enabled => $enabled)");
+}
+
+sub state_of
+{
+	my ($name) = @_;
+
+	return value("SELECT concat_ws(' ', state, usename, pid) FROM supervisor.worker_status WHERE name = '$name'");
+}
+
+value(q{
+	SELECT supervisor.add_worker('off', 'INSERT INTO ran VALUES (''off'')', '1 h', enabled => false);
+	SELECT supervisor.add_worker('on', 'SELECT 1', '1 h')});
+runs('on');
+becomes(q{SELECT state = 'stopped' FROM supervisor.worker_status WHERE name = 'off'}, 'a worker of a superuser is stopped');
+my $before = state_of('on');
+replace('off', 'false');
+is($s->query(q{SELECT supervisor.start_worker('off', '0')}), 'f', 'who has the name now does not start it');
+like(state_of('off'), qr/^stopped/, 'and it stays so');
+$s->query_safe('ROLLBACK');
+replace('on', 'true');
+is($s->query(q{SELECT supervisor.stop_worker('on', '0')}), 'f', 'nor stops one');
+is(state_of('on'), $before, 'which runs on');
+refused(q{SELECT supervisor.restart_worker('on', '0')}, '42501', 'nor restarts it', message => qr/signal backends of role "postgres"/);
+$s->query_safe('ROLLBACK');
+is(state_of('on'), $before, 'in the same process');
+nothing_ran('nothing of the superuser has run');
+replace('on', 'false');
+$s->query_safe('COMMIT');
+is(value(q{SELECT supervisor.start_worker('on', NULL)}, user => 'mallory'), 't', 'once the row is read, he starts his own');
+like(state_of('on'), qr/^running mallory/, 'as himself');
+value('GRANT victim TO mallory');
+$m->query_safe(q{BEGIN; SELECT supervisor.alter_worker('on', role => 'victim')});
+is($m->query_safe(q{SELECT supervisor.stop_worker('on', NULL)}), 't', 'who may manage the row as it was and as it is acts at once');
+like(state_of('on'), qr/^stopped/, 'as is seen');
+$m->query_safe('COMMIT');
+value('REVOKE victim FROM mallory; SELECT supervisor.remove_worker(name) FROM supervisor.worker');
+
 note 'an extension that is being dropped';
 
 SKIP:
