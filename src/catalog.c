@@ -411,28 +411,38 @@ is_of_extension(const Datum *values, const bool *nulls, const char *extension)
 typedef struct CommandSearch
 {
 	const char *name;
-	char	   *command;
+	const SupProgram *program;
+	const char *command;
 } CommandSearch;
 
+/*
+ * By now the row may be another's of the same name.  The hash of the command
+ * is no proof: who knows how can make another with the same.  So all must be
+ * as it was, the role above all.
+ */
 static void
 find_command(Datum *values, bool *nulls, void *arg)
 {
 	CommandSearch *search = arg;
+	SupRow		row;
 
-	if (!nulls[SUP_COL_COMMAND] && has_name(values, nulls, search->name))
-		search->command = TextDatumGetCString(values[SUP_COL_COMMAND]);
+	if (!has_name(values, nulls, search->name))
+		return;
+	sup_catalog_parse(values, nulls, &row);
+	if (row.sqlstate == 0 && memcmp(&row.program, search->program, sizeof(SupProgram)) == 0)
+		search->command = row.command;
 }
 
-char *
-sup_catalog_command(const char *name, uint64 hash)
+const char *
+sup_catalog_command(const char *name, const SupProgram *program)
 {
-	CommandSearch search = {name, NULL};
+	CommandSearch search = {name, program, NULL};
 	const char *complaint;
 	Oid			table = sup_catalog_table(&complaint);
 
 	if (OidIsValid(table))
 		(void) sup_catalog_scan(table, true, find_command, &search);
-	return search.command && hash_command(search.command) == hash ? search.command : NULL;
+	return search.command;
 }
 
 static void

@@ -95,8 +95,8 @@ extern bool sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *ar
 /* Understand a row.  What can only be known elsewhere, as whether its role exists, is not asked. */
 extern void sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row);
 
-/* The command of a worker, palloc'd; NULL if it is not the one with that hash any more. */
-extern char *sup_catalog_command(const char *name, uint64 hash);
+/* The command of a worker, palloc'd; NULL if its row does not say to run just that program. */
+extern const char *sup_catalog_command(const char *name, const SupProgram *program);
 
 /* Find a row, palloc'd, in the latest snapshot; false: there is none. */
 extern bool sup_catalog_find(Oid table, const char *name, SupTuple *row);

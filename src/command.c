@@ -63,12 +63,12 @@ log_in(SupSlot *slot, const char *name, const SupProgram *program)
 static SupInput *
 read_command(SupSlot *slot, const char *name, const SupProgram *program)
 {
-	char	   *command;
+	const char *command;
 	SupInput   *input;
 
 	slot->phase = SUP_PHASE_LOAD;
 	StartTransactionCommand();
-	command = sup_catalog_command(name, program->command_hash);
+	command = sup_catalog_command(name, program);
 	if (command == NULL)
 	{
 		/* It has changed, and whoever reads the table is late, or not here. */

@@ -202,7 +202,7 @@ begin(int index, uint64 generation)
 		{
 			const SupDeclaration *d = &Sup->declarations[slot->declaration];
 
-			program = d->program;
+			memcpy(&program, &d->program, sizeof(SupProgram));	/* compared as bytes */
 			memcpy(name, d->name, NAMEDATALEN);
 			if (slot->version != d->version)
 				slot->leave = SUP_LEAVE_RECYCLE;	/* changed meanwhile */

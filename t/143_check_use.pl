@@ -11,7 +11,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(becomes refused value);
+use SupervisorTest qw(becomes quote refused value);
 
 my $node = SupervisorTest::new_node(
 	'check_use',
@@ -297,6 +297,83 @@ is($m->query_safe(q{SELECT supervisor.stop_worker('on', NULL)}), 't', 'who may m
 like(state_of('on'), qr/^stopped/, 'as is seen');
 $m->query_safe('COMMIT');
 value('REVOKE victim FROM mallory; SELECT supervisor.remove_worker(name) FROM supervisor.worker');
+
+note 'a row that is another\'s when its process reads it';
+
+# One pass of core's hash_bytes_extended() over twelve bytes.
+sub mix
+{
+	my ($state, $words) = @_;
+	my $sub = sub { ($_[0] - $_[1]) & 0xffffffff };
+	my $rot = sub { (($_[0] << $_[1]) | ($_[0] >> (32 - $_[1]))) & 0xffffffff };
+	my ($a, $b, $c) = map { ($state->[$_] + $words->[$_]) & 0xffffffff } 0 .. 2;
+
+	foreach my $round (0, 1)
+	{
+		$a = $sub->($a, $c) ^ $rot->($c, $round ? 16 : 4);
+		$c = ($c + $b) & 0xffffffff;
+		$b = $sub->($b, $a) ^ $rot->($a, $round ? 19 : 6);
+		$a = ($a + $c) & 0xffffffff;
+		$c = $sub->($c, $b) ^ $rot->($b, $round ? 4 : 8);
+		$b = ($b + $a) & 0xffffffff;
+	}
+	return [ $a, $b, $c ];
+}
+
+sub state_after
+{
+	my ($text, $length) = @_;
+	my $state = [ (0x9e3779b9 + $length + 3923095) & 0xffffffff ];
+
+	$state = [ ($state->[0]) x 3 ];
+	$state = mix($state, [ unpack 'L3', $_ ]) foreach unpack '(a12)*', $text;
+	return $state;
+}
+
+# Returns two commands with the same hash, which begin as told and end in a comment.
+sub collision
+{
+	my @start = map { $_ . ' /*' . ' ' x (60 - 3 - length) } @_;
+	my $length = 60 + 12 + 12 + 2;
+
+	for (;;)
+	{
+		my @text = map { my $start = $_; $start . join '', map { chr(97 + int rand 26) } 1 .. 12 } @start;
+		my ($x, $y) = map { state_after($_, $length) } @text;
+		my (@first, @second);
+
+		# what levels the difference, in letters and the like
+		foreach my $word (0 .. 2)
+		{
+			foreach (1 .. 500)
+			{
+				my $one = unpack 'L', join '', map { chr(48 + int rand 75) } 1 .. 4;
+				my $other = ($one + $x->[$word] - $y->[$word]) & 0xffffffff;
+
+				next if pack('L', $other) !~ /^[0-9A-Za-z:-@\[\]^_`{|}~ !#-)+-.]{4}$/;
+				($first[$word], $second[$word]) = ($one, $other);
+				last;
+			}
+		}
+		return ($text[0] . pack('L3', @first) . '*/', $text[1] . pack('L3', @second) . '*/') if 3 == grep { defined } @first;
+	}
+}
+
+my ($his, $mine) = collision('SELECT 1', q{INSERT INTO ran VALUES ('mine')});
+SKIP:
+{
+	skip 'the hash depends on the order of bytes', 4 if unpack('L', pack 'N', 1) == 1;
+	is(value(sprintf 'SELECT hashtextextended(%s, 0) = hashtextextended(%s, 0)', quote($his), quote($mine)), 't', 'two commands have the same hash');
+	value(sprintf q{SELECT supervisor.add_worker('x', %s, '1 h')}, quote($his));
+	runs('x');
+	$s->query_safe('BEGIN; LOCK TABLE supervisor.worker');
+	$t->query(q{SELECT supervisor.restart_worker(slot, '0') FROM supervisor.worker_status WHERE name = 'x'});
+	ok($s->wait_true(q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND relation = 'supervisor.worker'::regclass}), 'its process is about to read its row');
+	$s->query_safe(sprintf q{SELECT supervisor.remove_worker('x'); SET LOCAL ROLE mallory; SELECT supervisor.add_worker('x', %s, '1 h'); COMMIT}, quote($mine));
+	becomes('SELECT count(*) > 0 FROM ran', 'which is another\'s by then, whose command runs');
+	is(value('SELECT string_agg(who, $$ $$) FROM ran'), 'mallory', 'as himself');
+}
+value('TRUNCATE ran; SELECT supervisor.remove_worker(name) FROM supervisor.worker');
 
 note 'an extension that is being dropped';
 
