@@ -133,6 +133,8 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 	slot->runs = false;
 	debug_query_string = NULL;
 	sup_discard_all(slot->role);
+	if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
+		sup_session_end();
 	RESUME_CANCEL_INTERRUPTS();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) pgstat_report_stat(true);
