@@ -164,7 +164,7 @@ CREATE TABLE supervisor.worker (
     bypass_allowconn boolean NOT NULL DEFAULT false,
     bypass_rolelogincheck boolean NOT NULL DEFAULT false,
     enabled boolean NOT NULL DEFAULT true,
-    extension name);
+    extension name) USING heap;
 
 COMMENT ON TABLE supervisor.worker IS
 'workers that the supervisor keeps running in this database; written by supervisor.add_worker, alter_worker and remove_worker. A change takes effect at commit';

@@ -203,7 +203,10 @@ indexes_are_ours(Oid table)
 	return ours && has_key;
 }
 
-/* Is it the function that our script makes?  Only superusers can make one in C. */
+/*
+ * Is it the function that our script makes?  Only superusers can make one in C.
+ * It asks who runs it, so it must run as whoever writes.
+ */
 static bool
 function_is_ours(Oid function, Oid schema, Oid extension)
 {
@@ -216,6 +219,7 @@ function_is_ours(Oid function, Oid schema, Oid extension)
 	form = (Form_pg_proc) GETSTRUCT(tuple);
 	ours = form->prolang == ClanguageId && form->pronamespace == schema &&
 		strcmp(NameStr(form->proname), "worker_changed") == 0 &&
+		!form->prosecdef && heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL) &&
 		getExtensionOfObject(ProcedureRelationId, function) == extension;
 	ReleaseSysCache(tuple);
 	return ours;
@@ -736,6 +740,7 @@ lock_table(bool to_write, const char **complaint)
 	{
 		Oid			table = trusted_table(to_write, complaint);
 
+		CHECK_FOR_INTERRUPTS();
 		if (!OidIsValid(table))
 			return InvalidOid;
 		LockRelationOid(table, RowExclusiveLock);

@@ -666,6 +666,7 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 					 errmsg("permission denied to restart worker \"%s\"", control.name),
 					 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
 							   sup_role_name(role))));
+		CHECK_FOR_INTERRUPTS();
 		if (!waited)
 			await_reading(&control, deadline);
 		waited = true;

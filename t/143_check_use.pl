@@ -96,6 +96,7 @@ my %refused = (
 		"DROP TRIGGER worker_changed ON supervisor.worker; CREATE TRIGGER worker_changed $statement WHEN (evil(1)) $ours",
 		"DROP TRIGGER worker_changed ON supervisor.worker; CREATE TRIGGER worker_changed $statement EXECUTE FUNCTION supervisor.worker_changed('x')",
 		'CREATE OR REPLACE FUNCTION supervisor.worker_changed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$',
+		'ALTER FUNCTION supervisor.worker_changed() SECURITY DEFINER', 'ALTER FUNCTION supervisor.worker_changed() SET role = none',
 		'DROP TRIGGER worker_row_changed ON supervisor.worker', 'ALTER TABLE supervisor.worker DISABLE TRIGGER worker_changed',
 		'ALTER TABLE supervisor.worker ENABLE REPLICA TRIGGER worker_row_changed' ],
 	'rules or row security' => ['CREATE RULE more AS ON UPDATE TO supervisor.worker DO ALSO SELECT evil(1)'],
