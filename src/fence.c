@@ -48,10 +48,10 @@ lower_fences(void)
 			Sup->fences[i].holder = 0;
 	Sup->fence_lowered = true;
 	sup_wake_supervisor();
-	for (int i = 0; i < SUP_MAX_POOLS; i++)
-		if (Sup->pools[i].name[0] != '\0')
-			sup_dispatch(i, GetCurrentTimestamp());
 	sup_unlock();
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		if (Sup->pools[i].nbindings > 0)
+			sup_review_blocked(i, GetCurrentTimestamp());
 }
 
 static void

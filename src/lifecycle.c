@@ -208,6 +208,7 @@ settle(SupSlot *slot, TimestampTz now)
 	set_member(moving, i, has_process && (slot->state != SUP_RUNNING || slot->exited) &&
 			   (slot->state != SUP_WAITING || slot->kind == SUP_KIND_LOADER));
 	set_member(empty, i, slot->state == SUP_EMPTY && slot != sup_loader_slot());
+	sup_count_coming(slot);
 }
 
 /* Whoever a slot belongs to is to be looked at, too. */
@@ -507,6 +508,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	slot->deadline = timeout > 0 && !recovery ? now + timeout : 0;
 	slot->state = SUP_STARTING; /* so that the child, which may be quick,
 								 * finds it so */
+	sup_count_coming(slot);
 	sup_unlock();
 
 	sup_injection_point("supervisor-register");
@@ -646,6 +648,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 		asked ? SUP_REQUESTED : SUP_EXITED;
 	char		detail[SUP_MESSAGE];
 	bool		news = true;
+	TimestampTz held_until;
 	const char *name = name_of(slot);
 
 	if (!started)
@@ -708,6 +711,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	else
 		undeclared_ended(slot, reason, detail, restart_at, now);
 	retry_refused(now);
+	held_until = is_pool ? sup_role_held_until(slot->last_role) : 0;
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
 
@@ -723,7 +727,10 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 				 errhint("Mend the cause, then call supervisor.start_worker().")));
 	else
 		ereport(LOG,
-				(errmsg("%s ended: %s", name, detail)));
+				(errmsg("%s ended: %s", name, detail),
+				 held_until > now ?
+				 errdetail("Its role, %u, has ended too many workers: its tasks wait for %ld ms.",
+						   slot->last_role, sup_milliseconds_until(now, held_until)) : 0));
 }
 
 /* Ask the postmaster to terminate the process of a slot. */

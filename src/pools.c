@@ -19,6 +19,9 @@
 #define NEWS_NO_SLOT	0x01
 #define NEWS_DOWN		0x02
 
+/* How many queued tasks end under one hold of the lock. */
+#define FAILS_PER_LOCK	32
+
 /* When a pool without workers has been so for too long. */
 static TimestampTz deadlines[SUP_MAX_POOLS];
 
@@ -80,16 +83,15 @@ counts_for_pool(const SupSlot *slot)
 static int
 free_instance(SupPool *pool)
 {
-	for (int instance = 1;; instance++)
-	{
-		bool		taken = false;
-		dlist_iter	iter;
+	bool		taken[SUP_MAX_WORKERS + 2] = {false};
+	int			instance = 1;
+	dlist_iter	iter;
 
-		dlist_foreach(iter, &pool->slots)
-			taken |= dlist_container(SupSlot, owner_node, iter.cur)->instance == instance;
-		if (!taken)
-			return instance;
-	}
+	dlist_foreach(iter, &pool->slots)
+		taken[dlist_container(SupSlot, owner_node, iter.cur)->instance] = true;
+	while (taken[instance])
+		instance++;
+	return instance;
 }
 
 /* How little is lost if this worker goes? */
@@ -135,6 +137,7 @@ size_pool(int pool, TimestampTz now)
 			slot->surplus = false;
 			if (!slot->leaving && slot->leave == SUP_LEAVE_SURPLUS)
 				slot->leave = SUP_STAY;
+			sup_count_coming(slot);
 			have++;
 		}
 	}
@@ -168,6 +171,7 @@ size_pool(int pool, TimestampTz now)
 			/* if it has to leave anyway, it has to also if the pool grows again */
 			if (slot->leave == SUP_STAY)
 				sup_ask_leave(slot, SUP_LEAVE_SURPLUS);
+			sup_count_coming(slot);
 		}
 		have--;
 	}
@@ -230,15 +234,18 @@ judge_pool(int pool, TimestampTz now)
 		news = NEWS_DOWN;
 	p->down = true;
 
-	while (!dlist_is_empty(&p->queued))
+	for (int i = 0; i < FAILS_PER_LOCK && p->nqueued > 0; i++)
 	{
-		SupBinding *b = dlist_head_element(SupBinding, queued_node, &p->queued);
+		dlist_head *list = dlist_is_empty(&p->queued) ? &p->blocked : &p->queued;
+		SupBinding *b = dlist_head_element(SupBinding, node, list);
 		char		message[SUP_MESSAGE];
 
 		snprintf(message, sizeof(message), "no worker of pool \"%s\" could be started", p->name);
 		sup_task_fail_queued(dlist_head_element(SupTask, node, &b->queue), SUP_TASK_FAILED,
 							 ERRCODE_INSUFFICIENT_RESOURCES, message, p->down_detail);
 	}
+	if (p->nqueued > 0)
+		sup_attend_pool(p);		/* the others in another turn */
 	return news;
 }
 
@@ -256,6 +263,8 @@ sup_look_at_pools(bool slots_freed, TimestampTz now)
 		/* only this process gives pools their names */
 		if (pool->name[0] == '\0')
 			continue;
+		if (pool->attended || pool->review_at <= now)
+			sup_review_blocked(i, now);
 		if (pool->attended || deadlines[i] <= now || (slots_freed && pool->no_slot > 0))
 		{
 			sup_lock();
@@ -282,7 +291,7 @@ sup_look_at_pools(bool slots_freed, TimestampTz now)
 								pool->name, sup_start_timeout),
 						 errdetail_internal("%s", pool->down_detail)));
 		}
-		next = Min(next, deadlines[i]);
+		next = Min(next, Min(deadlines[i], pool->review_at));
 	}
 	if (pools_missing && freed)
 	{

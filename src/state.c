@@ -24,8 +24,27 @@
 
 #include "state.h"
 
-/* Another binding's tasks wait at most this long for a worker's first task. */
+/*
+ * A worker leaves for a binding that has waited so long without getting ahead;
+ * for one that has about as many workers as its own, so long.
+ */
 #define STARVATION_US	(100 * 1000)
+#define STARVATION_AT_PAR_US	(1000 * 1000)
+
+/* In a pool, not more often than that, however many wait. */
+#define MAKE_ROOM_US	(20 * 1000)
+
+/*
+ * An end of a worker that its role has caused counts for so long.  A role is
+ * held back while its ends sum up to more than the second; for no longer than
+ * the third, since they may have been somebody else's idea.
+ */
+#define END_COUNTS_US	INT64CONST(1000000)
+#define ENDS_ALLOWED_US	(5 * END_COUNTS_US)
+#define LONGEST_HOLD_US	(10 * END_COUNTS_US)
+
+/* How many bindings are moved under one hold of the lock. */
+#define MOVES_PER_LOCK	64
 
 SupShared  *Sup = NULL;
 bool		sup_registered = false;
@@ -198,7 +217,8 @@ sup_state_init(void)
 		{
 			dlist_init(&Sup->pools[i].slots);
 			dlist_init(&Sup->pools[i].queued);
-			dlist_init(&Sup->pools[i].unserved);
+			dlist_init(&Sup->pools[i].blocked);
+			Sup->pools[i].review_at = DT_NOEND;
 			dlist_init(&Sup->pools[i].unbound);
 			dlist_init(&Sup->pools[i].idle);
 		}
@@ -357,6 +377,7 @@ sup_attend(SupSlot *slot)
 	if (!slot->attended)
 		dlist_push_tail(&Sup->attention, &slot->attention_node);
 	slot->attended = true;
+	sup_count_coming(slot);
 	sup_wake_supervisor();
 }
 
@@ -583,11 +604,7 @@ bool
 sup_pool_in_use(int pool)
 {
 	SUP_ASSERT_LOCKED();
-	for (int i = 0; i < Sup->nbuckets; i++)
-		for (int b = Sup->buckets[i]; b >= 0; b = Sup->bindings[b].next)
-			if (Sup->bindings[b].pool == pool)
-				return true;
-	return false;
+	return Sup->pools[pool].nbindings > 0;
 }
 
 static int *
@@ -630,6 +647,8 @@ sup_binding_get(int pool, Oid database, Oid role)
 	b->pool = pool;
 	b->database = database;
 	b->role = role;
+	b->held_until = sup_role_held_until(role);
+	Sup->pools[pool].nbindings++;
 	dlist_init(&b->queue);
 	dlist_init(&b->idle);
 	bucket = bucket_of(role);
@@ -648,12 +667,13 @@ sup_binding_drop(SupBinding *binding)
 	SUP_ASSERT_LOCKED();
 	if (binding->ntasks > 0 || binding->nworkers > 0)
 		return;
-	Assert(!binding->in_queued && !binding->in_unserved);
+	Assert(binding->place == SUP_NOWHERE);
 	for (link = bucket_of(binding->role); *link != i; link = &Sup->bindings[*link].next)
 		 /* there it is */ ;
 	*link = binding->next;
 	binding->next = Sup->free_binding;
 	Sup->free_binding = i;
+	Sup->pools[binding->pool].nbindings--;
 
 	/* Its entry may be free now. */
 	if (Sup->pools[binding->pool].removed)
@@ -686,52 +706,126 @@ sup_role_held(Oid role)
 	return held;
 }
 
-/* Put a binding on the lists of its pool that it belongs on. */
+/*
+ * Roles that end workers.  A successor is a fork and, with the next task, a
+ * login: so who ends them one after the other, by a task or because his login
+ * fails, has his tasks wait.
+ */
+
+/* Until when a role is held back; it may be past. */
+TimestampTz
+sup_role_held_until(Oid role)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_DEBTORS; i++)
+		if (Sup->debtors[i].role == role)
+			return Sup->debtors[i].debt - ENDS_ALLOWED_US;
+	return 0;
+}
+
+bool
+sup_database_fenced(Oid database)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_FENCES; i++)
+		if (Sup->fences[i].holder != 0 && Sup->fences[i].database == database)
+			return true;
+	return false;
+}
+
+static inline bool
+is_held(const SupBinding *b, TimestampTz now)
+{
+	/* beyond that it is of a clock that has been put back */
+	return b->held_until > now && b->held_until <= now + LONGEST_HOLD_US;
+}
+
+/* Shall nobody serve it now? */
+static bool
+is_blocked(const SupBinding *b, TimestampTz now)
+{
+	return is_held(b, now) || sup_database_fenced(b->database);
+}
+
+/* Put a binding at the end of a list of its pool. */
 static void
-relink_binding(SupBinding *b, TimestampTz now)
+place_binding(SupBinding *b, SupPlace place, TimestampTz now)
 {
 	SupPool    *pool = &Sup->pools[b->pool];
-	bool		queued = b->nqueued > 0;
-	bool		unserved = queued && b->nworkers == 0;
 
-	if (queued && !b->in_queued)
-		dlist_push_tail(&pool->queued, &b->queued_node);
-	else if (!queued && b->in_queued)
-		dlist_delete(&b->queued_node);
-	b->in_queued = queued;
-
-	if (unserved && !b->in_unserved)
+	if (b->place != SUP_NOWHERE)
+		dlist_delete(&b->node);
+	if (b->place == SUP_BLOCKED)
 	{
-		dlist_push_tail(&pool->unserved, &b->unserved_node);
-		b->unserved_since = now;
-		pool->nunserved++;
+		pool->nblocked--;
+		pool->nqueued_blocked -= b->nqueued;
 	}
-	else if (!unserved && b->in_unserved)
+	b->place = place;
+	if (place == SUP_QUEUED)
 	{
-		dlist_delete(&b->unserved_node);
-		pool->nunserved--;
+		dlist_push_tail(&pool->queued, &b->node);
+		b->waiting_since = now;
 	}
-	b->in_unserved = unserved;
+	else if (place == SUP_BLOCKED)
+	{
+		dlist_push_tail(&pool->blocked, &b->node);
+		pool->nblocked++;
+		pool->nqueued_blocked += b->nqueued;
+		if (is_held(b, now))
+		{
+			pool->review_at = Min(pool->review_at, b->held_until);
+			sup_wake_supervisor_by(b->held_until);
+		}
+	}
 }
+
+/* A worker has ended, and that was the doing of its role. */
+void
+sup_role_ended_worker(Oid role, TimestampTz now)
+{
+	SupDebtor  *debtor = &Sup->debtors[0];
+
+	SUP_ASSERT_LOCKED();
+
+	/* Those that are free, or owe nothing any more, owe least. */
+	for (int i = 0; i < SUP_DEBTORS && debtor->role != role; i++)
+		if (Sup->debtors[i].role == role || Sup->debtors[i].debt < debtor->debt)
+			debtor = &Sup->debtors[i];
+	if (debtor->role != role)
+		debtor->debt = 0;
+	debtor->role = role;
+	debtor->debt = Min(Max(debtor->debt, now) + END_COUNTS_US,
+					   now + ENDS_ALLOWED_US + LONGEST_HOLD_US);
+
+	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
+	{
+		SupBinding *b = &Sup->bindings[i];
+
+		if (b->role != role)
+			continue;
+		b->held_until = debtor->debt - ENDS_ALLOWED_US;
+		if (b->place == SUP_QUEUED && is_held(b, now))
+			place_binding(b, SUP_BLOCKED, now);
+	}
+}
+
+/*
+ * Queues
+ */
 
 static void
 count_queued(SupBinding *b, int change, TimestampTz now)
 {
+	SupPool    *pool = &Sup->pools[b->pool];
+
 	b->nqueued += change;
-	Sup->pools[b->pool].nqueued += change;
-	relink_binding(b, now);
-}
-
-/* Queue a task behind the others of its binding. */
-void
-sup_queue_push(SupTask *task, TimestampTz now)
-{
-	SupBinding *b = &Sup->bindings[task->binding];
-
-	SUP_ASSERT_LOCKED();
-	pg_atomic_write_u32(&task->state, SUP_TASK_QUEUED);
-	dlist_push_tail(&b->queue, &task->node);
-	count_queued(b, 1, now);
+	pool->nqueued += change;
+	if (b->place == SUP_BLOCKED)
+		pool->nqueued_blocked += change;
+	if (b->nqueued == 0)
+		place_binding(b, SUP_NOWHERE, now);
+	else if (b->place == SUP_NOWHERE)
+		place_binding(b, is_blocked(b, now) ? SUP_BLOCKED : SUP_QUEUED, now);
 }
 
 /* Queue a task before the others of its binding: it was taken and not begun. */
@@ -754,76 +848,117 @@ sup_queue_remove(SupTask *task)
 	count_queued(&Sup->bindings[task->binding], -1, 0);
 }
 
+/* Take the next task, of a binding that is not blocked. */
+static SupTask *
+pop_task(SupBinding *b, TimestampTz now)
+{
+	SupTask    *task = dlist_container(SupTask, node, dlist_pop_head_node(&b->queue));
+
+	count_queued(b, -1, now);
+	if (b->nqueued > 0)
+		place_binding(b, SUP_QUEUED, now);	/* next time it is another's turn */
+	return task;
+}
+
 /*
  * Matching.  The caller holds the lock.
  */
 
-bool
-sup_database_fenced(Oid database)
+/*
+ * The binding that a worker without one should serve, which is the one that
+ * has waited longest; NULL: none.  Those that a fence has come upon meanwhile
+ * are moved out of the way, each once.
+ */
+static SupBinding *
+binding_to_serve(SupPool *pool, TimestampTz now)
 {
+	for (int i = 0; i < MOVES_PER_LOCK && !dlist_is_empty(&pool->queued); i++)
+	{
+		SupBinding *b = dlist_head_element(SupBinding, node, &pool->queued);
+
+		if (!is_blocked(b, now))
+			return b;
+		place_binding(b, SUP_BLOCKED, now);
+	}
+	if (!dlist_is_empty(&pool->queued))
+		sup_attend_pool(pool);	/* it goes on from here */
+	return NULL;
+}
+
+/* Queued tasks that could be run now. */
+static inline int
+servable(const SupPool *pool)
+{
+	return pool->nqueued - pool->nqueued_blocked;
+}
+
+/* Something about a slot has changed: will it be ready without being asked? */
+void
+sup_count_coming(SupSlot *slot)
+{
+	bool		coming = false;
+
 	SUP_ASSERT_LOCKED();
-	for (int i = 0; i < SUP_FENCES; i++)
-		if (Sup->fences[i].holder != 0 && Sup->fences[i].database == database)
-			return true;
-	return false;
+	if (slot->pool < 0)
+		return;
+	if ((slot->state == SUP_STARTING && !slot->ready) ||
+		(slot->state == SUP_WAITING && slot->reason == SUP_NO_REASON))
+		coming = !slot->surplus;
+	else if (slot->state == SUP_STARTING || slot->state == SUP_RUNNING)
+		coming = !slot->surplus && (slot->leaving || slot->exited);
+	if (coming != slot->coming)
+		Sup->pools[slot->pool].ncoming += coming ? 1 : -1;
+	slot->coming = coming;
 }
 
-/* The binding that has waited longest for a worker of its own; NULL: none. */
-static SupBinding *
-oldest_unserved(SupPool *pool)
+/*
+ * Shall a worker of that binding leave for others that wait too long?  Not if
+ * as many as these are already on their way.
+ *
+ * Who has no worker, or would still have fewer with this one, waits not for
+ * long.  Who has about as many waits longer, and then as long again as its
+ * tasks have run: with long ones it gets ahead seldom, and must not come to
+ * have all workers by that.  Who has more has his share.  There are no more of
+ * these than workers, so that not many are looked at.
+ */
+static bool
+others_starve(SupPool *pool, const SupBinding *mine, TimestampTz now)
 {
-	dlist_iter	iter;
+	int			starving = 0;
+	int			moved = 0;
+	bool		older = true;
+	dlist_mutable_iter iter;
 
-	dlist_foreach(iter, &pool->unserved)
+	if (now >= pool->made_room_at && now - pool->made_room_at < MAKE_ROOM_US)
+		return false;
+	dlist_foreach_modify(iter, &pool->queued)
 	{
-		SupBinding *b = dlist_container(SupBinding, unserved_node, iter.cur);
+		SupBinding *b = dlist_container(SupBinding, node, iter.cur);
+		int64		waited = now - b->waiting_since;
+		bool		starves = b->nworkers == 0 || b->nworkers < mine->nworkers - 1;
 
-		if (!sup_database_fenced(b->database))
-			return b;
-	}
-	return NULL;
-}
-
-/* The binding that a worker without one should serve; NULL: none. */
-static SupBinding *
-binding_to_serve(SupPool *pool)
-{
-	SupBinding *oldest = oldest_unserved(pool);
-	dlist_iter	iter;
-
-	if (oldest != NULL)
-		return oldest;
-	dlist_foreach(iter, &pool->queued)
-	{
-		SupBinding *b = dlist_container(SupBinding, queued_node, iter.cur);
-
-		if (!sup_database_fenced(b->database))
-			return b;
-	}
-	return NULL;
-}
-
-/* Workers of a pool that will be ready for any binding without being asked. */
-static int
-workers_coming(SupPool *pool)
-{
-	int			n = 0;
-	dlist_iter	iter;
-
-	dlist_foreach(iter, &pool->slots)
-	{
-		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
-
-		if (slot->surplus)
+		if (waited <= STARVATION_US)
+			break;
+		if (b == mine)
+			older = false;
+		if (b == mine || !dlist_is_empty(&b->idle))
 			continue;
-		if ((slot->state == SUP_STARTING && !slot->ready) ||
-			(slot->state == SUP_WAITING && slot->reason == SUP_NO_REASON))
-			n++;
-		else if ((slot->state == SUP_STARTING || slot->state == SUP_RUNNING) &&
-				 (slot->leaving || slot->exited))
-			n++;
+		if (is_blocked(b, now))
+		{
+			place_binding(b, SUP_BLOCKED, now);
+			if (++moved == MOVES_PER_LOCK)
+				break;
+			continue;
+		}
+		if (!starves && b->nworkers <= mine->nworkers && older)
+			starves = waited > STARVATION_AT_PAR_US && now >= b->dear_until;
+		if (starves && ++starving > pool->ncoming)
+		{
+			pool->made_room_at = now;
+			return true;
+		}
 	}
-	return n;
+	return false;
 }
 
 /* Take a slot off the lists of workers that may be given a task. */
@@ -843,8 +978,8 @@ sup_slot_unlink(SupSlot *slot)
  * Give a task, which is on no queue, to a worker of its binding or to an
  * unbound one, and wake that.
  */
-void
-sup_give(SupSlot *slot, SupTask *task, TimestampTz now)
+static void
+give(SupSlot *slot, SupTask *task, TimestampTz now)
 {
 	SUP_ASSERT_LOCKED();
 	Assert(pg_atomic_read_u32(&slot->task) == 0);
@@ -858,12 +993,12 @@ sup_give(SupSlot *slot, SupTask *task, TimestampTz now)
 		slot->binding = task->binding;
 		slot->database = b->database;
 		slot->role = b->role;
+		slot->capped = task->capped;
 		slot->stale = false;
 		b->nworkers++;
-		relink_binding(b, now);
 	}
 	task->slot = sup_slot_index(slot);
-	task->started_at = now;
+	task->started_at = slot->given_at = now;
 	pg_atomic_write_u32(&task->state, SUP_TASK_RUNNING);
 	slot->begun = false;
 	Sup->nbusy++;
@@ -874,13 +1009,12 @@ sup_give(SupSlot *slot, SupTask *task, TimestampTz now)
 		sup_wake(slot->proc);
 }
 
-static SupTask *
-pop_task(SupBinding *b, TimestampTz now)
+/* Idle workers of a binding take its queued tasks. */
+static void
+serve_by_idle(SupBinding *b, TimestampTz now)
 {
-	SupTask    *task = dlist_container(SupTask, node, dlist_pop_head_node(&b->queue));
-
-	count_queued(b, -1, now);
-	return task;
+	while (b->nqueued > 0 && !dlist_is_empty(&b->idle))
+		give(dlist_head_element(SupSlot, binding_node, &b->idle), pop_task(b, now), now);
 }
 
 /*
@@ -894,25 +1028,63 @@ sup_dispatch(int pool, TimestampTz now)
 	SupBinding *b;
 
 	SUP_ASSERT_LOCKED();
-	while ((b = binding_to_serve(p)) != NULL && !dlist_is_empty(&p->unbound))
-	{
-		SupSlot    *slot = dlist_head_element(SupSlot, pool_node, &p->unbound);
-
-		sup_give(slot, pop_task(b, now), now);
-		if (b->in_queued)
-		{
-			/* next time it is another's turn */
-			dlist_delete(&b->queued_node);
-			dlist_push_tail(&p->queued, &b->queued_node);
-		}
-	}
-	if (b == NULL || dlist_is_empty(&p->idle))
+	while ((b = binding_to_serve(p, now)) != NULL && !dlist_is_empty(&p->unbound))
+		give(dlist_head_element(SupSlot, pool_node, &p->unbound), pop_task(b, now), now);
+	if (b == NULL)
 		return;
 
-	for (int coming = workers_coming(p);
-		 coming < p->nqueued && !dlist_is_empty(&p->idle);
-		 coming++)
+	while (p->ncoming < servable(p) && !dlist_is_empty(&p->idle))
 		sup_ask_leave(dlist_tail_element(SupSlot, pool_node, &p->idle), SUP_LEAVE_RECYCLE);
+}
+
+/* A new task: a worker takes it, or it is queued behind the others of its binding. */
+void
+sup_offer(SupTask *task, TimestampTz now)
+{
+	SupBinding *b = &Sup->bindings[task->binding];
+	bool		blocked = is_blocked(b, now);
+
+	SUP_ASSERT_LOCKED();
+	if (b->nqueued == 0 && !blocked && !dlist_is_empty(&b->idle))
+	{
+		give(dlist_head_element(SupSlot, binding_node, &b->idle), task, now);
+		return;
+	}
+	pg_atomic_write_u32(&task->state, SUP_TASK_QUEUED);
+	dlist_push_tail(&b->queue, &task->node);
+	count_queued(b, 1, now);
+	if (!blocked)
+		serve_by_idle(b, now);
+	sup_dispatch(b->pool, now);
+}
+
+void
+sup_review_blocked(int pool, TimestampTz now)
+{
+	SupPool    *p = &Sup->pools[pool];
+	int			left;
+
+	sup_lock();
+	p->review_at = DT_NOEND;
+	for (left = p->nblocked; left > 0 && !dlist_is_empty(&p->blocked); left--)
+	{
+		SupBinding *b = dlist_head_element(SupBinding, node, &p->blocked);
+
+		if (is_blocked(b, now))
+			place_binding(b, SUP_BLOCKED, now);
+		else
+		{
+			place_binding(b, SUP_QUEUED, now);
+			serve_by_idle(b, now);
+		}
+		if (left % MOVES_PER_LOCK == 0)
+		{
+			sup_unlock();
+			sup_lock();
+		}
+	}
+	sup_dispatch(pool, now);
+	sup_unlock();
 }
 
 /* Ask a worker to leave as soon as it has no task. */
@@ -925,6 +1097,7 @@ sup_ask_leave(SupSlot *slot, SupLeave why)
 	{
 		sup_slot_unlink(slot);
 		slot->leaving = true;
+		sup_count_coming(slot);
 	}
 	if (slot->proc != NULL)
 		sup_wake(slot->proc);
@@ -936,12 +1109,12 @@ sup_ask_terminate(SupSlot *slot)
 {
 	SUP_ASSERT_LOCKED();
 	slot->terminate = true;
-	sup_attend(slot);
 	if (slot->listed)
 	{
 		sup_slot_unlink(slot);
 		slot->leaving = true;
 	}
+	sup_attend(slot);
 }
 
 /*
@@ -972,40 +1145,31 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 	if (slot->leave == SUP_STAY && sup_worker_lifetime > 0 &&
 		now >= sup_slot_expires(slot))
 		slot->leave = SUP_LEAVE_RECYCLE;
+	b->dear_until = Max(b->dear_until, now + (now - slot->given_at));
+
+	/* No binding starves: make room for one that waits too long. */
+	if (slot->leave == SUP_STAY && others_starve(p, b, now))
+		slot->leave = SUP_LEAVE_RECYCLE;
+
+	if (slot->leave == SUP_STAY && !slot->terminate)
+	{
+		if (b->nqueued > 0 && !is_blocked(b, now))
+		{
+			SupTask    *task = pop_task(b, now);
+
+			give(slot, task, now);
+			return task;
+		}
+
+		/* Nothing for this one, but work for another. */
+		if (binding_to_serve(p, now) != NULL && dlist_is_empty(&p->unbound) &&
+			p->ncoming < servable(p))
+			slot->leave = SUP_LEAVE_RECYCLE;
+	}
 	if (slot->leave != SUP_STAY || slot->terminate)
 	{
 		slot->leaving = true;
-		return NULL;
-	}
-
-	/* No binding starves: make room for one that waits too long. */
-	if (p->nunserved > 0)
-	{
-		SupBinding *oldest = oldest_unserved(p);
-
-		if (oldest != NULL && now - oldest->unserved_since > STARVATION_US &&
-			workers_coming(p) < p->nunserved)
-		{
-			slot->leave = SUP_LEAVE_RECYCLE;
-			slot->leaving = true;
-			return NULL;
-		}
-	}
-
-	if (b->nqueued > 0 && !sup_database_fenced(b->database))
-	{
-		SupTask    *task = pop_task(b, now);
-
-		sup_give(slot, task, now);
-		return task;
-	}
-
-	/* Nothing for this one, but work for another. */
-	if (p->nqueued > 0 && binding_to_serve(p) != NULL &&
-		dlist_is_empty(&p->unbound) && workers_coming(p) < p->nqueued)
-	{
-		slot->leave = SUP_LEAVE_RECYCLE;
-		slot->leaving = true;
+		sup_count_coming(slot);
 		return NULL;
 	}
 
@@ -1024,10 +1188,10 @@ sup_slot_unbound(SupSlot *slot)
 	SUP_ASSERT_LOCKED();
 	Assert(slot->binding < 0 && !slot->listed);
 	if (slot->leave != SUP_STAY || slot->terminate)
-	{
 		slot->leaving = true;
+	sup_count_coming(slot);
+	if (slot->leaving)
 		return;
-	}
 	dlist_push_tail(&Sup->pools[slot->pool].unbound, &slot->pool_node);
 	slot->listed = true;
 	sup_dispatch(slot->pool, GetCurrentTimestamp());
@@ -1046,6 +1210,5 @@ sup_slot_unbind(SupSlot *slot)
 	b = &Sup->bindings[slot->binding];
 	slot->binding = -1;
 	b->nworkers--;
-	relink_binding(b, GetCurrentTimestamp());
 	sup_binding_drop(b);
 }

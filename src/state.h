@@ -34,6 +34,9 @@
 /* How many events the ring remembers. */
 #define SUP_EVENTS		1000
 
+/* Roles of which is remembered that they end workers. */
+#define SUP_DEBTORS		64
+
 /* Command and result of a task up to this size live in its entry. */
 #define SUP_INLINE		1024
 
@@ -153,6 +156,14 @@ typedef enum SupCancel
 	SUP_CANCEL_ABANDONED		/* its session does not wait any longer */
 } SupCancel;
 
+/* On which list of its pool a binding is. */
+typedef enum SupPlace
+{
+	SUP_NOWHERE,				/* it has no queued task */
+	SUP_QUEUED,					/* SupPool.queued */
+	SUP_BLOCKED					/* SupPool.blocked */
+} SupPlace;
+
 /*
  * All tasks of one role in one database, in one pool, and the workers bound
  * to it.  Exists as long as it has a task or a worker.  Anyone writes it.
@@ -169,13 +180,23 @@ typedef struct SupBinding
 	Size		held;			/* bytes of the area that its tasks hold */
 	dlist_head	queue;			/* SupTask.node, in order */
 	dlist_head	idle;			/* SupSlot.binding_node, most recent first */
-	bool		in_queued;
-	bool		in_unserved;
-	dlist_node	queued_node;	/* in SupPool.queued, if it has queued tasks */
-	dlist_node	unserved_node;	/* in SupPool.unserved, if it has no worker
-								 * either */
-	TimestampTz unserved_since;
+	SupPlace	place;
+	dlist_node	node;			/* in the list that this names */
+	TimestampTz waiting_since;	/* in 'queued': it began to wait, or the last
+								 * task was taken from it */
+	TimestampTz held_until;		/* its role has ended too many workers */
+	TimestampTz dear_until;		/* its tasks have been long: see others_starve() */
 } SupBinding;
+
+/*
+ * A role that has ended workers.  Each end counts for a while, and the sum of
+ * that ends at 'debt'.
+ */
+typedef struct SupDebtor
+{
+	Oid			role;			/* 0: free */
+	TimestampTz debt;
+} SupDebtor;
 
 /*
  * How a declared worker is kept.  Times are in microseconds; -1 is what the
@@ -282,10 +303,17 @@ typedef struct SupPool
 
 	/* Written by anyone. */
 	bool		attended;		/* the supervisor shall look at it */
-	int			nqueued;
-	int			nunserved;		/* length of 'unserved' */
-	dlist_head	queued;			/* bindings with queued tasks */
-	dlist_head	unserved;		/* ... and no worker, oldest first */
+	int			nbindings;
+	int			nqueued;		/* tasks; also those of blocked bindings */
+	int			nqueued_blocked;	/* those alone */
+	int			nblocked;		/* length of 'blocked' */
+	int			ncoming;		/* slots with 'coming' */
+	TimestampTz made_room_at;	/* a worker left for another binding that starved */
+	TimestampTz review_at;		/* when one in 'blocked' is held no longer */
+	dlist_head	queued;			/* bindings with queued tasks, by
+								 * 'waiting_since', oldest first */
+	dlist_head	blocked;		/* ... that nobody may serve now: a fence, or
+								 * their role is held back */
 	dlist_head	unbound;		/* SupSlot.pool_node: ready, unbound */
 	dlist_head	idle;			/* SupSlot.pool_node: bound and idle, most
 								 * recent first */
@@ -370,18 +398,22 @@ typedef struct SupSlot
 								 * generation */
 	volatile SupLeave leave;
 	bool		leaving;		/* on no list any more, on its way out */
+	bool		coming;			/* it, or its successor, will be ready for any
+								 * binding without being asked */
 
 	/*
 	 * task that it has been given, plus 1; the child reads it without the
 	 * lock
 	 */
 	pg_atomic_uint32 task;
+	TimestampTz given_at;		/* when that was */
 	bool		begun;			/* the child has begun with that task */
 	int			binding;		/* -1: unbound */
 	volatile bool stale;		/* settings of its role or database have
 								 * changed since */
 	Oid			database;
 	Oid			role;
+	bool		capped;			/* as SupTask.capped of the task that bound it */
 	bool		listed;			/* pool_node is on a list */
 	dlist_node	pool_node;
 	dlist_node	binding_node;
@@ -546,6 +578,7 @@ typedef struct SupShared
 
 	SupFence	fences[SUP_FENCES];
 	SupPool		pools[SUP_MAX_POOLS];
+	SupDebtor	debtors[SUP_DEBTORS];
 	SupEvent	events[SUP_EVENTS];
 
 	/* These point into the same piece of memory. */
@@ -692,7 +725,6 @@ extern int	sup_role_tasks(Oid role);
 extern Size sup_role_held(Oid role);
 extern void sup_binding_drop(SupBinding *binding);
 
-extern void sup_queue_push(SupTask *task, TimestampTz now);
 extern void sup_queue_push_front(SupTask *task, TimestampTz now);
 extern void sup_queue_remove(SupTask *task);
 
@@ -704,8 +736,11 @@ extern void sup_forget_database(Oid database);
 
 extern bool sup_database_fenced(Oid database);
 
-extern void sup_give(SupSlot *slot, SupTask *task, TimestampTz now);
+extern void sup_count_coming(SupSlot *slot);
+extern void sup_offer(SupTask *task, TimestampTz now);
 extern void sup_dispatch(int pool, TimestampTz now);
+extern void sup_role_ended_worker(Oid role, TimestampTz now);
+extern TimestampTz sup_role_held_until(Oid role);
 extern void sup_ask_leave(SupSlot *slot, SupLeave why);
 extern void sup_ask_terminate(SupSlot *slot);
 extern TimestampTz sup_slot_expires(const SupSlot *slot);
@@ -713,5 +748,11 @@ extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
 extern void sup_slot_unbound(SupSlot *slot);
 extern void sup_slot_unlink(SupSlot *slot);
 extern void sup_slot_unbind(SupSlot *slot);
+
+/*
+ * Serve again what is blocked no longer: a fence has been lowered, or it is
+ * review_at.  Takes the lock itself, time and again.
+ */
+extern void sup_review_blocked(int pool, TimestampTz now);
 
 #endif							/* SUP_STATE_H */

@@ -419,13 +419,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		refs[done].task = task;
 		refs[done].id = task->id;
 
-		if (!dlist_is_empty(&b->idle))
-			sup_give(dlist_head_element(SupSlot, binding_node, &b->idle), task, now);
-		else
-		{
-			sup_queue_push(task, now);
-			sup_dispatch(b->pool, now);
-		}
+		sup_offer(task, now);
 	}
 	if (b != NULL)
 		sup_binding_drop(b);

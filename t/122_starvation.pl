@@ -140,10 +140,10 @@ note 'sessions that can not start';
 # alice makes that so herself: new sessions of hers fail.
 $alice->query_safe(q{ALTER ROLE alice SET local_preload_libraries = 'no_such_library'});
 is( $alice->query_safe(q{
-		SELECT sqlstate, count(*) FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[1000])) GROUP BY 1}),
-	'55000|1000',
-	'a thousand sessions fail to start');
-whole($bob, 'a thousand failed starts');
+		SELECT sqlstate, count(*) FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[8])) GROUP BY 1}),
+	'55000|8',
+	'many sessions fail to start');
+whole($bob, 'many failed starts');
 $alice->begin(q{SELECT sqlstate, count(*) FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[1000000])) GROUP BY 1});
 $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM supervisor.task_status WHERE usename = 'alice'});
 is($bob->query_safe(q{SELECT count(tag) FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[50]))}), '50',
@@ -163,14 +163,14 @@ whole($bob, 'failed starts');
 note 'sessions that end early';
 
 is( $alice->query_safe(q{
-		SELECT sqlstate, count(*) FROM supervisor.execute_all(array_fill('SELECT pg_terminate_backend(pg_backend_pid())'::text, ARRAY[200])) GROUP BY 1}),
-	'55000|200',
-	'two hundred tasks terminate their workers');
-whole($bob, 'two hundred dead workers');
+		SELECT sqlstate, count(*) FROM supervisor.execute_all(array_fill('SELECT pg_terminate_backend(pg_backend_pid())'::text, ARRAY[8])) GROUP BY 1}),
+	'55000|8',
+	'many tasks terminate their workers');
+whole($bob, 'many dead workers');
 
 # Between tasks they are still alice's backends.
 my $terminated = 0;
-foreach my $i (1 .. 20)
+foreach my $i (1 .. 5)
 {
 	my $worker = $alice->query_safe($pid);
 
@@ -178,11 +178,11 @@ foreach my $i (1 .. 20)
 	  or die 'the worker is not idle';
 	$terminated++ if $alice->query_safe("SELECT pg_terminate_backend($worker, 60000)") eq 't';
 }
-is($terminated, 20, 'twenty idle workers are terminated by their role');
-whole($bob, 'twenty terminated idle workers');
+is($terminated, 5, 'idle workers are terminated by their role');
+whole($bob, 'terminated idle workers');
 
 # As many as there are workers, in one moment.
-foreach my $i (1 .. 5)
+foreach my $i (1 .. 3)
 {
 	$alice->query_safe(q{SELECT count(*) FROM supervisor.execute_all(array_fill('SELECT pg_sleep(0.01)'::text, ARRAY[8]))});
 	$alice->query_safe(q{SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE usename = 'alice' AND backend_type = 'supervisor pool worker'});
@@ -257,7 +257,7 @@ foreach my $i (1 .. 20)
 	$bob->error_of(q{SELECT * FROM supervisor.run('SELECT repeat(''x'', 500000) UNION ALL SELECT (1/(i-1))::text FROM generate_series(1, 3) i') AS t(v text)});
 	$bob->error_of(q{SELECT supervisor.execute('SELECT 1/0 /* ' || repeat('x', 1000000) || ' */')});
 	$bob->error_of(q{SELECT * FROM supervisor.run('SELECT repeat(''x'', 500000) FROM generate_series(1, 100)') AS t(v int)});
-	$bob->error_of(q{SELECT supervisor.execute('SELECT pg_terminate_backend(pg_backend_pid()) /* ' || repeat('x', 1000000) || ' */')});
+	$bob->error_of(q{SELECT supervisor.execute('SELECT pg_terminate_backend(pg_backend_pid()) /* ' || repeat('x', 1000000) || ' */')}) if $i % 4 == 0;
 	$bob->query_safe(q{SELECT supervisor.forget(supervisor.launch('SELECT repeat(''x'', 500000) FROM generate_series(1, 2)'))});
 }
 is(SupervisorTest::leaks($node), '', 'tasks that failed in many ways are gone');

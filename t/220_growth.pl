@@ -390,8 +390,10 @@ value(join '', map { "CREATE ROLE r$_ LOGIN;\n" } 0 .. $roles - 1);
 load('binds to other roles', 200, 5000,
 	qq{PERFORM set_config('role', 'r' || i % $roles, true); PERFORM supervisor.execute('SELECT 1'); RESET ROLE},
 	warm => $roles);
+# superusers, since others would be held back
 value(q{
-	CREATE ROLE nothing LOGIN;
+	ALTER ROLE r1 SUPERUSER;
+	CREATE ROLE nothing SUPERUSER LOGIN;
 	ALTER ROLE nothing SET session_preload_libraries = 'no_such_library';
 	CREATE ROLE staff;
 	CREATE ROLE guest LOGIN;

@@ -1,0 +1,193 @@
+# What a role asks for, or does to its own workers, costs others no more than
+# their share: of workers, of processes that are started.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use SupervisorTest qw(becomes refused until_true value);
+
+my $node = SupervisorTest::new_node(
+	'fairness',
+	'autovacuum' => 'off',
+	'max_worker_processes' => 16,
+	'supervisor.pool_size' => 2,
+	'supervisor.pools' => 'one:1',
+	'supervisor.max_tasks' => 64,
+	'supervisor.shared_memory' => '4MB');
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE ROLE alice LOGIN;
+	CREATE ROLE bob LOGIN;
+	CREATE ROLE eve LOGIN;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO alice, bob, eve;
+	CREATE SEQUENCE alices;
+	CREATE SEQUENCE bobs;
+	GRANT ALL ON SEQUENCE alices, bobs TO PUBLIC});
+
+SupervisorTest::ask(\$node);
+
+my $alice = SupervisorTest::session($node, user => 'alice');
+my $bob = SupervisorTest::session($node, user => 'bob');
+my $eve = SupervisorTest::session($node, user => 'eve');
+my $eve_too = SupervisorTest::session($node, user => 'eve');
+my $boss = SupervisorTest::session($node);
+
+# Starts more tasks of a command in a session than will ever be run; end() ends that.
+sub flood
+{
+	my ($s, $command, $pool, $n) = @_;
+
+	$pool //= 'default';
+	$n //= 1_000_000;
+	$s->begin("SELECT count(*) FROM supervisor.execute_all(array_fill(\$\$$command\$\$::text, ARRAY[$n]), '$pool')");
+}
+
+sub end
+{
+	my ($s, $user) = @_;
+
+	value("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE usename = '$user' AND query LIKE '%execute_all%' AND state = 'active'");
+	like(($s->finish)[1], qr/57014/, "$user had more to do");
+}
+
+sub generations
+{
+	my ($pool) = @_;
+
+	return value("SELECT sum(generation) FROM supervisor.worker_status WHERE pool = '$pool'");
+}
+
+# How far the two have come.
+sub progress
+{
+	return split /\|/, value('SELECT a.last_value, b.last_value FROM alices a, bobs b');
+}
+
+# Waits until both have gone on by $n tasks; returns how many workers have been replaced meanwhile.
+sub replaced
+{
+	my ($pool, $n, $who) = @_;
+	my ($alices, $bobs) = progress();
+	my $before = generations($pool);
+
+	becomes("SELECT a.last_value >= $alices + $n AND b.last_value >= $bobs + $n FROM alices a, bobs b", "$who both get ahead");
+	return generations($pool) - $before;
+}
+
+note 'a role whose worker is busy for long';
+
+my $lock = SupervisorTest::session($node);
+$lock->query_safe('SELECT pg_advisory_lock(1)');
+$alice->query_safe(q{SELECT supervisor.launch('SELECT 1 FROM pg_advisory_xact_lock_shared(1)')});
+until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE usename = 'alice' AND activity = 'busy'});
+flood($bob, 'SELECT pg_sleep(0.01)');
+until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE usename = 'bob' AND activity = 'busy'});
+is($alice->query_safe(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', 'gets another in time') for 1 .. 3;
+is(value(q{SELECT count(*) FROM supervisor.task_status WHERE usename = 'alice' AND state = 'running'}), '1', 'while the first is busy');
+until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE usename = 'bob' AND activity = 'busy'}, 'and the other role gets it back');
+end($bob, 'bob');
+$lock->quit;
+$alice->query_safe(q{SELECT supervisor.wait(task), supervisor.forget(task) FROM supervisor.task_status WHERE usename = 'alice'});
+
+note 'two roles with very much to do';
+
+foreach my $case (
+	[ 'default', 'short tasks', 0.005, 0.005, 100, 0.1 ],
+	[ 'default', 'long and short tasks', 0.3, 0.005, 8, 0.5 ],
+	[ 'one', 'short tasks, and one worker', 0.005, 0.005, 40, 1 ])
+{
+	my ($pool, $what, $alices, $bobs, $n, $share) = @$case;
+
+	flood($alice, "SELECT nextval('alices'), pg_sleep($alices)", $pool);
+	flood($bob, "SELECT nextval('bobs'), pg_sleep($bobs)", $pool);
+	replaced($pool, 1, $what);
+	cmp_ok(replaced($pool, $n, $what), '<=', $n * $share, "$what: workers stay where they are");
+	end($alice, 'alice');
+	end($bob, 'bob');
+}
+
+note 'a role that ends its workers';
+
+my $suicide = 'SELECT pg_terminate_backend(pg_backend_pid())';
+
+# Returns how many tasks of the default pool have failed, and the time.
+sub failed
+{
+	return split /\|/, value(q{SELECT tasks_failed, extract(epoch FROM clock_timestamp()) FROM supervisor.pool_status WHERE pool = 'default'});
+}
+
+# As many at once, and then one a second; what two workers do at the same time is not seen before.
+sub bounded
+{
+	my ($before, $since, $property) = @_;
+	my ($after, $now) = failed();
+
+	cmp_ok($after - $before, '<=', 5 + 2 + ($now - $since), $property)
+	  or diag sprintf '%d in %.1f s', $after - $before, $now - $since;
+}
+
+my ($before, $since) = failed();
+my $all = "SELECT sqlstate, count(*) FROM supervisor.execute_all(array_fill('$suicide'::text, ARRAY[10])) GROUP BY 1";
+is($eve->query_safe($all), '55000|10', 'all its tasks fail');
+bounded($before, $since, 'but not many at once');
+
+($before, $since) = failed();
+flood($eve, $suicide, 'default', 25);
+until_true("SELECT tasks_failed > $before + 2 FROM supervisor.pool_status WHERE pool = 'default'");
+is($bob->query_safe(q{SELECT count(tag) FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[200]))}), '200',
+	'the tasks of others are not held up');
+is($bob->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'nor is one alone') for 1 .. 5;
+refused(q{SELECT supervisor.execute('SELECT 1', timeout => '10 ms')}, '57014', 'its own wait, and no longer than they may', session => $eve_too);
+is($eve_too->query_safe(q{
+		SELECT count(*) > 10, count(*) FILTER (WHERE state = 'running') <= 2, count(*) FILTER (WHERE state NOT IN ('queued', 'running') AND sqlstate <> '55000')
+		FROM supervisor.task_status WHERE usename = 'eve'}), 't|t|0', 'they are queued');
+my $queued = $eve_too->query_safe(q{SELECT supervisor.launch('SELECT 1')});
+is($eve_too->query_safe("SELECT supervisor.cancel($queued), supervisor.wait($queued, '1 min')"), 't|canceled', 'they can be canceled');
+$eve_too->query_safe("SELECT supervisor.forget($queued)");
+until_true("SELECT tasks_failed > $before + 6 FROM supervisor.pool_status WHERE pool = 'default'");
+bounded($before, $since, 'a flood of them starts few processes');
+end($eve, 'eve');
+like(slurp_file($node->logfile), qr/LOG:  worker of pool "default" in slot \d+ ended: .*\n.*DETAIL:  Its role, \d+, has ended too many workers: its tasks wait for \d+ ms\./, 'the log says why');
+is($eve->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'then it is served again');
+
+# A login that fails is as dear.
+$eve->query_safe(q{ALTER ROLE eve SET local_preload_libraries = 'no_such_library'});
+($before, $since) = failed();
+is($eve->query_safe(q{SELECT sqlstate, count(*) FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[10])) GROUP BY 1}), '55000|10', 'logins that fail');
+bounded($before, $since, 'logins that fail: not many at once');
+# each call finds nothing of the one before
+refused(q{SELECT supervisor.execute('SELECT 1')}, '55000', 'one by one', session => $eve) for 1 .. 3;
+bounded($before, $since, 'logins that fail, one by one');
+$eve->query_safe(q{ALTER ROLE eve RESET ALL});
+
+# Who may do everything may do this.
+my $offset = -s $node->logfile;
+refused("SELECT supervisor.execute('$suicide')", '55000', 'a superuser', session => $boss) for 1 .. 8;
+unlike(slurp_file($node->logfile, $offset), qr/ended too many/, 'is not held back');
+
+# Fence and hold: who is held back when a fence falls stays so.
+value('CREATE DATABASE other');
+value(q{CREATE EXTENSION supervisor; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO eve, bob}, dbname => 'other');
+flood($eve, $suicide);
+($before) = failed();
+until_true("SELECT tasks_failed > $before FROM supervisor.pool_status WHERE pool = 'default'");
+value('ALTER DATABASE other RENAME TO another; ALTER DATABASE another RENAME TO other');
+is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'bob', dbname => 'other'), 'SELECT 1', 'after a fence others are served');
+end($eve, 'eve');
+
+# It is the role, not the binding.
+is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'eve', dbname => 'other'), 'SELECT 1', 'in each database it is served again');
+
+$_->quit foreach ($alice, $bob, $eve, $eve_too, $boss);
+SupervisorTest::log_is_clean($node);
+$node->stop;
+
+done_testing();
