@@ -1032,6 +1032,9 @@ typedef struct WorkerRow
 	char		command[SUP_INLINE];
 } WorkerRow;
 
+/* Nobody shall have to wait for the lock until all of them are copied. */
+#define ROWS_PER_LOCK 16
+
 static const char *const kind_names[] = {
 	[SUP_KIND_POOL] = "pool",
 	[SUP_KIND_COMMAND] = "command",
@@ -1162,29 +1165,16 @@ put_slotless(ReturnSetInfo *rsinfo, const WorkerRow *row)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* Fill in the first instance of a declaration, from that one on, that has no slot; false: none. */
-static bool
-copy_slotless(WorkerRow *row, const SupDeclaration *d, int instance)
+/* Fill in what a declaration's instances without a slot have in common, and which have one. */
+static void
+copy_slotless(WorkerRow *row, const SupDeclaration *d, bool *has_slot)
 {
 	SupSlot    *slot = &row->slot;
 	dlist_iter	iter;
 
-	if (d->gone)
-		return false;
-	for (; instance <= d->terms.instances; instance++)
-	{
-		bool		found = false;
-
-		dlist_foreach(iter, unconstify(dlist_head *, &d->slots))
-			found |= dlist_container(SupSlot, owner_node, iter.cur)->instance == instance;
-		if (!found)
-			break;
-	}
-	if (instance > d->terms.instances)
-		return false;
-
+	dlist_foreach(iter, unconstify(dlist_head *, &d->slots))
+		has_slot[dlist_container(SupSlot, owner_node, iter.cur)->instance] = true;
 	memset(slot, 0, sizeof(SupSlot));
-	slot->instance = instance;
 	strlcpy(row->name, d->name, NAMEDATALEN);
 	row->kind = d->program.kind;
 	row->role = row->userid = d->program.role;
@@ -1215,7 +1205,6 @@ copy_slotless(WorkerRow *row, const SupDeclaration *d, int instance)
 		slot->reason = SUP_NO_SLOT;
 		strlcpy(slot->detail, "all slots are taken: see supervisor.max_workers", sizeof(slot->detail));
 	}
-	return true;
 }
 
 PG_FUNCTION_INFO_V1(supervisor_get_workers);
@@ -1262,19 +1251,24 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 	}
 	for (int i = 0; i < Sup->ndeclarations; i++)
 	{
-		bool		found;
+		const SupDeclaration *d = &Sup->declarations[i];
+		bool		has_slot[SUP_MAX_WORKERS + 1] = {false};
+		int			instances = 0;
 
-		row.slot.instance = 0;
-		do
+		CHECK_FOR_INTERRUPTS();
+		sup_lock();
+		if (Sup->declaration_keys[i] != 0 && !d->gone)
 		{
-			CHECK_FOR_INTERRUPTS();
-			sup_lock();
-			found = Sup->declaration_keys[i] != 0 &&
-				copy_slotless(&row, &Sup->declarations[i], row.slot.instance + 1);
-			sup_unlock();
-			if (found)
+			instances = d->terms.instances;
+			copy_slotless(&row, d, has_slot);
+		}
+		sup_unlock();
+		for (int instance = 1; instance <= instances; instance++)
+		{
+			row.slot.instance = instance;
+			if (!has_slot[instance])
 				put_slotless(rsinfo, &row);
-		} while (found);
+		}
 	}
 	return (Datum) 0;
 }
@@ -1299,6 +1293,12 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
+		if (i % ROWS_PER_LOCK == ROWS_PER_LOCK - 1)
+		{
+			sup_unlock();
+			CHECK_FOR_INTERRUPTS();
+			sup_lock();
+		}
 		if ((slot->state != SUP_STARTING && slot->state != SUP_RUNNING) ||
 			slot->kind != SUP_KIND_POOL || !slot->ready || slot->leaving)
 			continue;
@@ -1333,7 +1333,6 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 }
 
 #define TASK_COLS 13
-#define ROWS_PER_LOCK 64
 
 /* What a row of task_status needs. */
 typedef struct TaskRow
@@ -1374,7 +1373,6 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 
 		if (i % ROWS_PER_LOCK == ROWS_PER_LOCK - 1)
 		{
-			/* nobody shall have to wait for all of them */
 			sup_unlock();
 			CHECK_FOR_INTERRUPTS();
 			sup_lock();
@@ -1433,25 +1431,57 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 
 #define EVENT_COLS 8
 
+static int
+compare_events(const void *a, const void *b)
+{
+	int64		x = ((const SupEvent *) a)->id;
+	int64		y = ((const SupEvent *) b)->id;
+
+	return x < y ? -1 : x > y ? 1 : 0;
+}
+
+/* Copy the events that there are now, in order; returns how many. */
+static int
+copy_events(SupEvent *events)
+{
+	int			n = 0;
+	int64		last;
+
+	sup_lock();
+	last = Sup->last_event_id;
+	for (int i = 0; i < SUP_EVENTS; i++)
+	{
+		/* not those that have come since, of which we would see some */
+		if (Sup->events[i].id != 0 && Sup->events[i].id <= last)
+			events[n++] = Sup->events[i];
+		if (i % ROWS_PER_LOCK == ROWS_PER_LOCK - 1)
+		{
+			sup_unlock();
+			CHECK_FOR_INTERRUPTS();
+			sup_lock();
+		}
+	}
+	sup_unlock();
+	qsort(events, n, sizeof(SupEvent), compare_events);
+	return n;
+}
+
 PG_FUNCTION_INFO_V1(supervisor_get_events);
 Datum
 supervisor_get_events(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	SupEvent   *events;
-	int64		last;
+	int			n;
 
 	sup_require_preload();
-	events = palloc(sizeof(Sup->events));
-	sup_lock();
-	memcpy(events, Sup->events, sizeof(Sup->events));
-	last = Sup->last_event_id;
-	sup_unlock();
+	events = palloc(sizeof(SupEvent) * SUP_EVENTS);
+	n = copy_events(events);
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (int64 id = Max(last - SUP_EVENTS, 0); id < last; id++)
+	for (int i = 0; i < n; i++)
 	{
-		SupEvent   *e = &events[id % SUP_EVENTS];
+		SupEvent   *e = &events[i];
 		Datum		values[EVENT_COLS];
 		bool		nulls[EVENT_COLS] = {0};
 

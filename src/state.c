@@ -46,6 +46,9 @@
 /* How many bindings are moved under one hold of the lock. */
 #define MOVES_PER_LOCK	64
 
+/* Of the ring of events, what a role can fill at others' cost. */
+#define EVENTS_OF_ROLE	(SUP_EVENTS / 10)
+
 SupShared  *Sup = NULL;
 bool		sup_registered = false;
 
@@ -469,14 +472,64 @@ sup_slot_role(const SupSlot *slot)
 	}
 }
 
+/*
+ * Where in the ring an event goes that counts for a role.  As long as there is
+ * room, there.  A role that has more than its share overwrites its own oldest;
+ * others overwrite those of such roles first.
+ */
+static int
+place_for_event(Oid cause)
+{
+	/* by hash, so that two may be counted as one: that is no harm */
+	uint16		counts[2048] = {0};
+	int			oldest = 0;
+	int			oldest_own = -1;
+	int			oldest_beyond = -1;
+
+#define COUNT_OF(role) counts[murmurhash32(role) % lengthof(counts)]
+	if (Sup->last_event_id < SUP_EVENTS)
+		return (int) Sup->last_event_id;
+	for (int i = 0; i < SUP_EVENTS; i++)
+		if (OidIsValid(Sup->event_keys[i].cause))
+			COUNT_OF(Sup->event_keys[i].cause)++;
+	for (int i = 0; i < SUP_EVENTS; i++)
+	{
+		const SupEventKey *key = &Sup->event_keys[i];
+
+		if (key->id < Sup->event_keys[oldest].id)
+			oldest = i;
+		if (!OidIsValid(key->cause) || COUNT_OF(key->cause) < EVENTS_OF_ROLE)
+			continue;
+		if (key->cause == cause &&
+			(oldest_own < 0 || key->id < Sup->event_keys[oldest_own].id))
+			oldest_own = i;
+		if (COUNT_OF(key->cause) > EVENTS_OF_ROLE &&
+			(oldest_beyond < 0 || key->id < Sup->event_keys[oldest_beyond].id))
+			oldest_beyond = i;
+	}
+#undef COUNT_OF
+	return oldest_own >= 0 ? oldest_own : oldest_beyond >= 0 ? oldest_beyond : oldest;
+}
+
 /* Add to the ring of events.  'slot' may be NULL; the caller holds the lock. */
 void
 sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 {
-	SupEvent   *e = &Sup->events[Sup->last_event_id % SUP_EVENTS];
+	Oid			cause = InvalidOid;
+	int			place;
+	SupEvent   *e;
 
 	SUP_ASSERT_LOCKED();
+
+	/* What takes the place of a process that a role had counts for that role. */
+	if (slot != NULL)
+		cause = slot->kind == SUP_KIND_POOL && !OidIsValid(slot->role) ? slot->last_role :
+			sup_slot_role(slot);
+	place = place_for_event(cause);
+	e = &Sup->events[place];
 	e->id = ++Sup->last_event_id;
+	Sup->event_keys[place].id = e->id;
+	Sup->event_keys[place].cause = cause;
 	e->at = GetCurrentTimestamp();
 	e->slot = slot ? sup_slot_index(slot) : -1;
 	e->generation = slot ? slot->generation : 0;

@@ -529,6 +529,13 @@ typedef struct SupEvent
 	char		detail[SUP_MESSAGE];
 } SupEvent;
 
+/* What is looked at to find the event to be overwritten, dense. */
+typedef struct SupEventKey
+{
+	int64		id;				/* of the event; 0: none yet */
+	Oid			cause;			/* role that it counts for; 0: nobody's */
+} SupEventKey;
+
 /* DDL on a database is under way: nobody binds to it. */
 typedef struct SupFence
 {
@@ -579,6 +586,7 @@ typedef struct SupShared
 	SupFence	fences[SUP_FENCES];
 	SupPool		pools[SUP_MAX_POOLS];
 	SupDebtor	debtors[SUP_DEBTORS];
+	SupEventKey event_keys[SUP_EVENTS];
 	SupEvent	events[SUP_EVENTS];
 
 	/* These point into the same piece of memory. */

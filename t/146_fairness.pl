@@ -1,5 +1,6 @@
 # What a role asks for, or does to its own workers, costs others no more than
-# their share: of workers, of processes that are started.
+# their share: of workers, of processes that are started, of events that are
+# remembered.
 
 use strict;
 use warnings;
@@ -27,7 +28,8 @@ $node->safe_psql(
 	CREATE ROLE alice LOGIN;
 	CREATE ROLE bob LOGIN;
 	CREATE ROLE eve LOGIN;
-	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO alice, bob, eve;
+	CREATE ROLE carol LOGIN;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO alice, bob, eve, carol;
 	CREATE SEQUENCE alices;
 	CREATE SEQUENCE bobs;
 	GRANT ALL ON SEQUENCE alices, bobs TO PUBLIC});
@@ -81,6 +83,33 @@ sub replaced
 	becomes("SELECT a.last_value >= $alices + $n AND b.last_value >= $bobs + $n FROM alices a, bobs b", "$who both get ahead");
 	return generations($pool) - $before;
 }
+
+note 'events';
+
+# carol's are few, and come first.
+is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'carol'), 'SELECT 1', 'a role has events');
+value(q{SELECT supervisor.execute('ALTER ROLE carol SET work_mem = ''8MB''; SELECT 1')}, user => 'carol');
+is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'carol'), 'SELECT 1', 'of processes that come and go');
+value(q{SELECT supervisor.restart_pool('default')});
+my $last = value('SELECT max(id) FROM supervisor.event');
+my $kept = value("SELECT count(*) FROM supervisor.event WHERE id <= $last");
+
+# Each of her tasks finds settings that are not its session's, and needs another process.
+for my $i (1 .. 40)
+{
+	$eve->query_safe(join ';', map { ("ALTER ROLE eve SET work_mem = '${_}MB'", q{SELECT supervisor.execute('SELECT 1')}) } 1 .. 20);
+	last if value('SELECT max(id) FROM supervisor.event') > 1600;
+}
+cmp_ok(value('SELECT max(id) FROM supervisor.event'), '>', 1600, 'more events than are remembered');
+is(value('SELECT count(*), count(DISTINCT id) FROM supervisor.event'), '1000|1000', 'as many as can be are remembered');
+is(value("SELECT count(*) FROM supervisor.event WHERE id <= $last"), $kept, 'those of others are still there');
+is(value('SELECT count(*) FROM (SELECT at < lag(at) OVER (ORDER BY id) AS wrong FROM supervisor.event) e WHERE wrong'), '0', 'in order of time');
+is(value('SELECT string_agg(id::text, $$ $$) = string_agg(id::text, $$ $$ ORDER BY id) FROM supervisor.event'), 't', 'and of number');
+
+# Others' events come, and hers go.
+$bob->query_safe(join ';', map { ("ALTER ROLE bob SET work_mem = '${_}MB'", q{SELECT supervisor.execute('SELECT 1')}) } 1 .. 10);
+is(value("SELECT count(*) FROM supervisor.event WHERE id <= $last"), $kept, 'new events of others do not overwrite them');
+is(value('SELECT count(*) FROM supervisor.event'), '1000', 'but hers');
 
 note 'a role whose worker is busy for long';
 
