@@ -187,7 +187,7 @@ submit_one(SupTaskKind kind, const char *command, int nparams, char **params, co
 	nsettings = sup_settings_collect(&settings);
 	initStringInfo(&input);
 	sup_task_pack(&input, command, columns, nparams, params, nsettings, &settings);
-	(void) sup_task_submit(pool, kind, 1, &input, ref, concurrently, true);
+	(void) sup_task_submit(pool, kind, 1, &input, ref, concurrently, true, NULL);
 	pfree(input.data);
 	pfree(settings.data);
 }
@@ -604,103 +604,152 @@ put_outcomes(ReturnSetInfo *rsinfo, const Outcome *outcomes, int i, int n)
 	return i;
 }
 
+/* A running execute_all(). */
+typedef struct Batch
+{
+	const char *pool;
+	TimestampTz deadline;
+	int			n;
+	char	  **commands;
+	Outcome    *outcomes;		/* by command */
+	int			submitted;		/* commands, in order; also those without room */
+	int			ended;
+	bool		one_by_one;		/* the last one had no room, by itself */
+	int			nsettings;
+	StringInfoData settings;
+	StringInfoData inputs[BATCH_STEP];
+	SupReader  *readers;		/* by task */
+	int		   *ordinals;		/* of the command, by task */
+} Batch;
+
 static void
-run_batch(int n, char **commands, const char *pool, TimestampTz deadline, ReturnSetInfo *rsinfo)
+check_in_time(const Batch *batch)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (batch->ended < batch->n && batch->deadline != 0 &&
+		GetCurrentTimestamp() >= batch->deadline)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling tasks due to timeout")));
+}
+
+/* The next command is not run: it fails, and it alone. */
+static void
+fail_next(Batch *batch, int sqlstate, const char *message)
+{
+	batch->outcomes[batch->submitted].sqlstate = sqlstate;
+	batch->outcomes[batch->submitted].message = pstrdup(message);
+	batch->submitted++;
+	batch->ended++;
+}
+
+/*
+ * Submit what there is room for; false: there is none for the next one, until
+ * others of the batch have ended.  What has no room while none of them is left
+ * to wait for has that as its error.  If it is the memory, the next one may
+ * need less; if no task at all is free, those after it are not tried either.
+ */
+static bool
+feed(Batch *batch)
+{
+	while (batch->submitted < batch->n &&
+		   batch->submitted - batch->ended < BATCH_WINDOW)
+	{
+		int			inside = batch->submitted - batch->ended;
+		SupTaskRef	refs[BATCH_STEP];
+		int			k = Min(Min(BATCH_STEP, batch->n - batch->submitted), BATCH_WINDOW - inside);
+		int			accepted;
+		bool		no_memory;
+
+		if (batch->one_by_one)
+			k = 1;
+		for (int i = 0; i < k; i++)
+		{
+			resetStringInfo(&batch->inputs[i]);
+			sup_task_pack(&batch->inputs[i], batch->commands[batch->submitted + i], NULL, -1, NULL,
+						  batch->nsettings, &batch->settings);
+		}
+
+		/* Where nothing has been run yet, nothing gets lost by an error. */
+		accepted = sup_task_submit(batch->pool, SUP_TASK_BATCH, k, batch->inputs, refs, false,
+								   batch->submitted == 0, &no_memory);
+		batch->one_by_one = accepted == 0 && inside == 0;
+		if (batch->one_by_one)
+		{
+			check_in_time(batch);
+			if (no_memory)
+				fail_next(batch, ERRCODE_OUT_OF_MEMORY, "out of shared memory for tasks");
+			else
+				while (batch->submitted < batch->n)
+					fail_next(batch, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, "too many tasks");
+			continue;
+		}
+		for (int i = 0; i < accepted; i++)
+		{
+			int			t = sup_task_index(refs[i].task);
+
+			batch->ordinals[t] = batch->submitted + i;
+			memset(&batch->readers[t], 0, sizeof(SupReader));
+		}
+		batch->submitted += accepted;
+		if (accepted < k)
+			return false;
+	}
+	return true;
+}
+
+static void
+run_batch(Batch *batch, ReturnSetInfo *rsinfo)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	SupSpin		spin = {0, &session->spinning};
-	TimestampTz wait_start;
 	int			partner = -1;
-	SupReader  *readers = palloc(sizeof(SupReader) * sup_max_tasks);
-	int		   *ordinals = palloc(sizeof(int) * sup_max_tasks);
-	Outcome    *outcomes = palloc_extended(sizeof(Outcome) * Max(n, 1),
-										   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	int			put = 0;
-	StringInfoData inputs[BATCH_STEP];
-	StringInfoData settings;
-	int			nsettings;
-	int			submitted = 0;
-	int			ended = 0;
-	bool		full = false;
+	int			n = batch->n;
 
-	initStringInfo(&settings);
-	nsettings = sup_settings_collect(&settings);
+	batch->readers = palloc(sizeof(SupReader) * sup_max_tasks);
+	batch->ordinals = palloc(sizeof(int) * sup_max_tasks);
+	batch->outcomes = palloc_extended(sizeof(Outcome) * Max(n, 1),
+									  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	initStringInfo(&batch->settings);
+	batch->nsettings = sup_settings_collect(&batch->settings);
 	for (int i = 0; i < BATCH_STEP; i++)
-		initStringInfo(&inputs[i]);
+		initStringInfo(&batch->inputs[i]);
 
 	sup_lock();
 	session->outstanding = 0;
 	session->hint = false;
 	sup_unlock();
 
-	while (ended < n)
+	while (batch->ended < n)
 	{
-		int			inside = submitted - ended;
-
-		/* Feed what there is room for. */
-		while (submitted < n && inside < BATCH_WINDOW && !full)
-		{
-			SupTaskRef	refs[BATCH_STEP];
-			int			k = Min(Min(BATCH_STEP, n - submitted), BATCH_WINDOW - inside);
-			int			accepted;
-			bool		too_large;
-
-			for (int i = 0; i < k; i++)
-			{
-				resetStringInfo(&inputs[i]);
-				sup_task_pack(&inputs[i], commands[submitted + i], NULL, -1, NULL,
-							  nsettings, &settings);
-			}
-			too_large = inputs[0].len > (Size) sup_shared_memory * 1024;
-			accepted = sup_task_submit(pool, SUP_TASK_BATCH, k, inputs, refs, false,
-									   inside == 0 && !too_large);
-			if (accepted == 0 && inside == 0)
-			{
-				/* It can never have room: it fails alone. */
-				outcomes[submitted].sqlstate = ERRCODE_OUT_OF_MEMORY;
-				outcomes[submitted].message = pstrdup("out of shared memory for tasks");
-				submitted++;
-				ended++;
-				continue;
-			}
-			for (int i = 0; i < accepted; i++)
-			{
-				int			t = sup_task_index(refs[i].task);
-
-				ordinals[t] = submitted + i;
-				memset(&readers[t], 0, sizeof(SupReader));
-			}
-			submitted += accepted;
-			inside += accepted;
-			full = accepted < k;
-		}
+		TimestampTz wait_start;
+		bool		full = !feed(batch);
+		int			inside = batch->submitted - batch->ended;
 
 		sup_lock();
-		session->wake_at = submitted < n ? Min(inside - 1, BATCH_WINDOW / 2) : 0;
+		session->wake_at = batch->submitted < n ? Min(inside - 1, BATCH_WINDOW / 2) : 0;
 		if (full)
 			session->wake_at = inside - 1;
 		sup_unlock();
 
 		/* Meanwhile. */
-		put = put_outcomes(rsinfo, outcomes, put, n);
+		put = put_outcomes(rsinfo, batch->outcomes, put, n);
+		if (inside == 0)
+			continue;
 
 		wait_start = GetCurrentTimestamp();
 		if (!sup_spin_until(&spin, partner, batch_has_news, session))
-			(void) sup_sleep_until(batch_has_news, session, deadline);
+			(void) sup_sleep_until(batch_has_news, session, batch->deadline);
 		sup_spin_note(&spin, GetCurrentTimestamp() - wait_start);
-		while (collect(readers, ordinals, outcomes, &ended, &partner))
+		while (collect(batch->readers, batch->ordinals, batch->outcomes, &batch->ended, &partner))
 			 /* the rest */ ;
-		full = false;
-		if (ended < n && deadline != 0 && GetCurrentTimestamp() >= deadline)
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("canceling tasks due to timeout")));
-		CHECK_FOR_INTERRUPTS();
+		check_in_time(batch);
 	}
-	(void) put_outcomes(rsinfo, outcomes, put, n);
-	pfree(readers);
-	pfree(ordinals);
-	pfree(outcomes);
+	(void) put_outcomes(rsinfo, batch->outcomes, put, n);
+	pfree(batch->readers);
+	pfree(batch->ordinals);
+	pfree(batch->outcomes);
 }
 
 PG_FUNCTION_INFO_V1(supervisor_execute_all);
@@ -708,24 +757,21 @@ Datum
 supervisor_execute_all(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	char	  **commands;
-	char	   *pool;
-	TimestampTz deadline;
-	int			n;
+	Batch		batch = {0};
 
 	sup_require_preload();
-	n = text_array(fcinfo, 0, &commands);
-	if (n < 0)
+	batch.n = text_array(fcinfo, 0, &batch.commands);
+	if (batch.n < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("commands must not be null")));
-	pool = sup_text_arg(fcinfo, 1, "pool");
-	deadline = sup_deadline_arg(fcinfo, 2);
-	for (int i = 0; i < n; i++)
+	batch.pool = sup_text_arg(fcinfo, 1, "pool");
+	batch.deadline = sup_deadline_arg(fcinfo, 2);
+	for (int i = 0; i < batch.n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		sup_check_command(commands[i]);
-		if (runs_concurrently(commands[i]))
+		sup_check_command(batch.commands[i]);
+		if (runs_concurrently(batch.commands[i]))
 			refuse_concurrently();
 	}
 	sup_task_check_submitter(SUP_TASK_BATCH);
@@ -733,7 +779,7 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	PG_TRY();
 	{
-		run_batch(n, commands, pool, deadline, rsinfo);
+		run_batch(&batch, rsinfo);
 	}
 	PG_CATCH();
 	{

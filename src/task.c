@@ -310,7 +310,7 @@ refuse_pool(const char *name, bool removed, bool down, const char *detail)
 
 int
 sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfoData *inputs,
-				SupTaskRef *refs, bool concurrently, bool must)
+				SupTaskRef *refs, bool concurrently, bool must, bool *no_memory)
 {
 	Oid			role = GetUserId();
 	bool		capped = !superuser_arg(role);
@@ -321,7 +321,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 	TimestampTz now;
 	int			done = 0;
 	int			room;
-	bool		no_memory = false;
+	bool		out_of_memory = false;
 
 	session->cpu = sup_current_cpu();
 	sup_await_supervisor();
@@ -344,7 +344,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 										  DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
 		if (!DsaPointerIsValid(dsa_in[i]))
 		{
-			no_memory = true;
+			out_of_memory = true;
 			n = i;				/* those before it have room */
 			break;
 		}
@@ -383,7 +383,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		{
 			if (capped && sup_role_held(role) + area_size(inputs[done].len) > HALF_OF_AREA)
 			{
-				no_memory = true;
+				out_of_memory = true;
 				break;
 			}
 			b->held += area_size(inputs[done].len);
@@ -431,9 +431,11 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 	if (dsa_in != NULL)
 		pfree(dsa_in);
 
-	if (done == 0 && must)
+	if (no_memory != NULL)
+		*no_memory = done == 0 && out_of_memory;
+	if (done == 0 && must && !(out_of_memory && no_memory != NULL))
 	{
-		if (no_memory)
+		if (out_of_memory)
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of shared memory for tasks"),

@@ -70,12 +70,13 @@ extern void sup_task_check_submitter(SupTaskKind kind);
 
 /*
  * Submit up to n packed commands; returns how many had room.  None had: with
- * 'must' an error says which room is missing.  Errors: no such pool (42704),
+ * 'must' an error says which room is missing; where it is memory, and
+ * 'no_memory' is not NULL, that says so instead.  Errors: no such pool (42704),
  * a pool of size 0 (55000), no supervisor (55000), no worker (53000), no room
  * (53400, 53200).
  */
 extern int	sup_task_submit(const char *pool, SupTaskKind kind, int n, const StringInfoData *inputs,
-							SupTaskRef *refs, bool concurrently, bool must);
+							SupTaskRef *refs, bool concurrently, bool must, bool *no_memory);
 
 /* This session does not wait any longer: cancel the task, and drop its result. */
 extern void sup_task_abandon(SupTaskRef *ref);

@@ -152,7 +152,7 @@ launch($session, 'SELECT 1 --' . ('x' x 100000)) for 1 .. $room;
 is_error($session, q{SELECT supervisor.launch('SELECT 1 --' || repeat('x', 100000))},
 	'53200', qr/out of shared memory.*HINT:.*supervisor\.shared_memory/s, 'no room for another command');
 foreach my $call (q{SELECT * FROM supervisor.run(%s) AS (n int)}, q{SELECT supervisor.execute(%s)},
-	q{SELECT * FROM supervisor.execute_all(ARRAY[%s])}, q{CALL supervisor.perform(%s)})
+	q{CALL supervisor.perform(%s)})
 {
 	my ($name) = $call =~ /supervisor\.(\w+)/;
 
@@ -160,6 +160,10 @@ foreach my $call (q{SELECT * FROM supervisor.run(%s) AS (n int)}, q{SELECT super
 	is($sqlstate, '53200', "$name needs room for its command");
 	is($session->query_safe(q{SELECT supervisor.execute('SELECT 3')}), 'SELECT 1', 'a small command needs none');
 }
+is( $session->query_safe(q{
+		SELECT string_agg(coalesce(tag, sqlstate || ' ' || message), ',' ORDER BY ordinality)
+		FROM supervisor.execute_all(ARRAY['SELECT 1 --' || repeat('x', 100000), 'SELECT 3', 'SELECT 1 --' || repeat('x', 100000)])}),
+	'53200 out of shared memory for tasks,SELECT 1,53200 out of shared memory for tasks', 'of execute_all those fail that need room');
 is($other->query_safe("SELECT * FROM supervisor.result($task) AS (a text)"), 'small', 'small results need none');
 $session->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status});
 no_task();

@@ -1,6 +1,6 @@
 # What a role asks for, or does to its own workers, costs others no more than
 # their share: of workers, of processes that are started, of events that are
-# remembered.
+# remembered, of a call's results.
 
 use strict;
 use warnings;
@@ -215,7 +215,57 @@ end($eve, 'eve');
 # It is the role, not the binding.
 is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'eve', dbname => 'other'), 'SELECT 1', 'in each database it is served again');
 
-$_->quit foreach ($alice, $bob, $eve, $eve_too, $boss);
+note 'execute_all: no room for one';
+
+my $rows = 'SELECT ordinality, tag, sqlstate, message FROM supervisor.execute_all';
+my $large = sub { "'SELECT 2 /* ' || repeat('x', $_[0]) || ' */'" };
+my $none = '53200|out of shared memory for tasks';
+my $wide = $large->(2_500_000);
+
+is($alice->query_safe("$rows(ARRAY['SELECT 1', $wide, 'SELECT 3'])"), "1|SELECT 1||\n2||$none\n3|SELECT 1||",
+	'a command above the half that a role may hold fails alone');
+is($alice->query_safe("$rows(ARRAY[$wide])"), "1||$none", 'if it is the only one, too');
+is($boss->query_safe("$rows(ARRAY['SELECT 1', " . $large->(5_000_000) . ", 'SELECT 3'])"), "1|SELECT 1||\n2||$none\n3|SELECT 1||",
+	'so does one that is larger than all of it');
+is($alice->query_safe("SELECT count(*), count(tag), count(DISTINCT ordinality), min(ordinality) FILTER (WHERE sqlstate = '53200'), max(ordinality) FILTER (WHERE sqlstate = '53200')"
+		. " FROM supervisor.execute_all(array_fill('SELECT pg_sleep(0.001)'::text, ARRAY[100]) || array_fill($wide, ARRAY[20]) || array_fill('SELECT 1'::text, ARRAY[100]))"),
+	'220|200|220|101|120', 'others before it, after it and beside it are run');
+is($alice->query_safe("SELECT count(tag) FROM supervisor.execute_all(array_fill(" . $large->(900_000) . ", ARRAY[30]))"), '30',
+	'what has room alone waits until it has');
+is($alice->query_safe("SELECT string_agg(ordinality::text, ' ') FROM supervisor.execute_all(ARRAY['SELECT pg_sleep(0.1)', $wide, 'SELECT 1', 'SELECT pg_sleep(0.05)', $wide])"),
+	'1 2 3 4 5', 'the rows are in order');
+
+# Held by what the session itself has launched.
+$alice->query_safe(q{SELECT supervisor.wait(supervisor.launch('SELECT repeat(''x'', 900000)')) FROM generate_series(1, 2)});
+is($alice->query_safe("$rows(ARRAY['SELECT 1', " . $large->(900_000) . ", 'SELECT 3'])"), "1|SELECT 1||\n2||$none\n3|SELECT 1||",
+	'nobody waits for what the session itself holds');
+is($alice->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status WHERE owner_pid = pg_backend_pid()}), '2', 'which is there');
+is($alice->query_safe("$rows(ARRAY['SELECT 1', " . $large->(900_000) . "])"), "1|SELECT 1||\n2|SELECT 1||", 'and then has room');
+
+# No task is free: others have taken the last one when ours had ended.
+my $thief = SupervisorTest::session($node);
+is($boss->query_safe(q{SELECT count(supervisor.launch('SELECT 1')) FROM generate_series(1, 63)}), '63', 'all tasks but one are taken');
+my $succeeded = value(q{SELECT tasks_succeeded FROM supervisor.pool_status WHERE pool = 'default'});
+$alice->begin(q{
+	SELECT count(*), count(tag) > 0, count(*) FILTER (WHERE sqlstate = '53400' AND message = 'too many tasks') > 0, count(*) FILTER (WHERE sqlstate <> '53400'),
+		max(ordinality) FILTER (WHERE tag IS NOT NULL) < min(ordinality) FILTER (WHERE sqlstate IS NOT NULL)
+	FROM supervisor.execute_all(array_fill('SELECT 1'::text, ARRAY[200000]))});
+until_true(qq{SELECT tasks_succeeded > $succeeded + 100 FROM supervisor.pool_status WHERE pool = 'default'});
+$thief->query_safe(q{
+	DO $$
+	BEGIN
+		LOOP
+			BEGIN
+				PERFORM supervisor.launch('SELECT 1');
+				EXIT;
+			EXCEPTION WHEN configuration_limit_exceeded THEN
+			END;
+		END LOOP;
+	END $$});
+is(($alice->finish)[0], '200000|t|t|0|t', 'the results of what was done are returned, and which have not been run');
+refused(q{SELECT * FROM supervisor.execute_all(ARRAY['SELECT 1'])}, '53400', 'where nothing has been run it is an error', session => $alice);
+
+$_->quit foreach ($alice, $bob, $eve, $eve_too, $boss, $thief);
 SupervisorTest::log_is_clean($node);
 $node->stop;
 
