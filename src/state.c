@@ -969,10 +969,10 @@ sup_count_coming(SupSlot *slot)
  * as many as these are already on their way.
  *
  * Who has no worker, or would still have fewer with this one, waits not for
- * long.  Who has about as many waits longer, and then as long again as its
- * tasks have run: with long ones it gets ahead seldom, and must not come to
- * have all workers by that.  Who has more has his share.  There are no more of
- * these than workers, so that not many are looked at.
+ * long.  Who has about as many waits longer; and if it has several, as long
+ * again as its tasks have run: with long ones it gets ahead seldom, and must
+ * not come to have all workers by that.  Who has more has his share.  There
+ * are no more of these than workers, so that not many are looked at.
  */
 static bool
 others_starve(SupPool *pool, const SupBinding *mine, TimestampTz now)
@@ -1198,7 +1198,8 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 	if (slot->leave == SUP_STAY && sup_worker_lifetime > 0 &&
 		now >= sup_slot_expires(slot))
 		slot->leave = SUP_LEAVE_RECYCLE;
-	b->dear_until = Max(b->dear_until, now + (now - slot->given_at));
+	if (b->nworkers > 1)
+		b->dear_until = Max(b->dear_until, now + (now - slot->given_at));
 
 	/* No binding starves: make room for one that waits too long. */
 	if (slot->leave == SUP_STAY && others_starve(p, b, now))
