@@ -222,6 +222,7 @@ sup_state_init(void)
 			dlist_init(&Sup->pools[i].queued);
 			dlist_init(&Sup->pools[i].blocked);
 			Sup->pools[i].review_at = DT_NOEND;
+			Sup->pools[i].promised = -1;
 			dlist_init(&Sup->pools[i].unbound);
 			dlist_init(&Sup->pools[i].idle);
 		}
@@ -727,6 +728,8 @@ sup_binding_drop(SupBinding *binding)
 	binding->next = Sup->free_binding;
 	Sup->free_binding = i;
 	Sup->pools[binding->pool].nbindings--;
+	if (Sup->pools[binding->pool].promised == i)
+		Sup->pools[binding->pool].promised = -1;
 
 	/* Its entry may be free now. */
 	if (Sup->pools[binding->pool].removed)
@@ -918,12 +921,11 @@ pop_task(SupBinding *b, TimestampTz now)
  */
 
 /*
- * The binding that a worker without one should serve, which is the one that
- * has waited longest; NULL: none.  Those that a fence has come upon meanwhile
- * are moved out of the way, each once.
+ * The binding that has waited longest; NULL: none waits.  Those that a fence
+ * has come upon meanwhile are moved out of the way, each once.
  */
 static SupBinding *
-binding_to_serve(SupPool *pool, TimestampTz now)
+oldest_waiting(SupPool *pool, TimestampTz now)
 {
 	for (int i = 0; i < MOVES_PER_LOCK && !dlist_is_empty(&pool->queued); i++)
 	{
@@ -936,6 +938,45 @@ binding_to_serve(SupPool *pool, TimestampTz now)
 	if (!dlist_is_empty(&pool->queued))
 		sup_attend_pool(pool);	/* it goes on from here */
 	return NULL;
+}
+
+/*
+ * The binding that a worker without one should serve: of those that have
+ * fewest workers, since who has many has waited long more easily.  'oldest'
+ * waits; there are no more that have a worker than there are workers.
+ */
+static SupBinding *
+binding_to_serve(SupPool *pool, SupBinding *oldest, TimestampTz now)
+{
+	SupBinding *best = oldest;
+	int			moved = 0;
+	dlist_mutable_iter iter;
+
+	if (pool->promised >= 0)
+	{
+		SupBinding *b = &Sup->bindings[pool->promised];
+
+		pool->promised = -1;
+		if (b->place == SUP_QUEUED && !is_blocked(b, now))
+			return b;
+	}
+	dlist_foreach_modify(iter, &pool->queued)
+	{
+		SupBinding *b = dlist_container(SupBinding, node, iter.cur);
+
+		if (best->nworkers == 0 || moved == MOVES_PER_LOCK)
+			break;
+		if (b->nworkers >= best->nworkers)
+			continue;
+		if (is_blocked(b, now))
+		{
+			place_binding(b, SUP_BLOCKED, now);
+			moved++;
+		}
+		else
+			best = b;
+	}
+	return best;
 }
 
 /* Queued tasks that could be run now. */
@@ -971,8 +1012,9 @@ sup_count_coming(SupSlot *slot)
  * Who has no worker, or would still have fewer with this one, waits not for
  * long.  Who has about as many waits longer; and if it has several, as long
  * again as its tasks have run: with long ones it gets ahead seldom, and must
- * not come to have all workers by that.  Who has more has his share.  There
- * are no more of these than workers, so that not many are looked at.
+ * not come to have all workers by that.  It is promised the next worker, as
+ * others may have fewer then.  Who has more has his share.  There are no more
+ * of these than workers, so that not many are looked at.
  */
 static bool
 others_starve(SupPool *pool, const SupBinding *mine, TimestampTz now)
@@ -989,6 +1031,7 @@ others_starve(SupPool *pool, const SupBinding *mine, TimestampTz now)
 		SupBinding *b = dlist_container(SupBinding, node, iter.cur);
 		int64		waited = now - b->waiting_since;
 		bool		starves = b->nworkers == 0 || b->nworkers < mine->nworkers - 1;
+		bool		at_par;
 
 		if (waited <= STARVATION_US)
 			break;
@@ -1003,10 +1046,12 @@ others_starve(SupPool *pool, const SupBinding *mine, TimestampTz now)
 				break;
 			continue;
 		}
-		if (!starves && b->nworkers <= mine->nworkers && older)
-			starves = waited > STARVATION_AT_PAR_US && now >= b->dear_until;
-		if (starves && ++starving > pool->ncoming)
+		at_par = !starves && b->nworkers <= mine->nworkers && older && pool->promised < 0 &&
+			waited > STARVATION_AT_PAR_US && now >= b->dear_until;
+		if ((starves || at_par) && ++starving > pool->ncoming)
 		{
+			if (at_par)
+				pool->promised = b - Sup->bindings;
 			pool->made_room_at = now;
 			return true;
 		}
@@ -1081,8 +1126,9 @@ sup_dispatch(int pool, TimestampTz now)
 	SupBinding *b;
 
 	SUP_ASSERT_LOCKED();
-	while ((b = binding_to_serve(p, now)) != NULL && !dlist_is_empty(&p->unbound))
-		give(dlist_head_element(SupSlot, pool_node, &p->unbound), pop_task(b, now), now);
+	while ((b = oldest_waiting(p, now)) != NULL && !dlist_is_empty(&p->unbound))
+		give(dlist_head_element(SupSlot, pool_node, &p->unbound),
+			 pop_task(binding_to_serve(p, b, now), now), now);
 	if (b == NULL)
 		return;
 
@@ -1216,7 +1262,7 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 		}
 
 		/* Nothing for this one, but work for another. */
-		if (binding_to_serve(p, now) != NULL && dlist_is_empty(&p->unbound) &&
+		if (oldest_waiting(p, now) != NULL && dlist_is_empty(&p->unbound) &&
 			p->ncoming < servable(p))
 			slot->leave = SUP_LEAVE_RECYCLE;
 	}

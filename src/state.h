@@ -308,6 +308,7 @@ typedef struct SupPool
 	int			nqueued_blocked;	/* those alone */
 	int			nblocked;		/* length of 'blocked' */
 	int			ncoming;		/* slots with 'coming' */
+	int			promised;		/* binding that gets the next worker; -1 */
 	TimestampTz made_room_at;	/* a worker left for another binding that starved */
 	TimestampTz review_at;		/* when one in 'blocked' is held no longer */
 	dlist_head	queued;			/* bindings with queued tasks, by

@@ -19,7 +19,7 @@ my $node = SupervisorTest::new_node(
 	'autovacuum' => 'off',
 	'max_worker_processes' => 16,
 	'supervisor.pool_size' => 2,
-	'supervisor.pools' => 'one:1',
+	'supervisor.pools' => 'one:1, three:3',
 	'supervisor.max_tasks' => 64,
 	'supervisor.shared_memory' => '4MB');
 
@@ -125,6 +125,24 @@ until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE usename = '
 end($bob, 'bob');
 $lock->quit;
 $alice->query_safe(q{SELECT supervisor.wait(task), supervisor.forget(task) FROM supervisor.task_status WHERE usename = 'alice'});
+
+note 'a role with many long tasks';
+
+# All workers are one role's; another has more tasks than workers, and none of them ends.
+$lock = SupervisorTest::session($node);
+$lock->query_safe('SELECT pg_advisory_lock(2)');
+flood($alice, q{SELECT nextval('alices'), pg_sleep(0.005)}, 'three');
+until_true(q{SELECT count(*) = 3 FROM supervisor.worker_status WHERE pool = 'three' AND usename = 'alice' AND activity = 'busy'});
+$eve->query_safe(q{SELECT supervisor.launch('SELECT 1 FROM pg_advisory_xact_lock_shared(2)', pool => 'three') FROM generate_series(1, 20)});
+becomes(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE pool = 'three' AND usename = 'eve' AND activity = 'busy'}, 'it gets its share');
+my ($alices) = progress();
+becomes("SELECT last_value > $alices + 300 FROM alices", 'others keep theirs');
+is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE pool = 'three' AND usename = 'eve' AND activity = 'busy'}), '2', 'so it is while they have more to do');
+is(value(q{SELECT supervisor.execute('SELECT 1', pool => 'three')}, user => 'bob'), 'SELECT 1', 'and a third gets one');
+becomes("SELECT last_value > $alices + 600 FROM alices", 'of which it gives them one back');
+end($alice, 'alice');
+$lock->quit;
+$eve->query_safe(q{SELECT supervisor.wait(task), supervisor.forget(task) FROM supervisor.task_status WHERE usename = 'eve'});
 
 note 'two roles with very much to do';
 
