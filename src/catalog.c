@@ -910,10 +910,11 @@ find_of_extension(Datum *values, bool *nulls, void *arg)
 		search->names = lappend(search->names, pstrdup(NameStr(*DatumGetName(values[SUP_COL_NAME]))));
 }
 
-void
+bool
 sup_catalog_delete_extension(const char *extension)
 {
 	ExtensionSearch search = {extension, NIL};
+	bool		deleted = false;
 	const char *complaint;
 	Oid			table = sup_catalog_table(&complaint);
 	ListCell   *lc;
@@ -924,13 +925,17 @@ sup_catalog_delete_extension(const char *extension)
 	 */
 	if (!OidIsValid(table) || !sup_catalog_scan(table, true, find_of_extension, &search) ||
 		search.names == NIL || lock_table(false, &complaint) != table)
-		return;
+		return false;
 	foreach(lc, search.names)
 	{
 		SupTuple	row;
 
 		if (sup_catalog_lock_row(table, lfirst(lc), &row) &&
 			is_of_extension(row.values, row.nulls, extension))
+		{
 			sup_catalog_delete(table, &row);
+			deleted = true;
+		}
 	}
+	return deleted;
 }

@@ -118,6 +118,6 @@ extern void sup_catalog_update(Oid table, SupTuple *row);
 extern void sup_catalog_delete(Oid table, SupTuple *row);
 
 /* Delete the rows that belong to an extension, which is about to be dropped. */
-extern void sup_catalog_delete_extension(const char *extension);
+extern bool sup_catalog_delete_extension(const char *extension);
 
 #endif							/* SUP_CATALOG_H */

@@ -18,6 +18,7 @@
 #include "access/parallel.h"
 #include "access/tableam.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_tablespace.h"
 #include "commands/event_trigger.h"
 #include "fmgr.h"
 #include "lib/ilist.h"
@@ -92,6 +93,16 @@ sup_owns_database(Oid database)
 	return object_ownercheck(DatabaseRelationId, database, GetUserId());
 #else
 	return pg_database_ownercheck(database, GetUserId());
+#endif
+}
+
+static inline bool
+sup_may_create_in(Oid tablespace)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(TableSpaceRelationId, tablespace, GetUserId(), ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_tablespace_aclcheck(tablespace, GetUserId(), ACL_CREATE) == ACLCHECK_OK;
 #endif
 }
 

@@ -22,6 +22,7 @@
 #include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -29,15 +30,41 @@
 #include "compat.h"
 #include "declared.h"
 #include "lifecycle.h"
+#include "watch.h"
 
-/* A loader that failed is not tried more often. */
+/* A loader that failed is not tried more often, nor is a pass begun. */
 #define RETRY_MIN_US	INT64CONST(1000000)
+
+/* From one reading of a database to the next, if somebody goes on asking. */
+#define INTERVAL_MIN_US	INT64CONST(100000)
+#define INTERVAL_MAX_US	INT64CONST(1000000)
+
+/* A loader has so long to get ready; each failure doubles it. */
+#define PATIENCE_US		INT64CONST(2000000)
+
+/* What took longer to fail holds up others. */
+#define SLOW_US			INT64CONST(500000)
+
+/* Where one failed, the next has so long before others go first ... */
+#define GRACE_US		INT64CONST(100000)
+
+/* ... and others are no earlier than this before it. */
+#define BEHIND_US		INT64CONST(5000000)
 
 /* Whom the pass over all databases is about, in order of their OIDs. */
 static List *databases = NIL;
 
 /* When to go through all databases because too many of them failed. */
 static TimestampTz pass_due = DT_NOEND;
+
+/* When the last pass began. */
+static TimestampTz pass_began = 0;
+
+/* Until then pg_database is locked. */
+static TimestampTz locked_until = 0;
+
+/* When the loader was sent. */
+static TimestampTz loading_since;
 
 /* Whose turn it is: the pass's, or that of a database that was asked for. */
 static bool pass_is_next = false;
@@ -253,10 +280,11 @@ compare_oids(const ListCell *a, const ListCell *b)
 /*
  * Look into pg_database, which a process without a database can: for one, or
  * with 0 for all whose declared workers shall run, which are returned in
- * order.  Those of the others are forgotten, or kept from running.
+ * order.  Those of the others are forgotten, or kept from running.  False: it is
+ * locked.  We would not see to anything else while we wait for that.
  */
-static List *
-find_databases(Oid wanted)
+static bool
+find_databases(Oid wanted, List **databases_found)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *result = NIL;
@@ -267,7 +295,13 @@ find_databases(Oid wanted)
 
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
-	rel = table_open(DatabaseRelationId, AccessShareLock);
+	if (!ConditionalLockRelationOid(DatabaseRelationId, AccessShareLock))
+	{
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(context);
+		return false;
+	}
+	rel = table_open(DatabaseRelationId, NoLock);
 	scan = table_beginscan_catalog(rel, 0, NULL);
 	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 	{
@@ -313,7 +347,8 @@ find_databases(Oid wanted)
 		sup_unlock();
 	}
 	list_sort(result, compare_oids);
-	return result;
+	*databases_found = result;
+	return true;
 }
 
 /* Databases that have declarations, and are gone. */
@@ -355,19 +390,69 @@ sup_set_declared(void)
 
 	/* A former supervisor may have died before it had a loader for these. */
 	for (int i = 0; i < SUP_LOADS; i++)
-		if (Sup->loads[i].due == DT_NOEND && Sup->loads[i].database != Sup->loading)
+		if (Sup->loads[i].due == DT_NOEND && Sup->loads[i].database != Sup->loading &&
+			Sup->loads[i].read < Sup->loads[i].reading)
 			Sup->loads[i].due = 0;
 	sup_unlock();
 }
 
-/* An entry for a database that is to be read; NULL: there is none. */
-static SupLoad *
-load_of(Oid database)
+/* A database is about to be read. */
+static void
+begin_load(SupLoad *load, TimestampTz now)
 {
-	for (int i = 0; i < SUP_LOADS; i++)
-		if (Sup->loads[i].database == database)
-			return &Sup->loads[i];
-	return NULL;
+	SUP_ASSERT_LOCKED();
+	load->interval = load->interval == 0 || load->awaited ? INTERVAL_MIN_US :
+		Min(load->interval * 2, INTERVAL_MAX_US);
+	load->due = DT_NOEND;		/* unless it is asked for again */
+	load->awaited = false;
+	load->began = now;
+	load->reading = ++Sup->last_request;
+}
+
+/* It can't be read now. */
+static void
+put_off(Oid database, TimestampTz until)
+{
+	SupLoad    *load = sup_load_get(database);
+
+	SUP_ASSERT_LOCKED();
+	if (load != NULL)
+		load->due = Min(load->due, until);
+	else
+		Sup->load_all = true;
+}
+
+/* Send the loader. */
+static void
+send_loader(Oid database, TimestampTz now)
+{
+	SupLoad    *load = sup_load_of(database);
+
+	SUP_ASSERT_LOCKED();
+	Sup->loading = database;
+	Sup->loaded = false;
+	Sup->load_patience = PATIENCE_US << (load != NULL ? Min(load->failures, 10) : 0);
+	loading_since = now;
+}
+
+/* It has failed; false: not for the first time. */
+static bool
+load_failed(SupLoad *load, TimestampTz now)
+{
+	SupPolicy	policy = sup_default_policy();
+	int64		delay;
+
+	SUP_ASSERT_LOCKED();
+	if (load == NULL)
+	{
+		pass_due = now + Max(policy.restart_delay_max, RETRY_MIN_US);
+		return false;
+	}
+	load->failures++;
+	load->slow = now - loading_since > SLOW_US;
+	delay = sup_policy_delay(&policy, load->failures, pg_prng_double(&pg_global_prng_state));
+	load->due = now + Max(delay, RETRY_MIN_US);
+	return load->failures == 1;
 }
 
 /* The loader has ended: was it well? */
@@ -375,41 +460,32 @@ static void
 load_ended(TimestampTz now)
 {
 	SupSlot    *slot = sup_loader_slot();
-	SupPolicy	policy = sup_default_policy();
 	Oid			database = Sup->loading;
-	bool		failed = slot->last_exit_code != 0;
+	const char *error = slot->last_error;
 	SupLoad    *load;
 	bool		news = false;
 
+	if (slot->last_sqlstate == ERRCODE_ADMIN_SHUTDOWN)
+		error = "it took too long";
+	else if (slot->last_exit_code == -1)
+		error = "the process did not start in time";
 	sup_lock();
 	Sup->loading = InvalidOid;
-	load = load_of(database);
-	if (load != NULL && load->due != DT_NOEND)
-		 /* it is to be read again anyhow */ ;
-	else if (load != NULL && !failed)
-		load->database = InvalidOid;
-	else if (failed)
+	load = sup_load_get(database);
+	if (slot->last_exit_code != 0)
+		news = load_failed(load, now);
+	else if (load != NULL && Sup->loaded)
 	{
-		if (load == NULL && (load = load_of(InvalidOid)) != NULL)
-		{
-			load->database = database;
-			load->failures = 0;
-		}
-		if (load != NULL)
-		{
-			news = load->failures++ == 0;
-			load->due = now + Max(sup_policy_delay(&policy, load->failures,
-												   pg_prng_double(&pg_global_prng_state)),
-								  RETRY_MIN_US);
-		}
-		else
-			pass_due = now + Max(policy.restart_delay_max, RETRY_MIN_US);
+		load->read = load->reading;
+		load->failures = 0;
 	}
+	else
+		put_off(database, loading_since + INTERVAL_MIN_US); /* a fence was in its way */
 	if (news)
 	{
 		char		detail[SUP_MESSAGE];
 
-		snprintf(detail, sizeof(detail), "database %u: %.200s", database, slot->last_error);
+		snprintf(detail, sizeof(detail), "database %u: %.200s", database, error);
 		sup_add_event(NULL, "loader failed", detail);
 	}
 	sup_unlock();
@@ -417,8 +493,53 @@ load_ended(TimestampTz now)
 	if (news)
 		ereport(LOG,
 				(errmsg("could not read the declared workers of database %u: %s",
-						database, slot->last_error),
+						database, error),
 				 errdetail("It is tried again with growing delays.")));
+}
+
+/* Is it a database's turn, unless others go first? */
+static bool
+load_is_due(const SupLoad *load, TimestampTz now)
+{
+	return OidIsValid(load->database) && load->due <= now && !sup_database_fenced(load->database);
+}
+
+/*
+ * The loader reads a database where it has failed before: others do not wait for
+ * that.  Returns when to look again.
+ */
+static TimestampTz
+cut_short(TimestampTz now)
+{
+	SupLoad    *load;
+	TimestampTz when = DT_NOEND;
+
+	sup_lock();
+	load = sup_load_of(Sup->loading);
+	if (load != NULL && load->failures > 0 && sup_loader_slot()->leave == SUP_STAY)
+	{
+		if (Sup->load_all || OidIsValid(Sup->load_cursor))
+			when = now;
+		for (int i = 0; i < SUP_LOADS; i++)
+			if (OidIsValid(Sup->loads[i].database) && Sup->loads[i].failures == 0 &&
+				!sup_database_fenced(Sup->loads[i].database))
+				when = Min(when, Sup->loads[i].due);
+		when = Max(when, loading_since + GRACE_US);
+		if (now >= when)
+		{
+			sup_end_process(sup_loader_slot(), SUP_LEAVE_RECYCLE);
+			when = DT_NOEND;
+		}
+	}
+	sup_unlock();
+	return when;
+}
+
+/* The later, the less urgent. */
+static TimestampTz
+urgency(const SupLoad *load)
+{
+	return load->due + (load->failures > 0 ? BEHIND_US : load->awaited ? -BEHIND_US : 0);
 }
 
 /*
@@ -428,7 +549,7 @@ load_ended(TimestampTz now)
 static Oid
 requested_load(TimestampTz now, TimestampTz *next)
 {
-	SupLoad    *oldest = NULL;
+	SupLoad    *first = NULL;
 	Oid			database = InvalidOid;
 
 	sup_lock();
@@ -436,18 +557,15 @@ requested_load(TimestampTz now, TimestampTz *next)
 	{
 		SupLoad    *load = &Sup->loads[i];
 
-		if (!OidIsValid(load->database) || load->due == DT_NOEND)
-			continue;
-		if (load->due > now)
+		if (OidIsValid(load->database) && load->due > now)
 			*next = Min(*next, load->due);
-		else if ((oldest == NULL || load->due < oldest->due) &&
-				 !sup_database_fenced(load->database))
-			oldest = load;
+		else if (load_is_due(load, now) && (first == NULL || urgency(load) < urgency(first)))
+			first = load;
 	}
-	if (oldest != NULL)
+	if (first != NULL)
 	{
-		database = oldest->database;
-		oldest->due = DT_NOEND; /* unless it is asked for again */
+		database = first->database;
+		begin_load(first, now);
 	}
 	sup_unlock();
 	return database;
@@ -463,7 +581,13 @@ next_of_pass(TimestampTz now, TimestampTz *next)
 	/* One that is under way comes to its end first, or it might never. */
 	if ((now >= pass_due || Sup->load_all) && !OidIsValid(Sup->load_cursor))
 	{
+		if (now < pass_began + RETRY_MIN_US)
+		{
+			*next = Min(*next, pass_began + RETRY_MIN_US);
+			return InvalidOid;
+		}
 		pass_due = DT_NOEND;
+		pass_began = now;
 		sup_lock();
 		Sup->load_all = false;
 		Sup->load_cursor = 1;
@@ -478,9 +602,14 @@ next_of_pass(TimestampTz now, TimestampTz *next)
 	if (databases == NIL)
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+		bool		found = find_databases(InvalidOid, &databases);
 
-		databases = find_databases(InvalidOid);
 		MemoryContextSwitchTo(oldcontext);
+		if (!found)
+		{
+			locked_until = now + RETRY_MIN_US;
+			return InvalidOid;
+		}
 		forget_dropped(databases);
 	}
 
@@ -488,13 +617,19 @@ next_of_pass(TimestampTz now, TimestampTz *next)
 	foreach(lc, databases)
 	{
 		Oid			candidate = lfirst_oid(lc);
+		SupLoad    *load;
 
 		if (candidate < Sup->load_cursor)
 			continue;
 		Sup->load_cursor = candidate + 1;
+		load = sup_load_get(candidate);
+		if (load != NULL && load->failures > 0)
+			continue;			/* it has its own time */
 		if (!sup_database_fenced(candidate))
 		{
 			database = candidate;
+			if (load != NULL)
+				begin_load(load, now);
 			break;
 		}
 		sup_request_load(candidate);	/* the others need not wait for that */
@@ -509,14 +644,43 @@ next_of_pass(TimestampTz now, TimestampTz *next)
 	return database;
 }
 
+/* The database that was asked for, if its declared workers shall run. */
+static Oid
+requested_database(TimestampTz now, TimestampTz *next)
+{
+	Oid			database = requested_load(now, next);
+	List	   *found = NIL;
+	SupLoad    *load;
+
+	if (!OidIsValid(database))
+		return InvalidOid;
+	if (find_databases(database, &found))
+	{
+		if (found != NIL)
+			return database;
+		sup_lock();
+		load = sup_load_of(database);
+		if (load != NULL)
+			load->read = load->reading;
+		sup_unlock();
+		ConditionVariableBroadcast(&Sup->changed);
+		*next = now;
+		return InvalidOid;
+	}
+	locked_until = now + RETRY_MIN_US;
+	sup_lock();
+	put_off(database, locked_until);
+	sup_unlock();
+	return InvalidOid;
+}
+
 TimestampTz
 sup_look_at_loads(TimestampTz now)
 {
 	SupSlot    *slot = sup_loader_slot();
 	TimestampTz next = DT_NOEND;
 	bool		recovery = RecoveryInProgress();
-	bool		requested;
-	Oid			database;
+	Oid			database = InvalidOid;
 
 	if (slot->state == SUP_EMPTY && OidIsValid(Sup->loading))
 		load_ended(now);
@@ -524,36 +688,30 @@ sup_look_at_loads(TimestampTz now)
 	if (Sup->in_recovery && !recovery)
 	{
 		/* The standby has been promoted. */
-		Sup->load_all = true;
+		Sup->load_all = Sup->check_prepared = true;
 		for (int i = 0; i < sup_nslots(); i++)
 			if (Sup->slots[i].state == SUP_WAITING && Sup->slots[i].reason == SUP_RECOVERY)
 				sup_attend(&Sup->slots[i]);
 	}
 	Sup->in_recovery = recovery;
 	sup_unlock();
+	sup_look_at_prepared();
 
 	if (OidIsValid(Sup->loading))
-		return next;			/* one at a time */
+		return cut_short(now);	/* one at a time */
+	if (now < locked_until)
+		return locked_until;
 
 	/* By turns: nobody shall hold up the pass by asking again and again. */
-	database = InvalidOid;
 	pass_is_next = !pass_is_next;
 	if (pass_is_next)
 		database = next_of_pass(now, &next);
-	requested = !OidIsValid(database);
-	if (requested)
-		database = requested_load(now, &next);
-	if (requested && OidIsValid(database) && find_databases(database) == NIL)
-	{
-		sup_lock();
-		if (load_of(database)->due == DT_NOEND)
-			load_of(database)->database = InvalidOid;
-		sup_unlock();
-		ConditionVariableBroadcast(&Sup->changed);
-		return now;
-	}
-	if (!OidIsValid(database) && !pass_is_next)
+	if (!OidIsValid(database) && now >= locked_until)
+		database = requested_database(now, &next);
+	if (!OidIsValid(database) && now >= locked_until && !pass_is_next)
 		database = next_of_pass(now, &next);
+	if (now < locked_until)
+		return locked_until;
 
 	sup_lock();
 	if (slot->state == SUP_EMPTY)
@@ -562,16 +720,16 @@ sup_look_at_loads(TimestampTz now)
 		 * On a standby with nothing to read, it is the process that tells of
 		 * promotion.
 		 */
-		Sup->loading = database;
+		send_loader(database, now);
 		if (OidIsValid(database) || recovery)
 			sup_take_loader_slot(now);
 	}
 	else if (OidIsValid(database) && !sup_has_process(slot))
-		Sup->loading = database;	/* it has yet to start: let it read */
+		send_loader(database, now); /* it has yet to start: let it read */
 	else if (OidIsValid(database))
 	{
 		/* That one makes room meanwhile. */
-		sup_request_load(database);
+		put_off(database, now);
 		sup_end_process(slot, SUP_LEAVE_RECYCLE);
 	}
 	sup_unlock();

@@ -7,27 +7,40 @@
  * A pool worker that has nothing to do there is no reason to fail, nor is a
  * declared worker, which comes back: before core's command runs, they are asked
  * to leave, and nobody binds to the database until the transaction ends.  A
- * pool worker that runs a task is a session like any other.
+ * pool worker that runs a task is a session like any other.  If the transaction
+ * is prepared, that is until it is finished.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_subscription.h"
+#include "catalog/pg_tablespace.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/tablespace.h"
+#include "common/relpath.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "replication/slot.h"
 #include "storage/ipc.h"
+#include "storage/lock.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/pg_locale.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "fence.h"
 #include "state.h"
 
@@ -35,6 +48,19 @@
 #define FENCE_WAIT_MS	4000
 
 static bool fence_is_up = false;	/* this process holds one or more */
+
+/* Some fences have fallen: who waited goes on.  The caller does not hold the lock. */
+static void
+fences_fell(void)
+{
+	sup_lock();
+	Sup->fence_lowered = true;
+	sup_wake_supervisor();
+	sup_unlock();
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		if (Sup->pools[i].nbindings > 0)
+			sup_review_blocked(i, GetCurrentTimestamp());
+}
 
 static void
 lower_fences(void)
@@ -45,19 +71,40 @@ lower_fences(void)
 	sup_lock();
 	for (int i = 0; i < SUP_FENCES; i++)
 		if (Sup->fences[i].holder == MyProcPid)
+		{
 			Sup->fences[i].holder = 0;
-	Sup->fence_lowered = true;
+			Sup->nfences--;
+		}
+	sup_unlock();
+	fences_fell();
+}
+
+/*
+ * A prepared transaction keeps its locks, and so its fences: the supervisor
+ * lowers them when the locks have gone, which they have already if it was in a
+ * subtransaction that was rolled back.
+ */
+static void
+leave_fences(void)
+{
+	if (!fence_is_up)
+		return;
+	fence_is_up = false;
+	sup_lock();
+	for (int i = 0; i < SUP_FENCES; i++)
+		if (Sup->fences[i].holder == MyProcPid)
+			Sup->fences[i].holder = SUP_FENCE_PREPARED;
+	Sup->check_prepared = true;
 	sup_wake_supervisor();
 	sup_unlock();
-	for (int i = 0; i < SUP_MAX_POOLS; i++)
-		if (Sup->pools[i].nbindings > 0)
-			sup_review_blocked(i, GetCurrentTimestamp());
 }
 
 static void
 transaction_ends(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE || event == XACT_EVENT_ABORT)
+	if (event == XACT_EVENT_PREPARE)
+		leave_fences();
+	else if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 		lower_fences();
 }
 
@@ -65,6 +112,119 @@ static void
 process_exits(int code, Datum arg)
 {
 	lower_fences();
+}
+
+/* A fence of that holder, which is up, or for it; NULL: all are in use. */
+static SupFence *
+fence_entry(int holder, Oid database)
+{
+	SupFence   *entry = NULL;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_FENCES; i++)
+	{
+		SupFence   *f = &Sup->fences[i];
+
+		if (f->holder == holder && f->database == database)
+			return f;
+		if (f->holder == 0 && entry == NULL)
+			entry = f;
+	}
+	return entry;
+}
+
+static void
+put_up(SupFence *fence, int holder, Oid role, Oid database)
+{
+	if (fence->holder == 0)
+		Sup->nfences++;
+	fence->holder = holder;
+	fence->role = role;
+	fence->database = database;
+}
+
+/*
+ * A role that is no superuser has at most a quarter of the fences, and all of
+ * them half.
+ */
+static bool
+has_enough(Oid role)
+{
+	int			its = 0;
+	int			all = 0;
+
+	for (int i = 0; i < SUP_FENCES; i++)
+	{
+		if (Sup->fences[i].holder == 0 || !OidIsValid(Sup->fences[i].role))
+			continue;
+		all++;
+		its += Sup->fences[i].role == role;
+	}
+	return its >= SUP_FENCES / 4 || all >= SUP_FENCES / 2;
+}
+
+/* Databases that prepared transactions have locked so that nobody can log in. */
+static List *
+databases_locked(void)
+{
+	const LOCKMASK forbidding = LOCKBIT_ON(ShareLock) | LOCKBIT_ON(ShareRowExclusiveLock) |
+		LOCKBIT_ON(ExclusiveLock) | LOCKBIT_ON(AccessExclusiveLock);
+	LockData   *data = GetLockStatusData();
+	List	   *result = NIL;
+
+	for (int i = 0; i < data->nelements; i++)
+	{
+		const LockInstanceData *lock = &data->locks[i];
+
+		/* A prepared transaction has no process. */
+		if (lock->pid == 0 && lock->locktag.locktag_type == LOCKTAG_OBJECT &&
+			lock->locktag.locktag_field1 == InvalidOid &&
+			lock->locktag.locktag_field2 == DatabaseRelationId &&
+			(lock->holdMask & forbidding) != 0)
+			result = list_append_unique_oid(result, lock->locktag.locktag_field3);
+	}
+	return result;
+}
+
+/*
+ * Bring the fences of prepared transactions to what these have locked, which
+ * also those have that the server found at its start.
+ */
+void
+sup_look_at_fences(void)
+{
+	List	   *locked;
+	ListCell   *lc;
+	bool		fell = false;
+
+	locked = databases_locked();
+
+	/* Unless one has been prepared meanwhile: then we look again. */
+	sup_lock();
+	for (int i = 0; i < SUP_FENCES && !Sup->check_prepared; i++)
+	{
+		SupFence   *fence = &Sup->fences[i];
+
+		if (fence->holder == SUP_FENCE_PREPARED && !list_member_oid(locked, fence->database))
+		{
+			fence->holder = 0;
+			Sup->nfences--;
+			fell = true;
+		}
+	}
+	foreach(lc, locked)
+	{
+		SupFence   *fence = fence_entry(SUP_FENCE_PREPARED, lfirst_oid(lc));
+
+		if (fence == NULL)
+			break;				/* as core does without us */
+		if (fence->holder == 0)
+			put_up(fence, SUP_FENCE_PREPARED, InvalidOid, lfirst_oid(lc));
+	}
+	sup_unlock();
+	if (fell)
+		fences_fell();
+	list_free(locked);
 }
 
 /* Workers that are in the database and have been asked to leave it. */
@@ -124,29 +284,20 @@ raise_fence(Oid database)
 {
 	static bool callback_registered = false;
 	TimestampTz start = GetCurrentTimestamp();
-	SupFence   *fence = NULL;
+	Oid			role = superuser() ? InvalidOid : GetSessionUserId();
+	SupFence   *fence;
 
 	if (!callback_registered)
 		before_shmem_exit(process_exits, (Datum) 0);
 	callback_registered = true;
 
 	sup_lock();
-	for (int i = 0; i < SUP_FENCES; i++)
-	{
-		SupFence   *f = &Sup->fences[i];
-
-		if (f->holder == MyProcPid && f->database == database)
-		{
-			fence = f;			/* up already */
-			break;
-		}
-		if (f->holder == 0 && fence == NULL)
-			fence = f;
-	}
+	fence = fence_entry(MyProcPid, database);
+	if (fence != NULL && fence->holder == 0 && OidIsValid(role) && has_enough(role))
+		fence = NULL;
 	if (fence != NULL)
 	{
-		fence->holder = MyProcPid;
-		fence->database = database;
+		put_up(fence, MyProcPid, role, database);
 		fence_is_up = true;
 		for (int i = 0; i < sup_nslots(); i++)
 			ask_to_leave(&Sup->slots[i], database);
@@ -182,78 +333,217 @@ has_createdb(void)
  * far as can be seen without locks; or else none: a command that will fail
  * must not disturb others.
  */
+
+static bool
+may_use_tablespace(Oid tablespace)
+{
+	return OidIsValid(tablespace) && tablespace != GLOBALTABLESPACE_OID &&
+		sup_may_create_in(tablespace);
+}
+
+/* Has a database files there? */
+static bool
+has_files_in(Oid database, Oid tablespace)
+{
+	char	   *path = GetDatabasePath(database, tablespace);
+	struct stat st;
+
+	return stat(path, &st) == 0 && !directory_is_empty(path);
+}
+
+static bool
+drop_will_do(Form_pg_database form)
+{
+	int			nslots;
+	int			nactive = 0;
+
+	if (form->datistemplate || form->oid == MyDatabaseId)
+		return false;
+	(void) ReplicationSlotsCountDBSlots(form->oid, &nslots, &nactive);
+	return nactive == 0 && CountDBSubscriptions(form->oid) == 0;
+}
+
+static bool
+rename_will_do(Form_pg_database form, const RenameStmt *stmt)
+{
+	return (superuser() || has_createdb()) && form->oid != MyDatabaseId &&
+		!OidIsValid(get_database_oid(stmt->newname, true));
+}
+
+static bool
+move_will_do(Form_pg_database form, const AlterDatabaseStmt *stmt)
+{
+	DefElem    *option = linitial_node(DefElem, stmt->options);
+	Oid			tablespace = get_tablespace_oid(defGetString(option), true);
+
+	return list_length(stmt->options) == 1 && form->oid != MyDatabaseId &&
+		may_use_tablespace(tablespace) && tablespace != form->dattablespace;
+}
+
+static bool
+is_value(HeapTuple template, AttrNumber attribute, const char *value)
+{
+	bool		isnull;
+	Datum		datum = SysCacheGetAttr(DATABASEOID, template, attribute, &isnull);
+
+	return !isnull && strcmp(TextDatumGetCString(datum), value) == 0;
+}
+
+/* Of libc, has the system another version than the template was made with? */
+static bool
+collation_is_old(HeapTuple template)
+{
+	bool		isnull;
+	Datum		collate = SysCacheGetAttr(DATABASEOID, template, Anum_pg_database_datcollate, &isnull);
+	Datum		made_with = SysCacheGetAttr(DATABASEOID, template, Anum_pg_database_datcollversion, &isnull);
+	char	   *version;
+
+	if (isnull || ((Form_pg_database) GETSTRUCT(template))->datlocprovider != COLLPROVIDER_LIBC)
+		return false;
+	version = get_collation_actual_version(COLLPROVIDER_LIBC, TextDatumGetCString(collate));
+	return version == NULL || strcmp(version, TextDatumGetCString(made_with)) != 0;
+}
+
+/* Is it certain that core takes an option of CREATE DATABASE? */
+static bool
+option_will_do(const DefElem *option, HeapTuple template)
+{
+	Form_pg_database form = (Form_pg_database) GETSTRUCT(template);
+	const char *name = option->defname;
+	const char *value = option->arg && !IsA(option->arg, Integer) ? defGetString((DefElem *) option) : NULL;
+
+	if (strcmp(name, "is_template") == 0 || strcmp(name, "allow_connections") == 0)
+	{
+		if (option->arg != NULL)
+			(void) defGetBoolean((DefElem *) option);	/* with core's own error */
+		return true;
+	}
+	if (strcmp(name, "connection_limit") == 0)
+		return option->arg == NULL || (value == NULL && intVal(option->arg) >= -1);
+	if (strcmp(name, "template") == 0)
+		return true;
+	if (value == NULL)
+		return option->arg == NULL &&
+			(strcmp(name, "tablespace") == 0 || strcmp(name, "owner") == 0 ||
+			 strcmp(name, "encoding") == 0 || strcmp(name, "strategy") == 0);
+	if (strcmp(name, "owner") == 0)
+	{
+		Oid			role = get_role_oid(value, true);
+
+		return OidIsValid(role) && sup_may_set_role(GetUserId(), role);
+	}
+	if (strcmp(name, "tablespace") == 0)
+	{
+		Oid			tablespace = get_tablespace_oid(value, true);
+
+		return may_use_tablespace(tablespace) &&
+			(tablespace == form->dattablespace || !has_files_in(form->oid, tablespace));
+	}
+	if (strcmp(name, "strategy") == 0)
+		return pg_strcasecmp(value, "wal_log") == 0 || pg_strcasecmp(value, "file_copy") == 0;
+	if (strcmp(name, "encoding") == 0)
+		return pg_valid_server_encoding(value) == form->encoding;
+
+	/* What is not as in the template is for template0, where nobody is. */
+	if (form->datlocprovider != COLLPROVIDER_LIBC)
+		return false;
+	if (strcmp(name, "locale") == 0)
+		return is_value(template, Anum_pg_database_datcollate, value) &&
+			is_value(template, Anum_pg_database_datctype, value);
+	if (strcmp(name, "lc_collate") == 0)
+		return is_value(template, Anum_pg_database_datcollate, value);
+	if (strcmp(name, "lc_ctype") == 0)
+		return is_value(template, Anum_pg_database_datctype, value);
+	return false;
+}
+
+static bool
+create_will_do(HeapTuple template, const CreatedbStmt *stmt)
+{
+	Form_pg_database form = (Form_pg_database) GETSTRUCT(template);
+	ListCell   *lc;
+	ListCell   *other;
+
+	if (!(superuser() || has_createdb()) || OidIsValid(get_database_oid(stmt->dbname, true)) ||
+		sup_database_invalid(form) || collation_is_old(template))
+		return false;
+	foreach(lc, stmt->options)
+	{
+		if (!option_will_do(lfirst_node(DefElem, lc), template))
+			return false;
+		foreach(other, stmt->options)
+			if (other != lc && strcmp(lfirst_node(DefElem, lc)->defname,
+									  lfirst_node(DefElem, other)->defname) == 0)
+				return false;
+	}
+	return true;
+}
+
+/* The name of the database that has to be left for a command; NULL: none has. */
+static const char *
+database_named(Node *stmt)
+{
+	const char *name = NULL;
+	ListCell   *lc;
+
+	switch (nodeTag(stmt))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) stmt)->dbname;
+		case T_RenameStmt:
+			return ((RenameStmt *) stmt)->renameType == OBJECT_DATABASE ?
+				((RenameStmt *) stmt)->subname : NULL;
+		case T_AlterDatabaseStmt:
+			foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
+				if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+					name = ((AlterDatabaseStmt *) stmt)->dbname;
+			return name;
+		case T_CreatedbStmt:
+			name = "template1";
+			foreach(lc, ((CreatedbStmt *) stmt)->options)
+			{
+				DefElem    *option = lfirst_node(DefElem, lc);
+
+				if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+					name = defGetString(option);
+			}
+			return name;
+		default:
+			return NULL;
+	}
+}
+
 static Oid
 database_to_fence(PlannedStmt *pstmt, ProcessUtilityContext context)
 {
 	Node	   *stmt = pstmt->utilityStmt;
 	bool		in_block = IsTransactionBlock() || IsSubTransaction() ||
 		(context != PROCESS_UTILITY_TOPLEVEL && context != PROCESS_UTILITY_QUERY_NONATOMIC);
-	const char *name = NULL;
-	bool		copies = false;
+	const char *name = database_named(stmt);
 	Oid			database;
+	HeapTuple	tuple;
+	Form_pg_database form;
+	bool		good;
 
-	switch (nodeTag(stmt))
-	{
-		case T_DropdbStmt:
-			if (!in_block)
-				name = ((DropdbStmt *) stmt)->dbname;
-			break;
-		case T_RenameStmt:
-			if (((RenameStmt *) stmt)->renameType == OBJECT_DATABASE &&
-				(superuser() || has_createdb()))
-				name = ((RenameStmt *) stmt)->subname;
-			break;
-		case T_AlterDatabaseStmt:
-			if (!in_block)
-			{
-				ListCell   *lc;
-
-				foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
-				{
-					if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
-						name = ((AlterDatabaseStmt *) stmt)->dbname;
-				}
-			}
-			break;
-		case T_CreatedbStmt:
-			if (!in_block && (superuser() || has_createdb()))
-			{
-				ListCell   *lc;
-
-				name = "template1";
-				copies = true;
-				foreach(lc, ((CreatedbStmt *) stmt)->options)
-				{
-					DefElem    *option = lfirst_node(DefElem, lc);
-
-					if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
-						name = defGetString(option);
-				}
-			}
-			break;
-		default:
-			break;
-	}
-	if (name == NULL)
+	if (name == NULL || (in_block && !IsA(stmt, RenameStmt)))
 		return InvalidOid;
-
 	database = get_database_oid(name, true);
-	if (!OidIsValid(database) || (database == MyDatabaseId && !copies))
+	tuple = OidIsValid(database) ? SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database)) : NULL;
+	if (!HeapTupleIsValid(tuple))
 		return InvalidOid;
-	if (!superuser() && !sup_owns_database(database))
-	{
-		bool		is_template = false;
-		HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-
-		if (HeapTupleIsValid(tuple))
-		{
-			is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
-			ReleaseSysCache(tuple);
-		}
-		if (!copies || !is_template)
-			return InvalidOid;
-	}
-	return database;
+	form = (Form_pg_database) GETSTRUCT(tuple);
+	good = superuser() || sup_owns_database(database) ||
+		(IsA(stmt, CreatedbStmt) && form->datistemplate);
+	if (good && IsA(stmt, DropdbStmt))
+		good = drop_will_do(form);
+	else if (good && IsA(stmt, RenameStmt))
+		good = rename_will_do(form, (RenameStmt *) stmt);
+	else if (good && IsA(stmt, AlterDatabaseStmt))
+		good = move_will_do(form, (AlterDatabaseStmt *) stmt);
+	else if (good)
+		good = create_will_do(tuple, (CreatedbStmt *) stmt);
+	ReleaseSysCache(tuple);
+	return good ? database : InvalidOid;
 }
 
 void

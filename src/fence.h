@@ -16,6 +16,9 @@
  */
 extern void sup_make_room(PlannedStmt *pstmt, ProcessUtilityContext context);
 
+/* For the supervisor: look which databases prepared transactions have locked. */
+extern void sup_look_at_fences(void);
+
 /* Have fences lowered at the end of transactions. */
 extern void sup_install_fence(void);
 

@@ -33,6 +33,9 @@
 /* What could not even be started is not tried more often, whatever the policy. */
 #define RETRY_MIN_US	INT64CONST(1000000)
 
+/* A worker has to make room for the loader no more often. */
+#define EVICTION_US		INT64CONST(5000000)
+
 /* When a slot is to be looked at. */
 typedef struct Due
 {
@@ -168,8 +171,13 @@ static int64
 start_timeout_of(const SupSlot *slot)
 {
 	const SupDeclaration *d = declaration_of(slot);
+	int64		timeout = either(d ? d->terms.start_timeout : -1, sup_start_timeout * INT64CONST(1000));
 
-	return either(d ? d->terms.start_timeout : -1, sup_start_timeout * INT64CONST(1000));
+	/* Others wait for the loader. */
+	if (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading) &&
+		(timeout == 0 || Sup->load_patience < timeout))
+		timeout = Sup->load_patience;
+	return timeout;
 }
 
 static int64
@@ -431,12 +439,20 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 
 /*
  * The server's background worker slots are used up, and the loader has none,
- * which is soon done: one of ours that has nothing to do makes room for it.
+ * which is soon done: one of ours that has nothing to do makes room for it, now
+ * and then.
  */
 static void
-make_room_for_loader(void)
+make_room_for_loader(SupSlot *loader, TimestampTz now)
 {
+	static TimestampTz next = 0;
+
 	SUP_ASSERT_LOCKED();
+	if (now < next)
+	{
+		loader->restart_at = Min(loader->restart_at, next);
+		return;
+	}
 	for (int i = 0; i < sup_max_workers; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
@@ -447,6 +463,7 @@ make_room_for_loader(void)
 			 slot->kind == SUP_KIND_COMMAND && !slot->runs))
 		{
 			sup_ask_leave(slot, SUP_LEAVE_RECYCLE);
+			next = now + EVICTION_US;
 			return;
 		}
 	}
@@ -535,10 +552,10 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		slot->deadline = 0;
 		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
 									 RETRY_MIN_US);
+		if (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading))
+			make_room_for_loader(slot, now);
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 				  "the server has no free background worker slot", now);
-		if (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading))
-			make_room_for_loader();
 	}
 	sup_unlock();
 	RESUME_INTERRUPTS();
@@ -984,6 +1001,7 @@ sup_lifecycle_init(void)
 	MemoryContextSwitchTo(oldcontext);
 
 	sup_lock();
+	Sup->check_prepared = true;
 	for (int i = 0; i < sup_nslots(); i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];

@@ -153,6 +153,7 @@ sweep(void)
 		d->gone = true;
 		sup_attend_declaration(d);
 	}
+	Sup->loaded = true;
 	sup_unlock();
 }
 
@@ -174,10 +175,11 @@ sup_loader_main(SupSlot *slot)
 	if (fenced || !OidIsValid(slot->database))
 		proc_exit(0);
 
+	/* Before the login, which reads catalogs that others may have locked. */
+	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("lock_timeout", "1s", PGC_SUSET, PGC_S_OVERRIDE);
 	sup_no_transaction_timeout();
 
 	/* A serializable, deferrable transaction might wait for ever to begin. */

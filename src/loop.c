@@ -27,6 +27,7 @@
 #include "lifecycle.h"
 #include "pools.h"
 #include "task.h"
+#include "watch.h"
 #include "worker.h"
 
 /* A turn; returns when the next one is due. */
@@ -37,6 +38,7 @@ turn(void)
 	bool		slots_freed = sup_slots_freed();
 	TimestampTz next;
 
+	sup_look_at_prepared();
 	sup_look_at_slots(now);
 	next = sup_look_at_pools(slots_freed, now);
 	sup_look_at_declarations(slots_freed, now);

@@ -315,6 +315,7 @@ typedef struct NameControl
 	bool		switches;		/* ... it is to be */
 	bool		on;
 	bool		failed;			/* there is nothing to wait for any more */
+	uint64		request;		/* the reading that is awaited serves it */
 } NameControl;
 
 /*
@@ -480,7 +481,7 @@ find_worker(FunctionCallInfo fcinfo, const char *changes, NameControl *control, 
 	return InvalidOid;
 }
 
-/* No change of the database's table that has committed is still to be read.  Takes the lock. */
+/* All changes of the database's table that had committed have been read.  Takes the lock. */
 static bool
 table_is_read(void *arg)
 {
@@ -488,10 +489,7 @@ table_is_read(void *arg)
 	bool		done;
 
 	sup_lock();
-	done = Sup->loading != c->database;
-	for (int i = 0; i < SUP_LOADS; i++)
-		if (Sup->loads[i].database == c->database && Sup->loads[i].failures == 0)
-			done = false;
+	done = sup_load_done(c->database, c->request);
 	sup_unlock();
 	return done;
 }
@@ -500,8 +498,12 @@ table_is_read(void *arg)
 static void
 await_reading(NameControl *control, TimestampTz deadline)
 {
-	if (OidIsValid(control->database))
-		(void) sup_await_change(table_is_read, control, deadline);
+	if (!OidIsValid(control->database))
+		return;
+	sup_lock();
+	control->request = sup_await_load(control->database);
+	sup_unlock();
+	(void) sup_await_change(table_is_read, control, deadline);
 }
 
 /* Why it is in vain to wait for the start of a worker; NULL: it is not. */

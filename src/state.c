@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/twophase.h"
 #include "catalog/pg_authid.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -48,6 +49,9 @@
 
 /* Of the ring of events, what a role can fill at others' cost. */
 #define EVENTS_OF_ROLE	(SUP_EVENTS / 10)
+
+/* A database for which a session waits is read no more often. */
+#define AWAITED_US	(25 * 1000)
 
 SupShared  *Sup = NULL;
 bool		sup_registered = false;
@@ -135,6 +139,16 @@ number_of_declarations(void)
 	return 2 * sup_max_workers + 64;
 }
 
+/*
+ * Each prepared transaction, and each that a process has just finished and is
+ * about to tell of.
+ */
+static int
+number_of_prepared(void)
+{
+	return max_prepared_xacts > 0 ? max_prepared_xacts + MaxBackends : 0;
+}
+
 static int
 number_of_buckets(void)
 {
@@ -157,6 +171,8 @@ lay_out(char *base)
 	PLACE(Sup->slots, sup_nslots(), sizeof(SupSlot));
 	PLACE(Sup->declarations, number_of_declarations(), sizeof(SupDeclaration));
 	PLACE(Sup->declaration_keys, number_of_declarations(), sizeof(uint32));
+	PLACE(Sup->prepared, number_of_prepared(), sizeof(SupPrepared));
+	PLACE(Sup->prepared_keys, number_of_prepared(), sizeof(uint32));
 	PLACE(Sup->tasks, sup_max_tasks, sizeof(SupTask));
 	PLACE(Sup->task_ids, sup_max_tasks, sizeof(uint64));
 	PLACE(Sup->bindings, number_of_bindings(), sizeof(SupBinding));
@@ -230,6 +246,10 @@ sup_state_init(void)
 		Sup->ndeclarations = number_of_declarations();
 		memset(Sup->declarations, 0, sizeof(SupDeclaration) * Sup->ndeclarations);
 		memset(Sup->declaration_keys, 0, sizeof(uint32) * Sup->ndeclarations);
+
+		Sup->nprepared = number_of_prepared();
+		memset(Sup->prepared, 0, sizeof(SupPrepared) * Sup->nprepared);
+		memset(Sup->prepared_keys, 0, sizeof(uint32) * Sup->nprepared);
 
 		memset(Sup->slots, 0, sizeof(SupSlot) * sup_nslots());
 		for (int i = 0; i < sup_nslots(); i++)
@@ -403,35 +423,171 @@ sup_attend_declaration(SupDeclaration *declaration)
 	sup_wake_supervisor();
 }
 
-/* Have the declarations of a database read; the caller holds the lock. */
-void
-sup_request_load(Oid database)
-{
-	SupLoad    *load = NULL;
-	TimestampTz now = GetCurrentTimestamp();
+/*
+ * Databases to be read.  The caller holds the lock.
+ */
 
+/* The entry of a database; NULL: it has none. */
+SupLoad *
+sup_load_of(Oid database)
+{
 	SUP_ASSERT_LOCKED();
 	for (int i = 0; i < SUP_LOADS; i++)
-	{
 		if (Sup->loads[i].database == database)
-		{
-			load = &Sup->loads[i];
-			break;
-		}
-		if (Sup->loads[i].database == InvalidOid && load == NULL)
-			load = &Sup->loads[i];
+			return &Sup->loads[i];
+	return NULL;
+}
+
+/* The same, or a new one: a free one, or one that nobody has asked for since; NULL: no room. */
+SupLoad *
+sup_load_get(Oid database)
+{
+	SupLoad    *load = sup_load_of(database);
+
+	if (load != NULL)
+		return load;
+	load = sup_load_of(InvalidOid);
+	for (int i = 0; i < SUP_LOADS && (load == NULL || OidIsValid(load->database)); i++)
+	{
+		SupLoad    *l = &Sup->loads[i];
+
+		if (l->due == DT_NOEND && l->database != Sup->loading &&
+			(load == NULL || l->began < load->began))
+			load = l;
 	}
 	if (load != NULL)
 	{
-		/* asked for again, it keeps its place */
-		if (load->database != database || load->due > now)
-			load->due = now;
+		memset(load, 0, sizeof(SupLoad));
 		load->database = database;
-		load->failures = 0;
+		load->due = DT_NOEND;
 	}
-	else
+	return load;
+}
+
+/*
+ * Have the declarations of a database read.  The first request after a while is
+ * served at once, the others at intervals that grow.
+ */
+void
+sup_request_load(Oid database)
+{
+	SupLoad    *load = sup_load_get(database);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (load == NULL)
 		Sup->load_all = true;
+	else
+	{
+		load->requested = ++Sup->last_request;
+		if (now >= load->began + load->interval)
+			load->interval = 0;
+
+		/* Asked for again, it keeps its place; and what failed slowly holds up others. */
+		if (load->due == DT_NOEND || (load->failures > 0 && !load->slow))
+			load->due = Min(load->due, Max(now, load->began + load->interval));
+	}
 	sup_wake_supervisor();
+}
+
+/*
+ * Somebody waits for what has been asked for: by then, see sup_load_done(), it
+ * will be read.
+ */
+uint64
+sup_await_load(Oid database)
+{
+	SupLoad    *load = sup_load_of(database);
+
+	if (load == NULL)
+		return 0;
+	if (load->due != DT_NOEND)
+	{
+		load->awaited = true;
+		load->due = Min(load->due, Max(GetCurrentTimestamp(), load->began + AWAITED_US));
+		sup_wake_supervisor();
+	}
+	/* What is being read now may have been asked for by nobody. */
+	return Max(load->requested, load->reading);
+}
+
+/* Has it been read since, or is it in vain to wait for that? */
+bool
+sup_load_done(Oid database, uint64 request)
+{
+	SupLoad    *load = sup_load_of(database);
+
+	if (load == NULL)
+		return Sup->loading != database;
+	return load->read >= request || load->failures > 0;
+}
+
+/*
+ * Prepared transactions.  The caller holds the lock.
+ */
+
+static uint32
+prepared_key(const char *gid)
+{
+	uint32		key = hash_bytes((const unsigned char *) gid, strlen(gid));
+
+	return key != 0 ? key : 1;
+}
+
+/*
+ * An entry for a transaction that has been prepared; NULL: there are no prepared
+ * transactions.  If all are in use, the oldest is of one that somebody has
+ * finished without us.
+ */
+SupPrepared *
+sup_prepared_add(const char *gid, TransactionId xid)
+{
+	SupPrepared *p = NULL;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->nprepared && p == NULL; i++)
+		if (Sup->prepared_keys[i] == 0)
+			p = &Sup->prepared[i];
+	if (p == NULL && Sup->nprepared > 0)
+	{
+		p = &Sup->prepared[0];
+		for (int i = 1; i < Sup->nprepared; i++)
+			if (Sup->prepared[i].number < p->number)
+				p = &Sup->prepared[i];
+		sup_prepared_free(p);
+	}
+	if (p == NULL)
+		return NULL;
+	memset(p, 0, sizeof(SupPrepared));
+	p->xid = xid;
+	p->number = ++Sup->last_prepared;
+	strlcpy(p->gid, gid, GIDSIZE);
+	Sup->prepared_keys[p - Sup->prepared] = prepared_key(gid);
+	if (gid[0] == '\0')
+		Sup->nameless++;
+	return p;
+}
+
+int
+sup_prepared_next(const char *gid, int after)
+{
+	uint32		key = prepared_key(gid);
+	int			next = -1;
+
+	sup_lock();
+	for (int i = after + 1; i < Sup->nprepared && next < 0; i++)
+		if (Sup->prepared_keys[i] == key && strcmp(Sup->prepared[i].gid, gid) == 0)
+			next = i;
+	sup_unlock();
+	return next;
+}
+
+void
+sup_prepared_free(SupPrepared *prepared)
+{
+	SUP_ASSERT_LOCKED();
+	Sup->prepared_keys[prepared - Sup->prepared] = 0;
+	if (prepared->gid[0] == '\0')
+		Sup->nameless--;
 }
 
 /* Make sure that the supervisor looks at the table by that time. */
@@ -783,7 +939,7 @@ bool
 sup_database_fenced(Oid database)
 {
 	SUP_ASSERT_LOCKED();
-	for (int i = 0; i < SUP_FENCES; i++)
+	for (int i = 0; i < SUP_FENCES && Sup->nfences > 0; i++)
 		if (Sup->fences[i].holder != 0 && Sup->fences[i].database == database)
 			return true;
 	return false;

@@ -17,6 +17,7 @@
 #ifndef SUP_STATE_H
 #define SUP_STATE_H
 
+#include "access/xact.h"
 #include "lib/ilist.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
@@ -40,11 +41,17 @@
 /* Command and result of a task up to this size live in its entry. */
 #define SUP_INLINE		1024
 
-/* Databases that may be fenced off at once. */
-#define SUP_FENCES		16
+/* Databases that may be fenced off at once; a role that is no superuser holds a quarter. */
+#define SUP_FENCES		64
+
+/* Holder of a fence, if no process is: a prepared transaction. */
+#define SUP_FENCE_PREPARED	(-1)
 
 /* Databases whose declared workers are to be looked up; more are "all". */
-#define SUP_LOADS		64
+#define SUP_LOADS		256
+
+/* A prepared transaction has so many notes of a kind; more are put together. */
+#define SUP_NOTES		16
 
 /*
  * Generation of the process that the postmaster starts for a slot before the
@@ -281,13 +288,56 @@ typedef struct SupDeclaration
 	int			no_slot;		/* instances for which there is no slot */
 } SupDeclaration;
 
-/* A database whose table supervisor.worker is to be read. */
+/*
+ * A database whose table supervisor.worker is to be read, or was not long ago.
+ * Who waits for a reading waits for one that has begun after a request, by the
+ * requests' numbers: others may go on asking.
+ */
 typedef struct SupLoad
 {
 	Oid			database;		/* 0: free */
-	TimestampTz due;			/* DT_NOEND: it is being read */
+	TimestampTz due;			/* DT_NOEND: nobody has asked since the last
+								 * reading began */
 	int			failures;		/* in a row */
+	bool		slow;			/* the last one took long to fail */
+	bool		awaited;		/* by a session */
+	uint64		requested;		/* number of the last request */
+	/* Written by the supervisor. */
+	TimestampTz began;			/* the last reading; 0: there was none */
+	int64		interval;		/* microseconds from then to the next one */
+	uint64		reading;		/* requests up to this one it serves */
+	uint64		read;			/* ... have been served */
 } SupLoad;
+
+/* Whose settings a transaction has changed; InvalidOid is any. */
+typedef struct SupChange
+{
+	Oid			role;
+	Oid			database;
+} SupChange;
+
+/*
+ * What a prepared transaction has to tell when it is committed: see watch.c.
+ * Its entry is written by who prepares it, and read and freed by who finds it
+ * finished.
+ */
+typedef struct SupPrepared
+{
+	TransactionId xid;
+	uint64		number;			/* in the order in which they were prepared */
+	char		gid[GIDSIZE];	/* "": not known */
+	bool		renames;		/* a database, which is locked until it is
+								 * finished */
+	bool		load_all;
+	int			nchanges;
+	int			nloads;
+	int			ngranted;
+	int			nroles;
+	SupChange	changes[SUP_NOTES];
+	Oid			loads[SUP_NOTES];
+	Oid			granted[SUP_NOTES];
+	Oid			roles[SUP_NOTES];
+} SupPrepared;
 
 typedef struct SupPool
 {
@@ -537,10 +587,11 @@ typedef struct SupEventKey
 	Oid			cause;			/* role that it counts for; 0: nobody's */
 } SupEventKey;
 
-/* DDL on a database is under way: nobody binds to it. */
+/* DDL on a database is under way, or prepared: nobody binds to it. */
 typedef struct SupFence
 {
 	int			holder;			/* pid, 0: free */
+	Oid			role;			/* that is no superuser and holds it; 0 */
 	Oid			database;
 } SupFence;
 
@@ -560,14 +611,19 @@ typedef struct SupShared
 	dlist_head	attention;		/* SupSlot.attention_node */
 	dlist_head	changed_declarations;	/* SupDeclaration.attention_node */
 	bool		fence_lowered;
+	bool		check_prepared; /* it shall look whether prepared
+								 * transactions have been finished */
 
 	/* Databases to be read: written by anyone. */
 	SupLoad		loads[SUP_LOADS];
 	uint32		databases_hash; /* of supervisor.databases at the last look */
+	uint64		last_request;	/* its number */
 	bool		load_all;		/* begin a pass over all of them */
 	Oid			load_cursor;	/* those from this one on are still to come in
 								 * the pass; 0: none is under way */
 	Oid			loading;		/* by the loader that runs now */
+	bool		loaded;			/* ... which has come to the end */
+	int64		load_patience;	/* microseconds until it must be ready */
 	bool		in_recovery;	/* when the supervisor looked last */
 	TimestampTz library_start_at;	/* after a crash, C functions wait */
 	int			crashes;		/* in a row */
@@ -584,6 +640,7 @@ typedef struct SupShared
 	int			nbuckets;
 	dlist_head	finished;		/* launched tasks that ended, oldest first */
 
+	int			nfences;		/* that are up */
 	SupFence	fences[SUP_FENCES];
 	SupPool		pools[SUP_MAX_POOLS];
 	SupDebtor	debtors[SUP_DEBTORS];
@@ -596,6 +653,12 @@ typedef struct SupShared
 	uint32	   *declaration_keys;	/* hash of database and name, dense, 0 if
 									 * free */
 	int			ndeclarations;
+	SupPrepared *prepared;
+	uint32	   *prepared_keys;	/* hash of the gid, dense, 0 if free */
+	int			nprepared;
+	uint64		last_prepared;
+	int			nameless;		/* entries without an identifier; read without
+								 * the lock as a hint */
 	SupTask    *tasks;
 	uint64	   *task_ids;		/* copy of each task's id, dense, 0 if free */
 	SupBinding *bindings;
@@ -713,12 +776,21 @@ sup_stop_counting(pg_atomic_uint32 *spinning)
 		pg_atomic_fetch_sub_u32(&Sup->nspinning, 1);
 }
 
+/* The next entry of that identifier after that one; -1: none.  Takes the lock. */
+extern int	sup_prepared_next(const char *gid, int after);
+
 /* All that follow: the caller holds the lock. */
 extern void sup_wake_supervisor(void);
 extern void sup_attend(SupSlot *slot);
 extern void sup_attend_pool(SupPool *pool);
 extern void sup_attend_declaration(SupDeclaration *declaration);
 extern void sup_request_load(Oid database);
+extern SupLoad *sup_load_of(Oid database);
+extern SupLoad *sup_load_get(Oid database);
+extern uint64 sup_await_load(Oid database);
+extern bool sup_load_done(Oid database, uint64 request);
+extern SupPrepared *sup_prepared_add(const char *gid, TransactionId xid);
+extern void sup_prepared_free(SupPrepared *prepared);
 extern void sup_wake_supervisor_by(TimestampTz when);
 extern void sup_add_event(const SupSlot *slot, const char *event, const char *detail);
 extern const char *sup_slot_name(const SupSlot *slot);

@@ -20,4 +20,10 @@ extern void sup_watch_database(Oid database);
  */
 extern void sup_watch_hold(void);
 
+/*
+ * For the supervisor: if asked, look which prepared transactions are finished that
+ * nobody has told of, and whether the others' fences are still needed.
+ */
+extern void sup_look_at_prepared(void);
+
 #endif							/* SUP_WATCH_H */

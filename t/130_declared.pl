@@ -419,7 +419,8 @@ value('GRANT CONNECT ON DATABASE other TO bob');
 reaches('his', 'running', undef, 'it runs once the role may connect');
 value('ALTER DATABASE other ALLOW_CONNECTIONS false');
 reaches('his', 'waiting', 'database_not_allowed', 'a database that is closed');
-like(worker('his', 'detail'), qr/does not accept connections/, 'says so');
+becomes(q{SELECT detail LIKE '%does not accept connections%' FROM supervisor.worker_status WHERE name = 'his'},
+	'says so');
 value('ALTER DATABASE other ALLOW_CONNECTIONS true');
 reaches('his', 'running', undef, 'it runs once it is open');
 value('ALTER DATABASE other IS_TEMPLATE true');

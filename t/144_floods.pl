@@ -1,0 +1,407 @@
+# What one role does costs the others nothing: no session of theirs is out of
+# date, no table is read, and who waits for his worker does not wait for that.
+# It is counted: processes, and the loaders that the server's log tells of.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Utils;
+use SupervisorTest qw(becomes eventually refused until_true value);
+
+my $node = SupervisorTest::new_node(
+	'floods',
+	'log_min_messages' => 'debug1',
+	'max_connections' => 50,
+	'max_prepared_transactions' => 10,
+	'max_worker_processes' => 30,
+	'supervisor.pool_size' => 4,
+	# a loader that hangs is not ended by this
+	'supervisor.start_timeout' => 0);
+
+SupervisorTest::ask(\$node);
+SupervisorTest::wait_ready($node, 'default', 4);
+
+$node->safe_psql('template1', 'CREATE EXTENSION supervisor');
+$node->safe_psql('postgres', $_) foreach (
+	'CREATE ROLE me LOGIN CREATEDB',
+	'CREATE ROLE other LOGIN',
+	'CREATE ROLE named LOGIN',
+	'CREATE ROLE keeper LOGIN CREATEROLE',
+	'CREATE DATABASE a',
+	'CREATE DATABASE b',
+	'CREATE DATABASE mine OWNER me',
+	'GRANT CREATE ON DATABASE a TO me');
+$node->safe_psql('postgres', 'GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO me, other, named');
+$node->safe_psql('a', 'CREATE SCHEMA mine AUTHORIZATION me');
+
+sub loaders
+{
+	my $log = slurp_file($node->logfile);
+	my @started = $log =~ /starting background worker process "supervisor loader"/g;
+
+	return scalar @started;
+}
+
+# Has a declared worker added in that database, and waits until it is known.
+my $added = 0;
+
+sub add_in
+{
+	my ($database) = @_;
+	my $name = 'w' . ++$added;
+
+	value("SELECT supervisor.add_worker('$name', 'SELECT 1', run_every => '1 h')", dbname => $database);
+	until_true("SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = '$name' AND state = 'running'",
+		"$name runs");
+	return $name;
+}
+
+note 'whose settings have changed';
+
+# The process that runs the tasks of a role.
+sub pid_of
+{
+	my ($role) = @_;
+
+	return value('SELECT * FROM supervisor.run($$SELECT pg_backend_pid()$$) AS (pid int)', user => $role);
+}
+
+my $pid = pid_of('other');
+my $open = SupervisorTest::session($node, user => 'me');
+my $loop = SupervisorTest::session($node, user => 'me');
+
+$open->query_safe('BEGIN; ALTER ROLE me SET work_mem = 65');
+foreach my $i (1 .. 20)
+{
+	$loop->query_safe($_) foreach ('BEGIN', 'SELECT 1', "PREPARE TRANSACTION 'empty'", "COMMIT PREPARED 'empty'");
+}
+is(pid_of('other'), $pid, 'empty prepared transactions cost others no process, whatever is open elsewhere');
+$open->query_safe('ROLLBACK');
+
+my $mine = pid_of('me');
+$loop->query_safe($_) foreach ('BEGIN', 'ALTER ROLE me SET work_mem = 66', "PREPARE TRANSACTION 'mine'");
+is(pid_of('me'), $mine, 'what is prepared is not yet so');
+$loop->query_safe($_) foreach ("ROLLBACK PREPARED 'mine'");
+is(pid_of('me'), $mine, 'nor ever, if it is rolled back');
+$loop->query_safe($_) foreach ('BEGIN', 'ALTER ROLE me SET work_mem = 67', "PREPARE TRANSACTION 'mine'");
+refused("COMMIT PREPARED 'mine'", '42501', 'nobody else finishes it', user => 'other');
+refused("ROLLBACK PREPARED 'mine'", '42501', 'in neither way', user => 'other');
+is(pid_of('me'), $mine, 'and to try is nothing');
+value("COMMIT PREPARED 'mine'");
+isnt(pid_of('me'), $mine, 'it takes effect when it is committed, by whomever');
+is(value('SELECT * FROM supervisor.run($$SHOW work_mem$$) AS (m text)', user => 'me'), '67kB', 'as it says');
+is(pid_of('other'), $pid, 'for its role alone');
+
+# The identifier is used again, once and again.
+foreach my $kilobytes (70 .. 72)
+{
+	$loop->query_safe($_)
+	  foreach ('BEGIN', "ALTER ROLE me SET work_mem = $kilobytes", "PREPARE TRANSACTION 'mine'", "COMMIT PREPARED 'mine'");
+	is(value('SELECT * FROM supervisor.run($$SHOW work_mem$$) AS (m text)', user => 'me'),
+		"${kilobytes}kB", "$kilobytes kB, by an identifier that is used again");
+}
+
+# More databases than are noted one by one.
+my @many = map { "many$_" } 1 .. 34;
+$node->safe_psql('postgres', "CREATE DATABASE $_ TEMPLATE template0") foreach @many;
+my $settings = join '; ', map { "ALTER ROLE me IN DATABASE $_ SET work_mem = 99" } @many;
+$mine = pid_of('me');
+$loop->query_safe("BEGIN; $settings; COMMIT");
+is(pid_of('other'), $pid, 'settings of a role in many databases are that role\'s');
+isnt(pid_of('me'), $mine, 'in any of them');
+$mine = pid_of('me');
+$loop->query_safe("BEGIN; $settings");
+$loop->query_safe("PREPARE TRANSACTION 'many'");
+$loop->query_safe("COMMIT PREPARED 'many'");
+is(pid_of('other'), $pid, 'as they are if they were prepared');
+isnt(pid_of('me'), $mine, 'and not forgotten');
+
+# Many roles in one database, of which a superuser tells.
+value("CREATE ROLE r$_") foreach 1 .. 34;
+$settings = join '; ', map { "ALTER ROLE r$_ IN DATABASE a SET work_mem = 99" } 1 .. 34;
+value("BEGIN; $settings; PREPARE TRANSACTION 'roles'");
+value("COMMIT PREPARED 'roles'");
+is(pid_of('other'), $pid, 'settings of many roles in a database are that database\'s');
+my $in_a = value('SELECT * FROM supervisor.run($$SELECT pg_backend_pid()$$) AS (pid int)', dbname => 'a');
+value("BEGIN; $settings; PREPARE TRANSACTION 'roles'");
+value("COMMIT PREPARED 'roles'");
+isnt(value('SELECT * FROM supervisor.run($$SELECT pg_backend_pid()$$) AS (pid int)', dbname => 'a'), $in_a, 'of any role');
+value("BEGIN; ALTER ROLE r$_ SET work_mem = 98; PREPARE TRANSACTION 'r$_'") foreach 1 .. 3;
+value("COMMIT PREPARED 'r$_'") foreach 3, 1, 2;
+is(pid_of('other'), $pid, 'each prepared transaction has its own');
+
+# Nothing that was refused counts.
+$node->psql('postgres', 'BEGIN; SAVEPOINT s; ALTER ROLE other SET work_mem = 99; ROLLBACK TO s; COMMIT',
+	extra_params => [ '-U', 'me', '-v', 'ON_ERROR_STOP=0' ]);
+$node->psql('postgres', 'BEGIN; SAVEPOINT s; DROP ROLE other; ROLLBACK TO s; COMMIT',
+	extra_params => [ '-U', 'me', '-v', 'ON_ERROR_STOP=0' ]);
+is(pid_of('other'), $pid, 'what failed has changed nothing');
+
+# The last database that is read after a restart.
+value('CREATE DATABASE last');
+my $last = add_in('last');
+
+# After a restart nothing is known of what was prepared: anything may have changed.
+value("BEGIN; ALTER ROLE other SET work_mem = 80; PREPARE TRANSACTION 'old'");
+$loop->quit;
+$open->quit;
+foreach my $restart (sub { $node->restart }, sub { $node->stop('immediate'); $node->start })
+{
+	$restart->();
+	SupervisorTest::wait_ready($node, 'default', 4);
+	$pid = pid_of('other');
+	value("COMMIT PREPARED 'old'");
+	isnt(pid_of('other'), $pid, 'what was prepared before a restart takes effect after it');
+	value("BEGIN; ALTER ROLE other SET work_mem = 81; PREPARE TRANSACTION 'old'");
+}
+value("ROLLBACK PREPARED 'old'");
+$node->restart;
+
+note 'what starts no loader';
+
+value("SELECT supervisor.add_worker('named', 'SELECT 1', run_every => '1 h', role => 'named')", dbname => 'a');
+until_true(qq{SELECT count(*) = 2 FROM supervisor.worker_status WHERE name IN ('named', '$last') AND state = 'running'},
+	'all has been read');
+add_in('b');
+my $before = loaders();
+
+# Tests that it has had no table read, but for that of another database, which is asked for after it.
+sub reads_nothing
+{
+	my ($property, $sql, %opts) = @_;
+
+	$node->psql($opts{dbname} // 'a', $sql,
+		extra_params => [ '-U', $opts{user} // 'me', '-v', 'ON_ERROR_STOP=0' ]);
+	add_in('b');
+	is(loaders() - $before, 1, "$property: no loader");
+	$before = loaders();
+}
+
+reads_nothing('a table of the same name', q{
+	CREATE TEMP TABLE worker (n int);
+	ALTER TABLE worker ADD m int;
+	CREATE RULE r AS ON DELETE TO worker DO INSTEAD NOTHING;
+	DROP RULE r ON worker;
+	CREATE INDEX ON worker (n);
+	ALTER TABLE worker RENAME m TO o;
+	DROP TABLE worker});
+reads_nothing('another in a schema', q{
+	CREATE TABLE mine.worker (n int);
+	CREATE FUNCTION mine.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+	CREATE TRIGGER t BEFORE INSERT ON mine.worker FOR EACH ROW EXECUTE FUNCTION mine.f();
+	ALTER TABLE mine.worker DISABLE TRIGGER t;
+	DROP TRIGGER t ON mine.worker;
+	ALTER TABLE mine.worker OWNER TO me;
+	DROP TABLE mine.worker});
+reads_nothing('what is not there', q{
+	DROP TRIGGER IF EXISTS t ON nosuch.worker;
+	DROP RULE IF EXISTS t ON nosuch.worker;
+	DROP DATABASE IF EXISTS nosuch;
+	ALTER TABLE IF EXISTS nosuch.worker ADD n int});
+reads_nothing('what is not mine', q{
+	DROP DATABASE b;
+	ALTER DATABASE b RENAME TO c;
+	ALTER DATABASE b ALLOW_CONNECTIONS false;
+	ALTER TABLE supervisor.worker DISABLE TRIGGER ALL;
+	CREATE RULE r AS ON DELETE TO supervisor.worker DO INSTEAD NOTHING;
+	DROP TABLE supervisor.worker;
+	ALTER EXTENSION supervisor UPDATE;
+	ALTER EXTENSION plpgsql UPDATE;
+	DROP EXTENSION plpgsql});
+reads_nothing('the same, and caught', q{
+	BEGIN;
+	SAVEPOINT s;
+	ALTER DATABASE b ALLOW_CONNECTIONS false;
+	ROLLBACK TO s;
+	SAVEPOINT s;
+	DROP ROLE named;
+	ROLLBACK TO s;
+	SAVEPOINT s;
+	CREATE TRIGGER t BEFORE INSERT ON supervisor.worker FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+	ROLLBACK TO s;
+	COMMIT});
+reads_nothing('grants that change nothing', q{
+	GRANT CONNECT ON DATABASE a TO me;
+	GRANT CONNECT ON DATABASE b TO me;
+	GRANT TEMPORARY ON DATABASE postgres TO me;
+	GRANT ALL ON DATABASE mine TO me;
+	GRANT ALL ON DATABASE mine TO me});
+reads_nothing('a database without workers', q{
+	GRANT CONNECT ON DATABASE mine TO named;
+	REVOKE CONNECT ON DATABASE mine FROM named;
+	ALTER DATABASE mine CONNECTION LIMIT 5});
+reads_nothing('my own', q{
+	REASSIGN OWNED BY me TO me;
+	DROP OWNED BY me;
+	ALTER ROLE me PASSWORD 'x'});
+reads_nothing('roles that no worker has', 'ALTER ROLE r1 LOGIN; ALTER ROLE r1 NOLOGIN; DROP ROLE r34', user => 'keeper');
+reads_nothing('other extensions', q{
+	ALTER EXTENSION plpgsql UPDATE;
+	DROP EXTENSION plpgsql;
+	CREATE EXTENSION plpgsql}, user => 'postgres');
+
+# What does change something.
+foreach my $change (
+	'ALTER TABLE supervisor.worker DISABLE TRIGGER worker_changed',
+	'ALTER TABLE supervisor.worker ENABLE ALWAYS TRIGGER worker_changed',
+	'CREATE RULE r AS ON DELETE TO supervisor.worker DO INSTEAD NOTHING',
+	'ALTER RULE r ON supervisor.worker RENAME TO q',
+	'DROP RULE q ON supervisor.worker',
+	'CREATE TRIGGER t BEFORE DELETE ON supervisor.worker FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()',
+	'ALTER TRIGGER t ON supervisor.worker RENAME TO s',
+	'DROP TRIGGER s ON supervisor.worker',
+	'CREATE INDEX i ON supervisor.worker (library)',
+	'DROP INDEX supervisor.i',
+	'ALTER TABLE supervisor.worker ADD CONSTRAINT c CHECK (true)',
+	'ALTER TABLE supervisor.worker DROP CONSTRAINT c',
+	'ALTER TABLE supervisor.worker ALTER type SET DEFAULT 1',
+	'ALTER TABLE supervisor.worker ALTER type DROP DEFAULT',
+	'ALTER TABLE supervisor.worker ENABLE ROW LEVEL SECURITY',
+	'CREATE POLICY p ON supervisor.worker',
+	'DROP POLICY p ON supervisor.worker',
+	'ALTER TABLE supervisor.worker DISABLE ROW LEVEL SECURITY',
+	'ALTER TABLE supervisor.worker OWNER TO other',
+	'REASSIGN OWNED BY other TO postgres',
+	'ALTER TABLE supervisor.worker SET SCHEMA public',
+	'ALTER TABLE public.worker SET SCHEMA supervisor',
+	'ALTER TABLE supervisor.worker RENAME TO w',
+	'ALTER TABLE supervisor.w RENAME TO worker',
+	'ALTER SCHEMA supervisor RENAME TO s',
+	'ALTER SCHEMA s RENAME TO supervisor',
+	'ALTER EXTENSION supervisor DROP TABLE supervisor.worker',
+	'ALTER EXTENSION supervisor ADD TABLE supervisor.worker',
+	'CREATE TABLE child () INHERITS (supervisor.worker)',
+	'DROP TABLE child',
+	'GRANT CONNECT ON DATABASE a TO named',
+	'ALTER ROLE named NOLOGIN',
+	'ALTER ROLE named LOGIN',
+	'ALTER DATABASE a ALLOW_CONNECTIONS true',
+	'ALTER ROLE r1 SUPERUSER')
+{
+	$before = loaders();
+	value($change, dbname => $change =~ /DATABASE/ ? 'postgres' : 'a');
+	ok(eventually(sub { loaders() > $before }), "read again: $change");
+}
+until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'named' AND state = 'running'}, 'it runs again');
+
+note 'what does, again and again';
+
+sub flood
+{
+	my ($dbname, $user, $sql) = @_;
+	my $session = SupervisorTest::session($node, dbname => $dbname, user => $user);
+
+	$session->begin("DO \$\$ BEGIN FOR i IN 1 .. 100000 LOOP $sql; COMMIT; END LOOP; END \$\$");
+	until_true("SELECT count(*) = 1 FROM pg_stat_activity WHERE usename = '$user' AND query LIKE 'DO%' AND state = 'active'",
+		'the flood has begun');
+	return $session;
+}
+
+sub stop_flood
+{
+	my ($session) = @_;
+
+	value(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO%' AND pid <> pg_backend_pid()});
+	$session->finish;
+	$session->quit;
+}
+
+my $count = loaders();
+$node->safe_psql('b', q{
+	DO $$ BEGIN FOR i IN 1 .. 1000 LOOP ALTER DATABASE mine ALLOW_CONNECTIONS true; COMMIT; END LOOP; END $$},
+	extra_params => [ '-U', 'me' ]);
+my $read = loaders() - $count;
+cmp_ok($read, '<', 100, 'a thousand requests are not a hundred loaders');
+cmp_ok($read, '>', 0, 'but some');
+
+foreach my $flood (
+	[ 'of the owner of another database', 'b', 'me', 'ALTER DATABASE mine ALLOW_CONNECTIONS true' ],
+	[ 'of who changes another worker there', 'postgres', 'postgres',
+		q{PERFORM supervisor.alter_worker('flooded', command => 'SELECT ' || i)} ])
+{
+	my ($what, $dbname, $user, $sql) = @$flood;
+	my $name = "hers$added";
+
+	value(q{SELECT supervisor.add_worker('flooded', 'SELECT 1', enabled => false)}) if $user eq 'postgres';
+	my $session = flood($dbname, $user, $sql);
+
+	value("SELECT supervisor.add_worker('$name', 'SELECT 1', run_every => '1 h', enabled => false)");
+	is(value("SELECT supervisor.start_worker('$name', NULL)"), 't', "start_worker under a flood $what");
+	is(value("SELECT supervisor.restart_worker('$name', NULL)"), 't', "restart_worker under a flood $what");
+	add_in('postgres');
+	stop_flood($session);
+}
+
+note 'a database where nobody can log in';
+
+# As its owner, without any other right: VACUUM FULL waits, and all who come after it wait for that.
+my $named = value(q{SELECT oid FROM pg_database WHERE datname = 'mine'});
+value(q{SELECT supervisor.add_worker('inside', 'SELECT 1', run_every => '1 h')}, dbname => 'mine');
+until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'inside' AND state = 'running'}, 'it runs');
+my $reader = SupervisorTest::session($node, dbname => 'mine', user => 'me');
+my $vacuum = SupervisorTest::session($node, dbname => 'mine', user => 'me');
+$reader->query_safe('BEGIN; SELECT FROM pg_class LIMIT 0');
+$vacuum->begin('VACUUM FULL pg_class');
+until_true(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'mine' AND wait_event_type = 'Lock'}, 'VACUUM waits');
+value('ALTER DATABASE mine ALLOW_CONNECTIONS true', user => 'me');
+until_true("SELECT count(*) = 1 FROM supervisor.event WHERE event = 'loader failed' AND detail LIKE 'database $named:%'",
+	'its loader has failed');
+pass('a loader that can not log in is ended');
+foreach my $i (1 .. 5)
+{
+	value('ALTER DATABASE mine ALLOW_CONNECTIONS true', user => 'me');
+	my $name = add_in('b');
+	is(value("SELECT supervisor.restart_worker('$name', NULL)", dbname => 'b'), 't', "others go on meanwhile, $i");
+}
+is(value("SELECT count(*) FROM supervisor.event WHERE event = 'loader failed' AND detail LIKE 'database $named:%'"),
+	'1', 'of which is told once, however often its owner asks');
+value(q{SELECT supervisor.add_worker('more', 'SELECT 1', run_every => '1 h', enabled => false)}, dbname => 'b');
+$reader->query_safe('COMMIT');
+$vacuum->finish;
+value(q{SELECT supervisor.add_worker('late', 'SELECT 1', run_every => '1 h')}, dbname => 'mine');
+becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'late' AND state = 'running'},
+	'its workers are read once one can log in');
+$_->quit foreach $reader, $vacuum;
+
+note 'the supervisor waits for no lock';
+
+my $locker = SupervisorTest::session($node);
+my $session = SupervisorTest::session($node);
+my $slot = $session->query_safe(q{SELECT min(slot) FROM supervisor.worker_status WHERE kind = 'pool'});
+$session->query_safe(q{ALTER SYSTEM SET supervisor.databases = 'postgres, b'});
+$locker->query_safe('BEGIN; LOCK TABLE pg_database IN ACCESS EXCLUSIVE MODE');
+$session->query_safe('SELECT pg_reload_conf()');
+is($session->query_safe("SELECT supervisor.restart_worker($slot, NULL)"), 't', 'a worker is restarted while pg_database is locked');
+is($session->query_safe("SELECT supervisor.restart_worker($slot, NULL)"), 't', 'and again');
+$locker->query_safe('COMMIT');
+becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE datname IN ('a', 'mine')},
+	'the databases are looked at when the lock has gone');
+$_->quit foreach $locker, $session;
+SupervisorTest::log_is_clean($node);
+$node->stop;
+
+note 'where no background worker slot is free';
+
+my $full = SupervisorTest::new_node(
+	'full',
+	'max_worker_processes' => 5,
+	'supervisor.pool_size' => 3);
+SupervisorTest::ask(\$full);
+SupervisorTest::wait_ready($full, 'default', 3);
+foreach my $i (1 .. 3)
+{
+	value("SELECT supervisor.add_worker('w$i', 'SELECT 1', enabled => false)");
+	until_true("SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'w$i'", "w$i has been read");
+	SupervisorTest::wait_ready($full, 'default', 3);
+}
+is(value(q{
+	SELECT count(*) FROM (
+		SELECT at - lag(at) OVER (ORDER BY at) AS apart FROM supervisor.event WHERE event = 'exited' AND name = 'default') e
+	WHERE apart < '4 s'}), '0', 'a worker makes room for the loader now and then');
+cmp_ok(value(q{SELECT count(*) FROM supervisor.event WHERE event = 'exited' AND name = 'default'}), '>', 0, 'but one does');
+$full->stop;
+done_testing();
