@@ -380,13 +380,18 @@ move_will_do(Form_pg_database form, const AlterDatabaseStmt *stmt)
 		may_use_tablespace(tablespace) && tablespace != form->dattablespace;
 }
 
+/* Is that the template's locale, in whatever spelling? */
 static bool
-is_value(HeapTuple template, AttrNumber attribute, const char *value)
+is_locale(HeapTuple template, int category, const char *value)
 {
 	bool		isnull;
-	Datum		datum = SysCacheGetAttr(DATABASEOID, template, attribute, &isnull);
+	Datum		datum = SysCacheGetAttr(DATABASEOID, template,
+										category == LC_COLLATE ? Anum_pg_database_datcollate :
+										Anum_pg_database_datctype, &isnull);
+	char	   *canonical;
 
-	return !isnull && strcmp(TextDatumGetCString(datum), value) == 0;
+	return check_locale(category, value, &canonical) &&
+		strcmp(TextDatumGetCString(datum), canonical) == 0;
 }
 
 /* Of libc, has the system another version than the template was made with? */
@@ -448,12 +453,11 @@ option_will_do(const DefElem *option, HeapTuple template)
 	if (form->datlocprovider != COLLPROVIDER_LIBC)
 		return false;
 	if (strcmp(name, "locale") == 0)
-		return is_value(template, Anum_pg_database_datcollate, value) &&
-			is_value(template, Anum_pg_database_datctype, value);
+		return is_locale(template, LC_COLLATE, value) && is_locale(template, LC_CTYPE, value);
 	if (strcmp(name, "lc_collate") == 0)
-		return is_value(template, Anum_pg_database_datcollate, value);
+		return is_locale(template, LC_COLLATE, value);
 	if (strcmp(name, "lc_ctype") == 0)
-		return is_value(template, Anum_pg_database_datctype, value);
+		return is_locale(template, LC_CTYPE, value);
 	return false;
 }
 

@@ -196,11 +196,49 @@ is_error('55006', 'DROP DATABASE postgres', 'no DROP of the own database');
 is_error(undef, 'ALTER DATABASE a CONNECTION LIMIT 50', 'a limit may be set');
 is_error(undef, 'CREATE DATABASE b TEMPLATE template0', 'other databases may come');
 is_error(undef, 'DROP DATABASE b', 'and go');
+is_error('42P04', 'ALTER DATABASE a RENAME TO postgres', 'no RENAME to a name that is taken');
+is_error('0A000', 'ALTER DATABASE postgres RENAME TO b', 'nor of the own database');
+is_error('42809', 'DROP DATABASE template1', 'no DROP of a template');
+is_error('42704', 'ALTER DATABASE a SET TABLESPACE nosuch', 'no SET TABLESPACE to what is not there');
+is_error('22023', 'ALTER DATABASE a SET TABLESPACE pg_global', 'nor to what is not for that');
+is_error(undef, 'ALTER DATABASE a SET TABLESPACE pg_default', 'to where it is it may be moved');
+is_error('42P04', 'CREATE DATABASE a', 'no CREATE DATABASE of one that is there');
+is_error('22023', 'CREATE DATABASE b TABLESPACE pg_global', 'none in pg_global');
 is(workers(), $before, 'no worker has to go for any of these');
 
+# Anybody with CREATEDB may copy a template.
+my %options = (
+	'NONSENSE 1' => '42601',
+	'OWNER maker OWNER maker' => '42601',
+	'OWNER nosuch' => '42704',
+	'OWNER owner' => '42501',
+	'TABLESPACE nosuch' => '42704',
+	'TABLESPACE place' => '42501',
+	'ENCODING LATIN1' => '22023',
+	"ENCODING 'nosuch'" => '42704',
+	'ENCODING 1000' => '42704',
+	"LC_COLLATE 'nosuch'" => '42809',
+	"LC_CTYPE 'nosuch'" => '42809',
+	"LOCALE 'nosuch'" => '42809',
+	'LOCALE_PROVIDER nosuch' => '42P17',
+	'CONNECTION LIMIT -2' => '22023',
+	'STRATEGY nosuch' => '22023',
+	'IS_TEMPLATE maybe' => '42601',
+	'ALLOW_CONNECTIONS maybe' => '42601',
+	'TEMPLATE nosuch' => '3D000',
+	'OID 5' => '22023');
+foreach my $option (sort keys %options)
+{
+	is_error($options{$option}, "CREATE DATABASE b $option", "CREATE DATABASE with $option", user => 'maker');
+}
+is_error('42P04', 'CREATE DATABASE postgres', 'CREATE DATABASE of one that is there', user => 'maker');
+is(workers(), $before, 'no worker has to go for these, either');
+is_error(undef, q{CREATE DATABASE b OWNER maker TABLESPACE pg_default ENCODING 'UTF8' LOCALE 'POSIX' STRATEGY wal_log
+	CONNECTION LIMIT 5 IS_TEMPLATE false ALLOW_CONNECTIONS true}, 'one has to for what will do');
+is_error(undef, 'DROP DATABASE b', 'it is there');
+bind_to('template1');
+
 # A privileged command that fails: the fence ends all the same.
-is_error('42P04', 'ALTER DATABASE a RENAME TO postgres', 'the new name may be taken');
-is($node->safe_psql('a', q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'tasks run after a RENAME that failed');
 my $own = SupervisorTest::session($node, dbname => 'a');
 is_error('55006', 'ALTER DATABASE a RENAME TO b', 'a session is in the way, as always');
 is($own->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'tasks run after that, too');
@@ -358,6 +396,23 @@ $own->query_safe('BEGIN');
 $own->query_safe('ALTER DATABASE again RENAME TO other; ALTER DATABASE other RENAME TO again') foreach 1 .. 20;
 bind_to('other18');
 is_error(undef, 'DROP DATABASE other18', 'a session does not use up the fences with one database');
+$own->query_safe('ROLLBACK');
+$own->quit;
+
+# A role that is no superuser has a quarter of the fences.
+$node->safe_psql('postgres', "ALTER DATABASE other$_ OWNER TO owner") foreach 0 .. 16;
+bind_to('other16', 'other17');
+alone('other16');
+$own = SupervisorTest::session($node, user => 'owner');
+$own->query_safe('BEGIN');
+$own->query_safe("ALTER DATABASE other$_ RENAME TO its$_") foreach 0 .. 15;
+$own->query('ALTER DATABASE other16 RENAME TO its16');
+like($own->{stderr}, qr/55006/, 'for one more there is none, and it is as without us');
+$own->query_safe('ROLLBACK; BEGIN');
+$own->query_safe("ALTER DATABASE other$_ RENAME TO its$_") foreach 0 .. 15;
+alone('other17');
+is_error(undef, 'ALTER DATABASE other17 RENAME TO its17', 'others have theirs');
+$node->safe_psql('postgres', 'ALTER DATABASE its17 RENAME TO other17');
 $own->query_safe('ROLLBACK');
 $own->quit;
 $node->safe_psql('postgres', "DROP DATABASE other$_") foreach 0 .. 17;
