@@ -191,6 +191,23 @@ sup_state_request(void)
 	RequestNamedLWLockTranche("supervisor", 1);
 }
 
+static void
+init_pools(void)
+{
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+	{
+		SupPool    *pool = &Sup->pools[i];
+
+		dlist_init(&pool->slots);
+		dlist_init(&pool->queued);
+		dlist_init(&pool->blocked);
+		dlist_init(&pool->unbound);
+		dlist_init(&pool->idle);
+		pool->review_at = DT_NOEND;
+		pool->promised = -1;
+	}
+}
+
 bool
 sup_state_init(void)
 {
@@ -232,16 +249,7 @@ sup_state_init(void)
 		}
 		last_init = GetCurrentTimestamp();
 
-		for (int i = 0; i < SUP_MAX_POOLS; i++)
-		{
-			dlist_init(&Sup->pools[i].slots);
-			dlist_init(&Sup->pools[i].queued);
-			dlist_init(&Sup->pools[i].blocked);
-			Sup->pools[i].review_at = DT_NOEND;
-			Sup->pools[i].promised = -1;
-			dlist_init(&Sup->pools[i].unbound);
-			dlist_init(&Sup->pools[i].idle);
-		}
+		init_pools();
 
 		Sup->ndeclarations = number_of_declarations();
 		memset(Sup->declarations, 0, sizeof(SupDeclaration) * Sup->ndeclarations);
