@@ -68,6 +68,7 @@ read_command(SupSlot *slot, const char *name, const SupProgram *program)
 
 	slot->phase = SUP_PHASE_LOAD;
 	StartTransactionCommand();
+	sup_stop_transaction_timeout();
 	command = sup_catalog_command(name, program);
 	if (command == NULL)
 	{

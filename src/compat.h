@@ -41,6 +41,7 @@
 #include "utils/injection_point.h"
 #endif
 #include "utils/memutils.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -173,6 +174,15 @@ sup_no_transaction_timeout(void)
 {
 #if PG_VERSION_NUM >= 170000
 	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+
+/* What the transaction that has just begun does is our affair, and not the role's. */
+static inline void
+sup_stop_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	disable_timeout(TRANSACTION_TIMEOUT, false);
 #endif
 }
 
