@@ -509,6 +509,7 @@ typedef struct SupTask
 	TimestampTz submitted_at;
 	TimestampTz started_at;
 	TimestampTz finished_at;
+	TimestampTz unread_since;	/* once finished: it was, or was waited for */
 	dlist_node	node;			/* in its binding's queue; once finished, in
 								 * Sup->finished */
 	bool		in_finished;
@@ -638,7 +639,8 @@ typedef struct SupShared
 	int			free_task;		/* SupTask index list through 'slot' */
 	int			free_binding;
 	int			nbuckets;
-	dlist_head	finished;		/* launched tasks that ended, oldest first */
+	dlist_head	finished;		/* launched tasks that ended, by
+								 * 'unread_since' */
 
 	int			nfences;		/* that are up */
 	SupFence	fences[SUP_FENCES];

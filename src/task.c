@@ -46,6 +46,9 @@
  */
 #define AREA_MIN_SIZE	(12 * 1024)
 
+/* How many tasks are looked at under one hold of the lock. */
+#define LOOKS_PER_LOCK	32
+
 /* How long a message waits for room where no interrupts can be taken. */
 #define HELD_WAIT_MS	1000
 
@@ -461,23 +464,15 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
  * The end of a task, seen by its owner
  */
 
-/* Nobody holds on to this launched task, which has ended. */
+/* Nobody holds on to this launched task, which has ended, from now on. */
 static void
-may_expire(SupTask *task)
+may_expire(SupTask *task, TimestampTz now)
 {
-	dlist_iter	iter;
-
-	dlist_reverse_foreach(iter, &Sup->finished)
-	{
-		if (dlist_container(SupTask, node, iter.cur)->finished_at <= task->finished_at)
-			break;
-	}
-	/* where the loop has come to its end, that is the head of the list */
-	dlist_insert_after(iter.cur, &task->node);
+	task->unread_since = now;
+	dlist_push_tail(&Sup->finished, &task->node);
 	task->in_finished = true;
 	if (sup_result_retention > 0)
-		sup_wake_supervisor_by(TimestampTzPlusMilliseconds(task->finished_at,
-														   sup_result_retention));
+		sup_wake_supervisor_by(TimestampTzPlusMilliseconds(now, sup_result_retention));
 }
 
 /*
@@ -507,7 +502,7 @@ ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
 	}
 
 	if (!task->awaited)
-		may_expire(task);
+		may_expire(task, now);
 
 	session = &Sup->sessions[task->owner];
 	if (task->kind == SUP_TASK_BATCH)
@@ -623,37 +618,50 @@ sup_task_abandon(SupTaskRef *ref)
 
 /*
  * Abandon all tasks of this session, or those of a batch: queued ones first,
- * or else a worker would begin with one when another is canceled.
+ * or else a worker would begin with one when another is canceled.  Those that
+ * are passed over go to the end of the list, so that each is looked at twice,
+ * however many there are.
  */
 static void
 abandon_all(bool batch)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
-	SupTask    *next;
 
-	do
+	for (int queued_only = 1; queued_only >= 0; queued_only--)
 	{
-		SupGarbage	garbage;
-		dlist_iter	iter;
+		SupTask    *passed_over = NULL; /* the first one */
+		bool		done = false;
 
-		sup_garbage_init(&garbage);
-		next = NULL;
-		sup_lock();
-		dlist_foreach(iter, &session->tasks)
+		while (!done)
 		{
-			SupTask    *task = dlist_container(SupTask, owner_node, iter.cur);
+			SupGarbage	garbage;
 
-			if (batch && task->kind != SUP_TASK_BATCH)
-				continue;
-			next = task;
-			if (sup_task_state(task) == SUP_TASK_QUEUED)
+			sup_garbage_init(&garbage);
+			sup_lock();
+			for (int i = 0; i < LOOKS_PER_LOCK; i++)
+			{
+				SupTask    *task = dlist_is_empty(&session->tasks) ? NULL :
+					dlist_head_element(SupTask, owner_node, &session->tasks);
+
+				done = task == passed_over;
+				if (done)
+					break;
+				if ((batch && task->kind != SUP_TASK_BATCH) ||
+					(queued_only && sup_task_state(task) != SUP_TASK_QUEUED))
+				{
+					dlist_delete(&task->owner_node);
+					dlist_push_tail(&session->tasks, &task->owner_node);
+					if (passed_over == NULL)
+						passed_over = task;
+					continue;
+				}
+				abandon(task, &garbage);
 				break;
+			}
+			sup_unlock();
+			sup_garbage_free(&garbage);
 		}
-		if (next != NULL)
-			abandon(next, &garbage);
-		sup_unlock();
-		sup_garbage_free(&garbage);
-	} while (next != NULL);
+	}
 }
 
 void
@@ -708,7 +716,7 @@ sup_task_stop_waiting(SupTaskRef *ref)
 	sup_lock();
 	task->reading = task->awaited = false;
 	if (sup_task_state(task) > SUP_TASK_RUNNING)
-		may_expire(task);
+		may_expire(task, GetCurrentTimestamp());
 	sup_unlock();
 }
 
@@ -847,7 +855,7 @@ sup_task_expire(TimestampTz now)
 		{
 			SupTask    *task = dlist_head_element(SupTask, node, &Sup->finished);
 
-			due = TimestampTzPlusMilliseconds(task->finished_at, sup_result_retention);
+			due = TimestampTzPlusMilliseconds(task->unread_since, sup_result_retention);
 			if (due <= now)
 				sup_task_release(task, &garbage);
 		}
