@@ -90,6 +90,9 @@ static Notes notes;
 /* It has renamed a database, which is locked until it ends. */
 static bool renames = false;
 
+/* The database or role that the last command has made or altered. */
+static Oid	altered = InvalidOid;
+
 /* What this transaction was to drop, and has, if nothing failed: the command must stand alone. */
 static Oid	doomed_database = InvalidOid;
 static bool database_dropped = false;
@@ -497,14 +500,17 @@ finished(const TransactionStmt *stmt, bool known)
 void
 sup_look_at_prepared(void)
 {
-	if (!Sup->check_prepared)
-		return;
-	sup_lock();
-	Sup->check_prepared = false;
-	sup_unlock();
-	for (int i = 0; i < Sup->nprepared; i++)
-		(void) take_prepared(i, false);
-	sup_look_at_fences();
+	/* It may turn out only here that one has locked a database. */
+	while (Sup->check_prepared)
+	{
+		CHECK_FOR_INTERRUPTS();
+		sup_lock();
+		Sup->check_prepared = false;
+		sup_unlock();
+		for (int i = 0; i < Sup->nprepared; i++)
+			(void) take_prepared(i, false);
+		sup_look_at_fences();
+	}
 }
 
 /*
@@ -605,7 +611,9 @@ note_altered(ObjectAccessType access, Oid class, Oid object, void *arg)
 	}
 	else if (arg != NULL && ((ObjectAccessPostCreate *) arg)->is_internal)
 		return;
-	if (class == DbRoleSettingRelationId)
+	if (class == DatabaseRelationId || class == AuthIdRelationId)
+		altered = object;
+	else if (class == DbRoleSettingRelationId)
 		note_change(other, object);
 	else if (class == InheritsRelationId)
 	{
@@ -716,7 +724,7 @@ note_command(Node *stmt, List *granted, List *acls)
 			sup_watch_database(doomed_database);
 			break;
 		case T_CreatedbStmt:
-			sup_watch_database(get_database_oid(((CreatedbStmt *) stmt)->dbname, true));
+			sup_watch_database(altered);
 			break;
 		case T_AlterDatabaseStmt:
 			foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
@@ -724,14 +732,14 @@ note_command(Node *stmt, List *granted, List *acls)
 				const char *option = lfirst_node(DefElem, lc)->defname;
 
 				if (strcmp(option, "is_template") == 0 || strcmp(option, "allow_connections") == 0)
-					sup_watch_database(get_database_oid(((AlterDatabaseStmt *) stmt)->dbname, true));
+					sup_watch_database(altered);
 			}
 			break;
 		case T_RenameStmt:
 			if (((RenameStmt *) stmt)->renameType != OBJECT_DATABASE)
 				break;
 			renames = true;
-			sup_watch_database(get_database_oid(((RenameStmt *) stmt)->newname, true));
+			sup_watch_database(altered);
 			break;
 		case T_GrantStmt:
 			forboth(lc, granted, before, acls)
@@ -757,7 +765,7 @@ note_command(Node *stmt, List *granted, List *acls)
 				if (strcmp(option, "superuser") == 0)
 					notes.load_all = true;
 				else if (strcmp(option, "canlogin") == 0)
-					note_oid(&notes.roles, get_rolespec_oid(((AlterRoleStmt *) stmt)->role, true));
+					note_oid(&notes.roles, altered);
 			}
 			break;
 		default:
@@ -779,6 +787,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	List	   *granted = NIL;
 	List	   *acls = NIL;
 
+	altered = InvalidOid;
 	if (known)
 		finishing = true;
 	else if (transaction != NULL && transaction->kind == TRANS_STMT_PREPARE)
