@@ -275,12 +275,12 @@ load('cancel', 500, 20_000, q{
 		PERFORM supervisor.cancel(task);
 		PERFORM * FROM supervisor.result(task) AS (x text);
 	EXCEPTION WHEN query_canceled THEN
-	END}, noise => 20_000, %one);
+	END}, noise => 20_000, log => 300, %one);
 load('error', 500, 50_000, q{
 	BEGIN
 		PERFORM supervisor.execute('SELECT 1/0');
 	EXCEPTION WHEN division_by_zero THEN
-	END}, %one);
+	END}, log => 300, %one);
 load('timeout of the call', 200, 5000, q{
 	BEGIN
 		PERFORM supervisor.execute('SELECT pg_sleep(60)', timeout => '1 ms');
@@ -291,7 +291,7 @@ load('timeout of the task', 200, 5000, q{
 		SET LOCAL supervisor.task_timeout = 1;
 		PERFORM supervisor.execute('SELECT pg_sleep(60)');
 	EXCEPTION WHEN query_canceled THEN
-	END}, %one);
+	END}, log => 300, %one);
 load('notice', 200, 2000, q{PERFORM supervisor.execute('DO $$ BEGIN RAISE NOTICE ''hello''; END $$')}, %one);
 load('perform', 500, 50_000, q{CALL supervisor.perform('SELECT 1')}, commits => 1, %one);
 load('settings', 500, 20_000, q{
