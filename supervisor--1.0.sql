@@ -206,8 +206,9 @@ CREATE TRIGGER worker_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON su
     FOR EACH STATEMENT EXECUTE FUNCTION supervisor.worker_changed();
 ALTER TABLE supervisor.worker ENABLE ALWAYS TRIGGER worker_changed;
 
--- What logical replication applies fires no triggers of statements.
-CREATE TRIGGER worker_row_changed AFTER INSERT OR UPDATE OR DELETE ON supervisor.worker
+-- What logical replication applies fires no triggers of statements.  And a
+-- constraint trigger cannot be replaced by who was granted TRIGGER.
+CREATE CONSTRAINT TRIGGER worker_row_changed AFTER INSERT OR UPDATE OR DELETE ON supervisor.worker
     FOR EACH ROW EXECUTE FUNCTION supervisor.worker_changed();
 ALTER TABLE supervisor.worker ENABLE ALWAYS TRIGGER worker_row_changed;
 

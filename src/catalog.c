@@ -235,7 +235,7 @@ trigger_is_ours(HeapTuple tuple, TupleDesc desc, Oid schema, Oid extension, bool
 	return form->tgtype == (TRIGGER_TYPE_AFTER | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE |
 							TRIGGER_TYPE_DELETE |
 							(*row ? TRIGGER_TYPE_ROW : TRIGGER_TYPE_TRUNCATE)) &&
-		!form->tgisinternal && !OidIsValid(form->tgconstraint) && !form->tgdeferrable &&
+		!form->tgisinternal && OidIsValid(form->tgconstraint) == *row && !form->tgdeferrable &&
 		form->tgnargs == 0 && form->tgattr.dim1 == 0 &&
 		heap_attisnull(tuple, Anum_pg_trigger_tgqual, desc) &&
 		heap_attisnull(tuple, Anum_pg_trigger_tgoldtable, desc) &&
@@ -244,10 +244,13 @@ trigger_is_ours(HeapTuple tuple, TupleDesc desc, Oid schema, Oid extension, bool
 }
 
 /*
- * Ours keep out all who were granted INSERT.  Others can be made by whoever
- * was granted TRIGGER or REFERENCES, who shall not so stop what runs; and what
- * we write fires none.  But it would not mind a foreign key, and a superuser's
- * own INSERT fires all: before more is written, somebody shall look at that.
+ * That of rows keeps out all who were granted INSERT, UPDATE or DELETE.  Only the
+ * owner can drop, disable or, as it is a constraint's, replace it: so while it is in
+ * force no row is anybody else's.  The others are for whoever was granted TRIGGER or
+ * REFERENCES to replace or make, unless watch.c is there and refuses; he shall not so
+ * stop what runs, and what we write fires none.  But it would not mind a foreign
+ * key, and a superuser's own INSERT fires all: before more is written, somebody
+ * shall look at that.
  */
 static const char *
 complain_of_triggers(Oid table, Oid schema, Oid extension, bool to_write)
@@ -276,7 +279,7 @@ complain_of_triggers(Oid table, Oid schema, Oid extension, bool to_write)
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	if (ours[0] == 0 || ours[1] == 0)
+	if (ours[1] == 0 || (to_write && ours[0] == 0))
 		return "the table supervisor.worker lacks triggers, or they are disabled";
 	return to_write && total > 2 ? "the table supervisor.worker has other triggers" : NULL;
 }

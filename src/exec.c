@@ -88,6 +88,10 @@ comm_putmessage(char msgtype, const char *s, size_t len)
 	if (!sup_in_task() || (msgtype != SUP_MSG_ERROR && msgtype != SUP_MSG_NOTICE))
 		return 0;
 
+	/* Nothing can be allocated here, nor waited for; the log has it. */
+	if (CritSectionCount > 0)
+		return 0;
+
 	oldcontext = MemoryContextSwitchTo(MessageContext);
 	initStringInfo(&buf);
 	appendBinaryStringInfo(&buf, (char *) &encoding, sizeof(encoding));

@@ -542,8 +542,8 @@ prepared_key(const char *gid)
 }
 
 /*
- * An entry for a transaction that has been prepared; NULL: there are no prepared
- * transactions.  If all are in use, the oldest is of one that somebody has
+ * An entry for a transaction that has been prepared under that identifier, or
+ * under one that is not known (NULL); NULL: there are no prepared transactions.  If all are in use, the oldest is of one that somebody has
  * finished without us.
  */
 SupPrepared *
@@ -568,9 +568,10 @@ sup_prepared_add(const char *gid, TransactionId xid)
 	memset(p, 0, sizeof(SupPrepared));
 	p->xid = xid;
 	p->number = ++Sup->last_prepared;
-	strlcpy(p->gid, gid, GIDSIZE);
-	Sup->prepared_keys[p - Sup->prepared] = prepared_key(gid);
-	if (gid[0] == '\0')
+	p->named = gid != NULL;
+	strlcpy(p->gid, p->named ? gid : "", GIDSIZE);
+	Sup->prepared_keys[p - Sup->prepared] = prepared_key(p->gid);
+	if (!p->named)
 		Sup->nameless++;
 	return p;
 }
@@ -583,7 +584,8 @@ sup_prepared_next(const char *gid, int after)
 
 	sup_lock();
 	for (int i = after + 1; i < Sup->nprepared && next < 0; i++)
-		if (Sup->prepared_keys[i] == key && strcmp(Sup->prepared[i].gid, gid) == 0)
+		if (Sup->prepared_keys[i] == key && Sup->prepared[i].named &&
+			strcmp(Sup->prepared[i].gid, gid) == 0)
 			next = i;
 	sup_unlock();
 	return next;
@@ -594,7 +596,7 @@ sup_prepared_free(SupPrepared *prepared)
 {
 	SUP_ASSERT_LOCKED();
 	Sup->prepared_keys[prepared - Sup->prepared] = 0;
-	if (prepared->gid[0] == '\0')
+	if (!prepared->named)
 		Sup->nameless--;
 }
 

@@ -325,7 +325,8 @@ typedef struct SupPrepared
 {
 	TransactionId xid;
 	uint64		number;			/* in the order in which they were prepared */
-	char		gid[GIDSIZE];	/* "": not known */
+	bool		named;			/* its identifier is known */
+	char		gid[GIDSIZE];	/* which may be empty */
 	bool		renames;		/* a database, which is locked until it is
 								 * finished */
 	bool		load_all;

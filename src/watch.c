@@ -99,8 +99,12 @@ static bool database_dropped = false;
 
 static bool holds_workers = false;
 
-/* Identifier of the prepared transaction that this one is to become; "": none. */
-static char preparing[GIDSIZE] = "";
+/*
+ * Identifier of the prepared transaction that this one is to become, which may
+ * be empty; NULL: it is not, as far as we know.
+ */
+static char prepared_gid[GIDSIZE];
+static const char *preparing = NULL;
 
 /* This transaction is about to finish a prepared one, which is known. */
 static bool finishing = false;
@@ -370,7 +374,7 @@ leave_notes(void)
 	static SupChange any = {InvalidOid, InvalidOid};
 	SupPrepared *p;
 
-	if (preparing[0] == '\0' && notes.nchanges == 0 && notes.loads.n == 0)
+	if (preparing == NULL && notes.nchanges == 0 && notes.loads.n == 0)
 		return;
 	if (notes.nchanges > SUP_NOTES)
 		collapse_databases(&notes);
@@ -517,6 +521,8 @@ sup_look_at_prepared(void)
  * What is noted
  */
 
+#define PART_TRIGGER	0
+
 /* Where a part of a table says which one that is. */
 static const struct
 {
@@ -525,7 +531,7 @@ static const struct
 	AttrNumber	key;
 	AttrNumber	table;
 }			parts[] = {
-	{TriggerRelationId, TriggerOidIndexId, Anum_pg_trigger_oid, Anum_pg_trigger_tgrelid},
+	[PART_TRIGGER] = {TriggerRelationId, TriggerOidIndexId, Anum_pg_trigger_oid, Anum_pg_trigger_tgrelid},
 	{RewriteRelationId, RewriteOidIndexId, Anum_pg_rewrite_oid, Anum_pg_rewrite_ev_class},
 	{ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_oid, Anum_pg_constraint_conrelid},
 	{AttrDefaultRelationId, AttrDefaultOidIndexId, Anum_pg_attrdef_oid, Anum_pg_attrdef_adrelid},
@@ -663,11 +669,34 @@ note_drop(Oid class, Oid object, const ObjectAccessDrop *drop)
 		sup_watch_database(MyDatabaseId);
 }
 
+/*
+ * Whoever was granted TRIGGER or REFERENCES on the table of declared workers could
+ * have code of his run by whoever writes to it, or keep it from being written.
+ */
+static void
+refuse_trigger(Oid trigger)
+{
+	Oid			extension;
+	Oid			table;
+
+	if (superuser())
+		return;
+	extension = get_extension_oid("supervisor", true);
+	table = OidIsValid(extension) ? table_of_part(PART_TRIGGER, trigger) : InvalidOid;
+	if (OidIsValid(table) && getExtensionOfObject(RelationRelationId, table) == extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to create a trigger or a foreign key on table \"%s\"",
+						"supervisor.worker")));
+}
+
 static void
 object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
 	if (next_object_access_hook)
 		next_object_access_hook(access, class, object, sub, arg);
+	if (access == OAT_POST_CREATE && class == TriggerRelationId)
+		refuse_trigger(object);
 	if (access == OAT_POST_CREATE || access == OAT_POST_ALTER)
 		note_altered(access, class, object, arg);
 	else if (access == OAT_DROP)
@@ -791,7 +820,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	if (known)
 		finishing = true;
 	else if (transaction != NULL && transaction->kind == TRANS_STMT_PREPARE)
-		strlcpy(preparing, transaction->gid, GIDSIZE);
+	{
+		strlcpy(prepared_gid, transaction->gid, GIDSIZE);
+		preparing = prepared_gid;
+	}
 	else if (watch)
 	{
 		look_at_grant(stmt, &granted, &acls);
@@ -850,7 +882,7 @@ transaction_ends(XactEvent event, void *arg)
 	if (finishing)
 		have_prepared_checked();	/* what came of it? */
 	memset(&notes, 0, sizeof(notes));
-	preparing[0] = '\0';
+	preparing = NULL;
 	finishing = renames = holds_workers = database_dropped = false;
 	doomed_database = InvalidOid;
 }

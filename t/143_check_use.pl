@@ -160,13 +160,30 @@ value(q{SELECT supervisor.add_worker('x', 'SELECT 1', '1 h')});
 runs('x');
 my @changes = (
 	q{add_worker('y', 'SELECT 1', '1 h')}, q{alter_worker('x', instances => 1)}, q{stop_worker('x')}, q{start_worker('x')}, q{remove_worker('x')});
-$m->query_safe("$trigger WHEN (public.evil(NEW.name)) $ours");
+my $ours_again = 'CREATE OR REPLACE TRIGGER worker_changed AFTER INSERT ON supervisor.worker FOR EACH ROW EXECUTE FUNCTION evil_trigger()';
+refused($_, '42501', "not made: $_", session => $m, message => qr/must be superuser to create a trigger or a foreign key/)
+  foreach (
+	"$trigger WHEN (public.evil(NEW.name)) $ours", "$trigger $ours", "$trigger EXECUTE FUNCTION evil_trigger()", $ours_again,
+	"CREATE CONSTRAINT TRIGGER more AFTER INSERT ON supervisor.worker FOR EACH ROW $ours",
+	'CREATE TABLE child (name name REFERENCES supervisor.worker)');
+refused($ours_again =~ s/worker_changed/worker_row_changed/r, '42710', 'nor is the one that guards it replaced, by nobody', message => qr/is a constraint trigger/);
+my $insert = q{INSERT INTO supervisor.worker (name, command, run_every, role) VALUES ('pwned', 'ALTER ROLE mallory SUPERUSER', '1 h', 'postgres')};
+refused($insert, '42501', 'nor are rows', session => $m);
+
+# As one who has made it while the library was not preloaded.
+my $before = SupervisorTest::session($node);
+$before->query_safe($ours_again);
+refused($insert, '42501', 'nor are rows where the other one has been replaced', session => $m);
+is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE name = 'x' AND state = 'running'}), '1', 'what is there runs on');
+refused("SELECT supervisor.$_", '55000', "and is not changed: $_", message => qr/lacks triggers/) foreach @changes;
+value("CREATE OR REPLACE TRIGGER worker_changed $statement $ours; ALTER TABLE supervisor.worker ENABLE ALWAYS TRIGGER worker_changed; DELETE FROM ran");
+$before->query_safe("$trigger WHEN (public.evil(NEW.name)) $ours");
 refused("SELECT supervisor.$_", '55000', "once it is there, refused: $_", message => qr/other triggers/) foreach @changes;
 refused("SELECT supervisor.$changes[0]", '55000', 'also to him', session => $m);
 is(value(q{SELECT supervisor.restart_worker('x')}), 't', 'what is there already runs on');
 nothing_ran('and it is not run');
 value('DROP TRIGGER more ON supervisor.worker');
-$m->query_safe('CREATE TABLE child (name name REFERENCES supervisor.worker)');
+$before->query_safe('CREATE TABLE child (name name REFERENCES supervisor.worker)');
 value(q{INSERT INTO supervisor.worker (name, command, run_every, role) VALUES ('direct', 'SELECT 1', '1 h', 'victim')});
 becomes(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'direct'}, 'nor does a foreign key keep the table from being read');
 refused(q{SELECT supervisor.remove_worker('direct')}, '55000', 'but from being written', message => qr/other triggers/);
@@ -174,21 +191,21 @@ value(q{DROP TABLE child; SELECT supervisor.remove_worker('direct')});
 
 foreach my $change (@changes)
 {
-	$m->query_safe("BEGIN; $trigger EXECUTE FUNCTION evil_trigger()");
-	is(waits("SELECT supervisor.$change", $m, 'COMMIT', "for one that is being made, $change"), '55000', 'and is refused then');
+	$before->query_safe("BEGIN; $trigger EXECUTE FUNCTION evil_trigger()");
+	is(waits("SELECT supervisor.$change", $before, 'COMMIT', "for one that is being made, $change"), '55000', 'and is refused then');
 	nothing_ran('and it is not run');
 	value('DROP TRIGGER more ON supervisor.worker');
 	runs('x');
 }
-$m->query_safe("BEGIN; $trigger EXECUTE FUNCTION evil_trigger()");
-is(waits(q{SELECT supervisor.stop_worker('x')}, $m, 'ROLLBACK', 'for one that is then rolled back, stop_worker'), 't', 'and goes on');
+$before->query_safe("BEGIN; $trigger EXECUTE FUNCTION evil_trigger()");
+is(waits(q{SELECT supervisor.stop_worker('x')}, $before, 'ROLLBACK', 'for one that is then rolled back, stop_worker'), 't', 'and goes on');
 value(q{SELECT supervisor.start_worker('x')});
 $s->query_safe(q{BEGIN; SELECT supervisor.alter_worker('x', 'SELECT 2')});
-my $pid = $m->pid;
-$m->begin("$trigger EXECUTE FUNCTION evil_trigger()");
+my $pid = $before->pid;
+$before->begin("$trigger EXECUTE FUNCTION evil_trigger()");
 ok($s->wait_true("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'whoever makes one waits for what has been written');
 $s->query_safe(q{SELECT supervisor.alter_worker('x', 'SELECT 3'); COMMIT});
-$m->finish;
+$before->finish;
 nothing_ran('which it does not see');
 value('DROP TRIGGER more ON supervisor.worker');
 is(row('x', 'command'), 'SELECT 3', 'and which is done');

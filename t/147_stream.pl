@@ -111,6 +111,15 @@ foreach my $setting ('client_min_messages = debug5', 'log_min_messages = debug5'
 	my %seen = map { $_ => 1 } $stderr =~ /<(\w+ \d+)>/g;
 	is(scalar keys %seen, 2 + int(60000 / 137), "$setting: and so are messages");
 }
+# A new file of the WAL is announced while nothing can be allocated.
+{
+	my ($stdout, $stderr);
+
+	$node->psql('postgres', q{SET client_min_messages = debug2;
+		SELECT supervisor.execute('CREATE TABLE wal AS SELECT i, repeat(''x'', 1900) FROM generate_series(1, 40000) i');
+		SELECT supervisor.execute('DROP TABLE wal')}, stdout => \$stdout, stderr => \$stderr);
+	is($stdout, "SELECT 40000\nDROP TABLE", 'a message that comes where nothing can be allocated');
+}
 value(q{
 	CREATE FUNCTION tell() RETURNS event_trigger LANGUAGE plpgsql AS
 		$$ BEGIN FOR i IN 1..30 LOOP RAISE NOTICE '% % %', tg_tag, i, repeat('z', 50000); END LOOP; END $$;
