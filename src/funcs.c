@@ -573,6 +573,7 @@ collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *ended, 
 			outcome->sqlstate = reader->sqlstate;
 			outcome->message = sup_reader_error(reader);
 		}
+		sup_reader_free(reader);
 	}
 	return more;
 }

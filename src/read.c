@@ -486,41 +486,71 @@ free_pending(int code, Datum arg)
 	reader->pending = InvalidDsaPointer;
 }
 
-/*
- * Read and free the chunks that were taken from the task; all, also when an
- * error, or the end of this process, comes in between.
- */
-static void
-read_chunks(SupReader *reader)
+/* A chunk that is ours alone. */
+typedef struct Copy
 {
-	bool		touched = reader->touched;
+	struct Copy *next;
+	uint32		len;
+	bool		continues;
+	char	   *data;			/* MAXALIGNed */
+} Copy;
 
-	reader->touched = true;
-	if (reader->copy == NULL)
-		reader->copy = palloc(SUP_CHUNK_DATA);
+/*
+ * Copy and free the chunks that were taken from the task; all, also when an
+ * error, or the end of this process, comes in between.  First of all: what
+ * follows may wait for a client that does not read, and what nobody counts any
+ * more must not take shared memory meanwhile.
+ */
+static Copy *
+copy_chunks(SupReader *reader)
+{
+	Copy	   *first = NULL;
+	Copy	  **link = &first;
+
 	PG_ENSURE_ERROR_CLEANUP(free_pending, PointerGetDatum(reader));
 	{
 		while (DsaPointerIsValid(reader->pending))
 		{
 			SupChunk   *chunk = sup_chunk(reader->pending);
+			Copy	   *copy;
 			dsa_pointer next;
-			uint32		len;
-			bool		continues;
 
 			if (chunk == NULL)
 				raise_corrupt(reader);
 			next = chunk->next;
-			len = Min(chunk->len, SUP_CHUNK_DATA);
-			continues = chunk->continues;
-			memcpy(reader->copy, chunk->data, len);
+			copy = palloc(sizeof(Copy));
+			copy->next = NULL;
+			copy->len = Min(chunk->len, SUP_CHUNK_DATA);
+			copy->continues = chunk->continues;
+			copy->data = palloc(Max(copy->len, 1));
+			memcpy(copy->data, chunk->data, copy->len);
 			dsa_free(sup_area(), reader->pending);
 			reader->pending = next;
-			handle_data(reader, reader->copy, len, continues);
-			sup_injection_point("supervisor-reading");
-			CHECK_FOR_INTERRUPTS();
+			*link = copy;
+			link = &copy->next;
 		}
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(free_pending, PointerGetDatum(reader));
+	return first;
+}
+
+static void
+read_chunks(SupReader *reader, Copy *copy)
+{
+	bool		touched = reader->touched;
+
+	reader->touched = true;
+	while (copy != NULL)
+	{
+		Copy	   *next = copy->next;
+
+		handle_data(reader, copy->data, copy->len, copy->continues);
+		pfree(copy->data);
+		pfree(copy);
+		copy = next;
+		sup_injection_point("supervisor-reading");
+		CHECK_FOR_INTERRUPTS();
+	}
 
 	/* Notices have reached their reader; what follows is complete. */
 	if (reader->slot == NULL && reader->error == NULL && reader->part == NULL)
@@ -556,6 +586,7 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	const char *columns;
 	Size		columns_len = 0;
 	bool		ended;
+	bool		touched = reader->touched;
 	char		message[SUP_MESSAGE];
 	char		detail[SUP_MESSAGE];
 	union
@@ -605,9 +636,14 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	sup_garbage_free(&garbage);
 	if (DsaPointerIsValid(reader->pending))
 	{
-		read_chunks(reader);
+		Copy	   *copies;
+
+		reader->touched = true; /* what is taken can't be put back */
+		copies = copy_chunks(reader);
 		if (!ended)
 			chunks_are_free(task);
+		reader->touched = touched;
+		read_chunks(reader, copies);
 	}
 	if (ended)
 	{
@@ -672,12 +708,34 @@ sup_reader_raise(SupReader *reader)
 	pg_unreachable();
 }
 
+void
+sup_reader_free(SupReader *reader)
+{
+	Assert(reader->store == NULL);
+	if (reader->part != NULL)
+		pfree(reader->part);
+	if (reader->error != NULL)
+		pfree(reader->error);
+	if (reader->message != NULL)
+		pfree(reader->message);
+	if (reader->detail != NULL)
+		pfree(reader->detail);
+	memset(reader, 0, sizeof(SupReader));
+}
+
 char *
 sup_reader_error(SupReader *reader)
 {
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "supervisor error",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
 	ErrorData  *edata = own_error(reader);
+	char	   *message = MemoryContextStrdup(oldcontext, edata != NULL ? edata->message :
+											  clipped(reader->message));
 
-	return edata != NULL ? edata->message : clipped(reader->message);
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
+	return message;
 }
 
 bool

@@ -35,7 +35,6 @@ typedef struct SupReader
 	SupShape   *shapes;			/* of its columns */
 	StringInfoData types;		/* how they were defined when the rows were made */
 	dsa_pointer pending;		/* chunks taken and not read yet */
-	char	   *copy;			/* of the one that is being read */
 	char		part_type;		/* of a message that goes on in the next chunk */
 	char	   *part;			/* NULL: there is none */
 	Size		part_len;		/* of it that is here */
@@ -56,6 +55,9 @@ pg_noreturn extern void sup_reader_raise(SupReader *reader);
 
 /* Its error message, palloc'd. */
 extern char *sup_reader_error(SupReader *reader);
+
+/* Forget what a reader that wanted no rows has kept. */
+extern void sup_reader_free(SupReader *reader);
 
 /* Has anything come, or has the task ended?  'arg' is a SupTaskRef. */
 extern bool sup_task_has_news(void *arg);

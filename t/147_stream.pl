@@ -42,7 +42,8 @@ SupervisorTest::leaks($node);
 # returns what it has printed.
 sub slowly
 {
-	my ($sql) = @_;
+	my ($sql, %opts) = @_;
+	my $node = $opts{node} // $node;
 	my ($stdout, $stderr) = ('', '');
 	my $name = 'reader' . int rand 1e9;
 	my $psql = IPC::Run::start(
@@ -53,10 +54,12 @@ sub slowly
 	SupervisorTest::wait_true($node,
 		"SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = '$name' AND state = 'active')");
 	$psql->signal('STOP');
-	my $stuck = $node->poll_query_until('postgres', qq{
+	my $stuck = $opts{meanwhile} ? 1 : $node->poll_query_until('postgres', qq{
 		SELECT (SELECT wait_event = 'ClientWrite' FROM pg_stat_activity WHERE application_name = '$name')
 			AND EXISTS (SELECT FROM pg_stat_activity a JOIN supervisor.worker_status w USING (pid)
 				WHERE w.activity = 'busy' AND a.wait_event IN ('Extension', 'SupervisorResultRead'))});
+	$stuck = $opts{meanwhile}->("(SELECT wait_event = 'ClientWrite' FROM pg_stat_activity WHERE application_name = '$name')")
+	  if $opts{meanwhile};
 	$psql->signal('CONT');
 	$psql->finish;
 	return ($stdout, $stderr, $stuck);
@@ -169,6 +172,26 @@ SKIP:
 		is_deeply([ scalar keys %seen, scalar grep { $_ > 1 } values %seen ], [ 2 + int(60000 / 137), 0 ], 'so do all others, once');
 	}
 	value('DROP EXTENSION injection_points');
+}
+
+note 'what a reader has taken';
+
+# It takes no shared memory while its client does not read.
+{
+	my $small = SupervisorTest::new_node('small', 'supervisor.shared_memory' => '4MB', 'supervisor.pool_size' => 1);
+	my $large = q{SELECT supervisor.execute('SELECT 1 /*' || repeat('x', 3200000) || '*/')};
+	my $launched = q{DO $$ BEGIN FOR i IN 1..45 LOOP RAISE NOTICE '%', repeat(i::text, 5000); END LOOP; END $$; SELECT repeat(i::text, 10000) FROM generate_series(1, 30) i};
+	is(value($large, node => $small), 'SELECT 1', 'a large command has room');
+	my $sql = 'DO $do$ DECLARE t bigint; BEGIN t := supervisor.launch(' . quote($launched)
+	  . q{); PERFORM supervisor.wait(t); PERFORM * FROM supervisor.result(t) AS (a text); END $do$};
+	my (undef, $said, $room) = slowly($sql, node => $small, meanwhile => sub {
+			my ($stuck) = @_;
+
+			$small->poll_query_until('postgres', "SELECT $stuck") or return 'the client reads';
+			return $small->safe_psql('postgres', $large) });
+	is($room, 'SELECT 1', 'also while a client does not read what its session has taken');
+	is(scalar(() = $said =~ /NOTICE:/g), 45, 'which comes all the same');
+	$small->stop;
 }
 
 note 'raw messages to the client';
