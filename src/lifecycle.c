@@ -208,6 +208,8 @@ settle(SupSlot *slot, TimestampTz now)
 		when = slot->deadline;
 	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0)
 		when = slot->heartbeat_at + slot->heartbeat_timeout;
+	else if (slot->state == SUP_RUNNING)
+		when = slot->login_until;
 
 	set_member(startable, i, waits && when <= now);
 	set_due(i, waits && when <= now ? DT_NOEND : when);
@@ -407,8 +409,9 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->exit_reason = SUP_NO_REASON;
 	slot->phase = SUP_PHASE_ATTACH;
 	slot->terminate = slot->roll = slot->runs = false;
+	slot->login_until = DT_NOEND;
 	slot->leave = SUP_STAY;
-	slot->begun = slot->stale = false;
+	slot->begun = slot->stale = slot->stale_by_itself = false;
 	slot->pid = 0;
 	slot->proc = NULL;
 	slot->database = slot->role = InvalidOid;
@@ -728,7 +731,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	else
 		undeclared_ended(slot, reason, detail, restart_at, now);
 	retry_refused(now);
-	held_until = is_pool ? sup_role_held_until(slot->last_role) : 0;
+	held_until = is_pool ? sup_role_held_until(slot->last_role, slot->last_database) : 0;
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
 
@@ -777,6 +780,11 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	sup_lock();
 	attached = slot->attached;
 	exited = slot->exited;
+	if (now >= slot->login_until)
+	{
+		slot->login_until = DT_NOEND;
+		sup_ask_terminate(slot);
+	}
 	terminate = slot->terminate;
 	if (slot->ready && (slot->state == SUP_STARTING || slot->state == SUP_WAITING))
 	{
@@ -817,6 +825,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	if (terminate && slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
 		to_stopping(slot, slot->leave == SUP_LEAVE_FENCE ? SUP_FENCED : SUP_REQUESTED,
 					slot->leave == SUP_LEAVE_FENCE ? "it makes way for DDL on its database" :
+					slot->phase == SUP_PHASE_CONNECT ? "it did not end its login in time" :
 					"somebody asked to terminate it", now);
 	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0 &&
 			 now >= slot->heartbeat_at + slot->heartbeat_timeout)

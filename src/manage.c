@@ -59,7 +59,7 @@ not_run(const char *complaint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("declared workers of this database are not run"),
+			 errmsg("declared workers of this database cannot be managed"),
 			 complaint ? errdetail_internal("%s", complaint) : 0));
 }
 

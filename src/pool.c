@@ -80,6 +80,11 @@ bind_to(SupSlot *slot, SupTask *task)
 	{
 		slot->begun = true;
 		slot->phase = SUP_PHASE_CONNECT;
+		if (sup_start_timeout > 0)
+		{
+			slot->login_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sup_start_timeout);
+			sup_attend(slot);
+		}
 	}
 	else
 		fenced = true;
@@ -102,6 +107,9 @@ bind_to(SupSlot *slot, SupTask *task)
 	sup_worker_connect(slot, 0, name);
 	sup_lock();
 	slot->phase = SUP_PHASE_RUN;
+	if (slot->login_until != DT_NOEND)
+		sup_attend(slot);
+	slot->login_until = DT_NOEND;
 	sup_unlock();
 	return true;
 }

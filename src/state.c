@@ -867,7 +867,7 @@ sup_binding_get(int pool, Oid database, Oid role)
 	b->pool = pool;
 	b->database = database;
 	b->role = role;
-	b->held_until = sup_role_held_until(role);
+	b->held_until = sup_role_held_until(role, database);
 	Sup->pools[pool].nbindings++;
 	dlist_init(&b->queue);
 	dlist_init(&b->idle);
@@ -934,15 +934,18 @@ sup_role_held(Oid role)
  * fails, has his tasks wait.
  */
 
-/* Until when a role is held back; it may be past. */
+/* Until when a role is held back in a database; it may be past. */
 TimestampTz
-sup_role_held_until(Oid role)
+sup_role_held_until(Oid role, Oid database)
 {
+	TimestampTz debt = ENDS_ALLOWED_US;
+
 	SUP_ASSERT_LOCKED();
 	for (int i = 0; i < SUP_DEBTORS; i++)
-		if (Sup->debtors[i].role == role)
-			return Sup->debtors[i].debt - ENDS_ALLOWED_US;
-	return 0;
+		if (Sup->debtors[i].role == role &&
+			(!OidIsValid(Sup->debtors[i].database) || Sup->debtors[i].database == database))
+			debt = Max(debt, Sup->debtors[i].debt);
+	return debt - ENDS_ALLOWED_US;
 }
 
 bool
@@ -1001,21 +1004,28 @@ place_binding(SupBinding *b, SupPlace place, TimestampTz now)
 	}
 }
 
-/* A worker has ended, and that was the doing of its role. */
+/*
+ * A worker has ended, and that was the doing of its role; or of whoever owns the
+ * database, for which the role shall not have to wait elsewhere: then it counts
+ * there alone.
+ */
 void
-sup_role_ended_worker(Oid role, TimestampTz now)
+sup_role_ended_worker(Oid role, Oid database, TimestampTz now)
 {
 	SupDebtor  *debtor = &Sup->debtors[0];
 
+#define IS_DEBTOR(d) ((d)->role == role && (d)->database == database)
 	SUP_ASSERT_LOCKED();
 
 	/* Those that are free, or owe nothing any more, owe least. */
-	for (int i = 0; i < SUP_DEBTORS && debtor->role != role; i++)
-		if (Sup->debtors[i].role == role || Sup->debtors[i].debt < debtor->debt)
+	for (int i = 0; i < SUP_DEBTORS && !IS_DEBTOR(debtor); i++)
+		if (IS_DEBTOR(&Sup->debtors[i]) || Sup->debtors[i].debt < debtor->debt)
 			debtor = &Sup->debtors[i];
-	if (debtor->role != role)
+	if (!IS_DEBTOR(debtor))
 		debtor->debt = 0;
+#undef IS_DEBTOR
 	debtor->role = role;
+	debtor->database = database;
 	debtor->debt = Min(Max(debtor->debt, now) + END_COUNTS_US,
 					   now + ENDS_ALLOWED_US + LONGEST_HOLD_US);
 
@@ -1023,9 +1033,9 @@ sup_role_ended_worker(Oid role, TimestampTz now)
 	{
 		SupBinding *b = &Sup->bindings[i];
 
-		if (b->role != role)
+		if (b->role != role || (OidIsValid(database) && b->database != database))
 			continue;
-		b->held_until = debtor->debt - ENDS_ALLOWED_US;
+		b->held_until = Max(b->held_until, debtor->debt - ENDS_ALLOWED_US);
 		if (b->place == SUP_QUEUED && is_held(b, now))
 			place_binding(b, SUP_BLOCKED, now);
 	}
@@ -1258,7 +1268,7 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 		slot->database = b->database;
 		slot->role = b->role;
 		slot->capped = task->capped;
-		slot->stale = false;
+		slot->stale = slot->stale_by_itself = false;
 		b->nworkers++;
 	}
 	task->slot = sup_slot_index(slot);

@@ -202,6 +202,7 @@ typedef struct SupBinding
 typedef struct SupDebtor
 {
 	Oid			role;			/* 0: free */
+	Oid			database;		/* in which that counts; 0: everywhere */
 	TimestampTz debt;
 } SupDebtor;
 
@@ -448,6 +449,8 @@ typedef struct SupSlot
 	dlist_node	attention_node;
 	bool		terminate;		/* asks the supervisor to terminate this
 								 * generation */
+	TimestampTz login_until;	/* the same, if a pool worker still logs in
+								 * then; DT_NOEND: never */
 	volatile SupLeave leave;
 	bool		leaving;		/* on no list any more, on its way out */
 	bool		coming;			/* it, or its successor, will be ready for any
@@ -463,6 +466,7 @@ typedef struct SupSlot
 	int			binding;		/* -1: unbound */
 	volatile bool stale;		/* settings of its role or database have
 								 * changed since */
+	bool		stale_by_itself;	/* its role has changed them */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */
@@ -823,8 +827,8 @@ extern bool sup_database_fenced(Oid database);
 extern void sup_count_coming(SupSlot *slot);
 extern void sup_offer(SupTask *task, TimestampTz now);
 extern void sup_dispatch(int pool, TimestampTz now);
-extern void sup_role_ended_worker(Oid role, TimestampTz now);
-extern TimestampTz sup_role_held_until(Oid role);
+extern void sup_role_ended_worker(Oid role, Oid database, TimestampTz now);
+extern TimestampTz sup_role_held_until(Oid role, Oid database);
 extern void sup_ask_leave(SupSlot *slot, SupLeave why);
 extern void sup_ask_terminate(SupSlot *slot);
 extern TimestampTz sup_slot_expires(const SupSlot *slot);

@@ -49,6 +49,9 @@
 /* How many tasks are looked at under one hold of the lock. */
 #define LOOKS_PER_LOCK	32
 
+/* A login whose task is canceled is given up after so long. */
+#define LOGIN_GRACE_US	(1000 * 1000)
+
 /* How long a message waits for room where no interrupts can be taken. */
 #define HELD_WAIT_MS	1000
 
@@ -565,7 +568,10 @@ signal_worker(SupTask *task, SupCancel why)
 
 	/* a login takes no cancel, and may wait for as long as somebody likes */
 	if (slot->phase == SUP_PHASE_CONNECT)
-		sup_ask_terminate(slot);
+	{
+		slot->login_until = Min(slot->login_until, GetCurrentTimestamp() + LOGIN_GRACE_US);
+		sup_attend(slot);
+	}
 	/* it may be waiting for a reader to make room */
 	if (slot->proc != NULL)
 		sup_wake(slot->proc);

@@ -268,11 +268,13 @@ publish_changes(Notes *n)
 		{
 			SupSlot    *slot = &Sup->slots[i];
 
-			if (OidIsValid(slot->role) && !slot->stale)
-				slot->stale = has_change(n, slot->role, slot->database) ||
-					has_change(n, slot->role, InvalidOid) ||
-					has_change(n, InvalidOid, slot->database) ||
-					has_change(n, InvalidOid, InvalidOid);
+			if (!OidIsValid(slot->role) || slot->stale)
+				continue;
+			slot->stale = has_change(n, slot->role, slot->database) ||
+				has_change(n, slot->role, InvalidOid) ||
+				has_change(n, InvalidOid, slot->database) ||
+				has_change(n, InvalidOid, InvalidOid);
+			slot->stale_by_itself = slot->stale && slot->role == GetUserId();
 		}
 		sup_unlock();
 	}

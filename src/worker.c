@@ -124,9 +124,10 @@ report_exit(int code, Datum arg)
 		if (slot->declaration >= 0 && code != 0)
 			slot->exit_reason = why_not_begun(slot->phase);
 		slot->exit_of_role = slot->begun || slot->binding >= 0;
-		if (slot->exit_of_role && slot->capped && code != 0 &&
+		if (slot->exit_of_role && slot->capped && (code != 0 || slot->stale_by_itself) &&
 			slot->leave == SUP_STAY && !slot->terminate)
-			sup_role_ended_worker(slot->role, now);
+			sup_role_ended_worker(slot->role, slot->phase == SUP_PHASE_CONNECT ? slot->database :
+								  InvalidOid, now);
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			sup_task_worker_died(slot, last_sqlstate, last_error);
 		sup_slot_unbind(slot);

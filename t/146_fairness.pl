@@ -97,7 +97,12 @@ my $kept = value("SELECT count(*) FROM supervisor.event WHERE id <= $last");
 # Each of her tasks finds settings that are not its session's, and needs another process.
 for my $i (1 .. 40)
 {
-	$eve->query_safe(join ';', map { ("ALTER ROLE eve SET work_mem = '${_}MB'", q{SELECT supervisor.execute('SELECT 1')}) } 1 .. 20);
+	# by another's doing: with her own she would be held back
+	foreach my $mb (1 .. 20)
+	{
+		value("ALTER ROLE eve SET work_mem = '${mb}MB'");
+		$eve->query_safe(q{SELECT supervisor.execute('SELECT 1')});
+	}
 	last if value('SELECT max(id) FROM supervisor.event') > 1600;
 }
 cmp_ok(value('SELECT max(id) FROM supervisor.event'), '>', 1600, 'more events than are remembered');
@@ -107,7 +112,11 @@ is(value('SELECT count(*) FROM (SELECT at < lag(at) OVER (ORDER BY id) AS wrong 
 is(value('SELECT string_agg(id::text, $$ $$) = string_agg(id::text, $$ $$ ORDER BY id) FROM supervisor.event'), 't', 'and of number');
 
 # Others' events come, and hers go.
-$bob->query_safe(join ';', map { ("ALTER ROLE bob SET work_mem = '${_}MB'", q{SELECT supervisor.execute('SELECT 1')}) } 1 .. 10);
+foreach my $mb (1 .. 10)
+{
+	value("ALTER ROLE bob SET work_mem = '${mb}MB'");
+	$bob->query_safe(q{SELECT supervisor.execute('SELECT 1')});
+}
 is(value("SELECT count(*) FROM supervisor.event WHERE id <= $last"), $kept, 'new events of others do not overwrite them');
 is(value('SELECT count(*) FROM supervisor.event'), '1000', 'but hers');
 
@@ -213,6 +222,18 @@ bounded($before, $since, 'logins that fail: not many at once');
 # each call finds nothing of the one before
 refused(q{SELECT supervisor.execute('SELECT 1')}, '55000', 'one by one', session => $eve) for 1 .. 3;
 bounded($before, $since, 'logins that fail, one by one');
+$eve->query_safe(q{ALTER ROLE eve RESET ALL});
+
+# So is a session that is out of date because its role has changed its settings.
+my $restarts = q{SELECT sum(restarts), extract(epoch FROM clock_timestamp()) FROM supervisor.worker_status WHERE pool = 'default'};
+($before, $since) = split /\|/, value($restarts);
+foreach my $i (1 .. 10)
+{
+	$eve->query_safe("ALTER ROLE eve SET work_mem = ${\(1000 + $i)}");
+	is($eve->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'settings that change: it is served');
+}
+my ($after, $now) = split /\|/, value($restarts);
+cmp_ok($after - $before, '<=', 5 + 2 + ($now - $since), 'settings that change: not many at once');
 $eve->query_safe(q{ALTER ROLE eve RESET ALL});
 
 # Who may do everything may do this.

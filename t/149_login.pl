@@ -68,6 +68,16 @@ foreach my $case (
 	value(q{SELECT supervisor.restart_pool('default')});
 }
 
+# Nobody gives up.
+SupervisorTest::set($node, 'supervisor.start_timeout' => '2s');
+lock_catalogs();
+my $task = $waiting->query_safe(q{SELECT supervisor.launch('SELECT 1')});
+SupervisorTest::wait_true($node, $hangs);
+is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'start_timeout: others are served');
+is($waiting->query_safe("SELECT supervisor.wait($task)"), 'failed', 'start_timeout: the task has failed');
+$waiting->query_safe("SELECT supervisor.forget($task)");
+$holder->query_safe('COMMIT');
+
 $_->quit foreach ($waiting, $holder);
 is(SupervisorTest::leaks($node), '', 'nothing is left');
 SupervisorTest::log_is_clean($node);
