@@ -47,7 +47,12 @@
 /* Core waits 5 s for others to leave. */
 #define FENCE_WAIT_MS	4000
 
-static bool fence_is_up = false;	/* this process holds one or more */
+/*
+ * Does this process hold one or more?  Set under the lock with the fence, and
+ * cleared before that is taken away: so an error or an exit in between finds what
+ * there is.
+ */
+static bool fence_is_up = false;
 
 /* Some fences have fallen: who waited goes on.  The caller does not hold the lock. */
 static void

@@ -44,6 +44,10 @@ typedef struct Due
 	bool		in_heap;
 } Due;
 
+/*
+ * The supervisor alone has these, and runs nobody's code: it takes interrupts
+ * between two slots, and what they do does not come back here.
+ */
 static Due *dues;				/* by slot */
 static pairingheap *heap;
 static uint64 *moving;			/* set of slots on their way in or out */

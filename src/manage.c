@@ -29,7 +29,7 @@
 #include "wait.h"
 #include "watch.h"
 
-/* Transaction in which this session has added workers. */
+/* Transaction in which this session has added workers; set when it has. */
 static TransactionId added_in = InvalidTransactionId;
 
 /*

@@ -741,6 +741,7 @@ sup_reader_error(SupReader *reader)
 bool
 sup_read_task(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
 {
+	/* What is learned from one wait for the next; no wait is within another. */
 	static SupSpin spin = {0};
 
 	spin.counted = &Sup->sessions[sup_my_session()].spinning;

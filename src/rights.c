@@ -48,7 +48,8 @@ static uint64 changes = 1;
 
 /*
  * Who was found good, and at which of these changes: the role that submits,
- * and the session of this worker, which has more to lose.
+ * and the session of this worker, which has more to lose.  'changes' is read
+ * before the catalogs are: what comes while they are looked at is seen later.
  */
 static Oid	good_submitter = InvalidOid;
 static uint64 good_submitter_at;

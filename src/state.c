@@ -350,6 +350,10 @@ sup_lock(void)
 #endif
 }
 
+/*
+ * Whom to wake, and the hint to set, once the lock is released.  Nothing that
+ * could call us back runs while it is held: see sup_lock().
+ */
 static PGPROC *wakes[MAX_WAKES];
 static int	nwakes = 0;
 

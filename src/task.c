@@ -55,6 +55,7 @@
 /* How long a message waits for room where no interrupts can be taken. */
 #define HELD_WAIT_MS	1000
 
+/* Set once, after it is. */
 static bool exit_callback_registered = false;
 
 /*

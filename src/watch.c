@@ -84,7 +84,11 @@ typedef struct Notes
 	bool		load_all;
 } Notes;
 
-/* Those of the transaction of this process. */
+/*
+ * Those of the transaction of this process.  Commands run within commands, as in
+ * the script of an extension or an event trigger, and each adds its own; they are
+ * told and forgotten in the transaction's callback, where nothing else runs.
+ */
 static Notes notes;
 
 /* It has renamed a database, which is locked until it ends. */
@@ -97,6 +101,7 @@ static Oid	altered = InvalidOid;
 static Oid	doomed_database = InvalidOid;
 static bool database_dropped = false;
 
+/* Started or stopped some by name. */
 static bool holds_workers = false;
 
 /*

@@ -39,7 +39,11 @@ static emit_log_hook_type next_emit_log_hook = NULL;
 
 static SupSlot *my_slot = NULL;
 
-/* The last error of this process that went, or would have gone, to the log. */
+/*
+ * The last error of this process that went, or would have gone, to the log.  Set
+ * in the log hook, in one piece as far as other messages can come: copying emits
+ * none.
+ */
 static int	last_sqlstate = 0;
 static char last_error[SUP_MESSAGE] = "";
 static bool last_says_missing = false;
