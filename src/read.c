@@ -315,18 +315,19 @@ check_types(SupReader *reader)
 /*
  * The columns of the rows that the task has sent, as far as they can be seen
  * without taking anything from it; NULL: not yet.  Without the lock: what has
- * been sent stays as it is until this session takes it.
+ * been sent stays as it is until this session takes it.  *last_seen and *ended
+ * are how far that was: the last chunk, and whether the task had ended.
  */
 static const char *
-peek_columns(SupTask *task, Size *len)
+peek_columns(SupReader *reader, SupTask *task, Size *len, dsa_pointer *last_seen, bool *ended)
 {
 	dsa_pointer next;
-	bool		ended;
 
 	sup_lock();
 	next = task->first;
-	ended = sup_task_state(task) > SUP_TASK_RUNNING;
+	*ended = sup_task_state(task) > SUP_TASK_RUNNING;
 	sup_unlock();
+	*last_seen = InvalidDsaPointer;
 
 	for (;;)
 	{
@@ -342,13 +343,14 @@ peek_columns(SupTask *task, Size *len)
 			SupChunk   *chunk = sup_chunk(next);
 
 			if (chunk == NULL)
-				return NULL;	/* that is said when it is read */
+				raise_corrupt(reader);
+			*last_seen = next;
 			data = chunk->data;
 			size = chunk->len;
 			continues = chunk->continues;
 			next = chunk->next;
 		}
-		else if (!ended)
+		else if (!*ended)
 			return NULL;
 
 		for (Size at = 0; !continues && sup_next_message(data, size, &at, &message);)
@@ -585,6 +587,8 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	bool		out_continues = false;
 	const char *columns;
 	Size		columns_len = 0;
+	dsa_pointer last_seen;
+	bool		peeked = false;
 	bool		ended;
 	bool		touched = reader->touched;
 	char		message[SUP_MESSAGE];
@@ -602,12 +606,19 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	pg_memory_barrier();
 
 	/* A list that does not match costs nobody the result: the task is still ours. */
-	if (reader->store != NULL && reader->slot == NULL &&
-		(columns = peek_columns(task, &columns_len)) != NULL &&
-		!columns_fit(reader, columns, columns_len))
-		raise_unfit(reader, columns, columns_len);
-
 	sup_lock();
+	while (reader->store != NULL && reader->slot == NULL && !peeked)
+	{
+		sup_unlock();
+		columns = peek_columns(reader, task, &columns_len, &last_seen, &ended);
+		if (columns != NULL && !columns_fit(reader, columns, columns_len))
+			raise_unfit(reader, columns, columns_len);
+		sup_lock();
+
+		/* What has come since was not seen. */
+		peeked = columns != NULL || (last_seen == task->last &&
+									 ended == (sup_task_state(task) > SUP_TASK_RUNNING));
+	}
 	reader->pending = task->first;
 	task->first = task->last = InvalidDsaPointer;
 	task->taken = task->unread;
