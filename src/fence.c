@@ -28,6 +28,7 @@
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
 #include "common/relpath.h"
+#include "lib/qunique.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -85,8 +86,8 @@ lower_fences(void)
 }
 
 /*
- * A prepared transaction keeps its locks, and so its fences: the supervisor
- * lowers them when the locks have gone, which they have already if it was in a
+ * A prepared transaction keeps its locks, and so its fences, until the
+ * supervisor knows these locks.  They have gone already if it was in a
  * subtransaction that was rolled back.
  */
 static void
@@ -168,14 +169,18 @@ has_enough(Oid role)
 	return its >= SUP_FENCES / 4 || all >= SUP_FENCES / 2;
 }
 
-/* Databases that prepared transactions have locked so that nobody can log in. */
-static List *
-databases_locked(void)
+/*
+ * Databases that prepared transactions have locked so that nobody can log in,
+ * sorted.
+ */
+static Oid *
+databases_locked(int *n)
 {
 	const LOCKMASK forbidding = LOCKBIT_ON(ShareLock) | LOCKBIT_ON(ShareRowExclusiveLock) |
 		LOCKBIT_ON(ExclusiveLock) | LOCKBIT_ON(AccessExclusiveLock);
 	LockData   *data = GetLockStatusData();
-	List	   *result = NIL;
+	Oid		   *result = palloc(sizeof(Oid) * (data->nelements + 1));
+	int			found = 0;
 
 	for (int i = 0; i < data->nelements; i++)
 	{
@@ -186,50 +191,62 @@ databases_locked(void)
 			lock->locktag.locktag_field1 == InvalidOid &&
 			lock->locktag.locktag_field2 == DatabaseRelationId &&
 			(lock->holdMask & forbidding) != 0)
-			result = list_append_unique_oid(result, lock->locktag.locktag_field3);
+			result[found++] = lock->locktag.locktag_field3;
 	}
+	qsort(result, found, sizeof(Oid), oid_cmp);
+	*n = qunique(result, found, sizeof(Oid), oid_cmp);
 	return result;
 }
 
+static bool
+has_oid(const Oid *sorted, int n, Oid oid)
+{
+	return bsearch(&oid, sorted, n, sizeof(Oid), oid_cmp) != NULL;
+}
+
 /*
- * Bring the fences of prepared transactions to what these have locked, which
- * also those have that the server found at its start.
+ * Bring the list of locked databases to what prepared transactions have locked,
+ * which also those have that the server found at its start.  The fences that
+ * they were prepared with are needed no longer: what somebody has prepared takes
+ * up none.
  */
 void
 sup_look_at_fences(void)
 {
-	List	   *locked;
-	ListCell   *lc;
+	Oid		   *locked;
+	int			nlocked;
 	bool		fell = false;
 
-	locked = databases_locked();
-
-	/* Unless one has been prepared meanwhile: then we look again. */
 	sup_lock();
-	for (int i = 0; i < SUP_FENCES && !Sup->check_prepared; i++)
+	for (int i = 0; i < SUP_FENCES; i++)
+		if (Sup->fences[i].holder == SUP_FENCE_PREPARED)
+			Sup->fences[i].holder = SUP_FENCE_LOOKED_AT;
+	sup_unlock();
+
+	locked = databases_locked(&nlocked);
+	nlocked = Min(nlocked, Sup->maxlocked); /* as core does without us */
+
+	/* Nobody else writes the list. */
+	for (int i = 0; i < Sup->nlocked && !fell; i++)
+		fell = !has_oid(locked, nlocked, Sup->locked[i]);
+
+	sup_lock();
+	memcpy(Sup->locked, locked, sizeof(Oid) * nlocked);
+	Sup->nlocked = nlocked;
+	for (int i = 0; i < SUP_FENCES; i++)
 	{
 		SupFence   *fence = &Sup->fences[i];
 
-		if (fence->holder == SUP_FENCE_PREPARED && !list_member_oid(locked, fence->database))
-		{
-			fence->holder = 0;
-			Sup->nfences--;
-			fell = true;
-		}
-	}
-	foreach(lc, locked)
-	{
-		SupFence   *fence = fence_entry(SUP_FENCE_PREPARED, lfirst_oid(lc));
-
-		if (fence == NULL)
-			break;				/* as core does without us */
-		if (fence->holder == 0)
-			put_up(fence, SUP_FENCE_PREPARED, InvalidOid, lfirst_oid(lc));
+		if (fence->holder != SUP_FENCE_LOOKED_AT)
+			continue;
+		fence->holder = 0;
+		Sup->nfences--;
+		fell |= !has_oid(locked, nlocked, fence->database);
 	}
 	sup_unlock();
 	if (fell)
 		fences_fell();
-	list_free(locked);
+	pfree(locked);
 }
 
 /* Workers that are in the database and have been asked to leave it. */

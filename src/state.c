@@ -19,8 +19,10 @@
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "storage/ipc.h"
+#include "storage/lock.h"
 #include "storage/s_lock.h"
 #include "storage/shmem.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 
 #include "state.h"
@@ -49,6 +51,9 @@
 
 /* Of the ring of events, what a role can fill at others' cost. */
 #define EVENTS_OF_ROLE	(SUP_EVENTS / 10)
+
+/* More databases that are locked by prepared transactions are not known. */
+#define MAX_LOCKED	65536
 
 /* A database for which a session waits is read no more often. */
 #define AWAITED_US	(25 * 1000)
@@ -149,6 +154,15 @@ number_of_prepared(void)
 	return max_prepared_xacts > 0 ? max_prepared_xacts + MaxBackends : 0;
 }
 
+/* Databases that prepared transactions can have locked: as many as there are locks. */
+static int
+number_of_locked(void)
+{
+	if (max_prepared_xacts == 0)
+		return 0;
+	return Min((int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts), MAX_LOCKED);
+}
+
 static int
 number_of_buckets(void)
 {
@@ -173,6 +187,7 @@ lay_out(char *base)
 	PLACE(Sup->declaration_keys, number_of_declarations(), sizeof(uint32));
 	PLACE(Sup->prepared, number_of_prepared(), sizeof(SupPrepared));
 	PLACE(Sup->prepared_keys, number_of_prepared(), sizeof(uint32));
+	PLACE(Sup->locked, number_of_locked(), sizeof(Oid));
 	PLACE(Sup->tasks, sup_max_tasks, sizeof(SupTask));
 	PLACE(Sup->task_ids, sup_max_tasks, sizeof(uint64));
 	PLACE(Sup->bindings, number_of_bindings(), sizeof(SupBinding));
@@ -258,6 +273,7 @@ sup_state_init(void)
 		Sup->nprepared = number_of_prepared();
 		memset(Sup->prepared, 0, sizeof(SupPrepared) * Sup->nprepared);
 		memset(Sup->prepared_keys, 0, sizeof(uint32) * Sup->nprepared);
+		Sup->maxlocked = number_of_locked();
 
 		memset(Sup->slots, 0, sizeof(SupSlot) * sup_nslots());
 		for (int i = 0; i < sup_nslots(); i++)
@@ -959,7 +975,8 @@ sup_database_fenced(Oid database)
 	for (int i = 0; i < SUP_FENCES && Sup->nfences > 0; i++)
 		if (Sup->fences[i].holder != 0 && Sup->fences[i].database == database)
 			return true;
-	return false;
+	return Sup->nlocked > 0 &&
+		bsearch(&database, Sup->locked, Sup->nlocked, sizeof(Oid), oid_cmp) != NULL;
 }
 
 static inline bool

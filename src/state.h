@@ -44,8 +44,12 @@
 /* Databases that may be fenced off at once; a role that is no superuser holds a quarter. */
 #define SUP_FENCES		64
 
-/* Holder of a fence, if no process is: a prepared transaction. */
+/*
+ * Holder of a fence, if no process is: a transaction that has just been
+ * prepared, until the supervisor finds its locks; and while it looks.
+ */
 #define SUP_FENCE_PREPARED	(-1)
+#define SUP_FENCE_LOOKED_AT	(-2)
 
 /* Databases whose declared workers are to be looked up; more are "all". */
 #define SUP_LOADS		256
@@ -593,7 +597,7 @@ typedef struct SupEventKey
 	Oid			cause;			/* role that it counts for; 0: nobody's */
 } SupEventKey;
 
-/* DDL on a database is under way, or prepared: nobody binds to it. */
+/* DDL on a database is under way, or has just been prepared: nobody binds to it. */
 typedef struct SupFence
 {
 	int			holder;			/* pid, 0: free */
@@ -649,6 +653,8 @@ typedef struct SupShared
 
 	int			nfences;		/* that are up */
 	SupFence	fences[SUP_FENCES];
+	int			nlocked;		/* databases that prepared transactions have
+								 * locked: nobody binds to them, either */
 	SupPool		pools[SUP_MAX_POOLS];
 	SupDebtor	debtors[SUP_DEBTORS];
 	SupEventKey event_keys[SUP_EVENTS];
@@ -660,6 +666,8 @@ typedef struct SupShared
 	uint32	   *declaration_keys;	/* hash of database and name, dense, 0 if
 									 * free */
 	int			ndeclarations;
+	Oid		   *locked;			/* ... sorted; written by the supervisor */
+	int			maxlocked;
 	SupPrepared *prepared;
 	uint32	   *prepared_keys;	/* hash of the gid, dense, 0 if free */
 	int			nprepared;

@@ -358,6 +358,16 @@ release_workers(void)
  * known: then anything may have changed.
  */
 
+/* The supervisor shall look which prepared transactions there are. */
+static void
+have_prepared_checked(void)
+{
+	sup_lock();
+	Sup->check_prepared = true;
+	sup_wake_supervisor();
+	sup_unlock();
+}
+
 static int
 copy_oids(Oid *place, const Oids *list, bool *too_many)
 {
@@ -406,6 +416,10 @@ leave_notes(void)
 		p->nroles = copy_oids(p->roles, &notes.roles, &p->load_all);
 	}
 	sup_unlock();
+
+	/* There may have been no fence for it. */
+	if (renames)
+		have_prepared_checked();
 }
 
 static void
@@ -424,16 +438,6 @@ publish_prepared(SupPrepared *p)
 	n.load_all = p->load_all;
 	publish_changes(&n);
 	publish_loads(&n);
-}
-
-/* The supervisor shall look which prepared transactions there are. */
-static void
-have_prepared_checked(void)
-{
-	sup_lock();
-	Sup->check_prepared = true;
-	sup_wake_supervisor();
-	sup_unlock();
 }
 
 /*
@@ -511,17 +515,15 @@ finished(const TransactionStmt *stmt, bool known)
 void
 sup_look_at_prepared(void)
 {
-	/* It may turn out only here that one has locked a database. */
-	while (Sup->check_prepared)
-	{
-		CHECK_FOR_INTERRUPTS();
-		sup_lock();
-		Sup->check_prepared = false;
-		sup_unlock();
-		for (int i = 0; i < Sup->nprepared; i++)
-			(void) take_prepared(i, false);
-		sup_look_at_fences();
-	}
+	/* Once: others may prepare one after the other. */
+	if (!Sup->check_prepared)
+		return;
+	sup_lock();
+	Sup->check_prepared = false;
+	sup_unlock();
+	for (int i = 0; i < Sup->nprepared; i++)
+		(void) take_prepared(i, false);
+	sup_look_at_fences();
 }
 
 /*

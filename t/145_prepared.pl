@@ -117,6 +117,40 @@ value(q{BEGIN; SAVEPOINT s; ALTER DATABASE a RENAME TO b; ROLLBACK TO s; PREPARE
 becomes(runs('service'), 'a rename that was rolled back is no obstacle, though its transaction is prepared');
 is(value(q{SELECT supervisor.execute('SELECT 1')}, dbname => 'a'), 'SELECT 1', 'nor for tasks');
 value(q{COMMIT PREPARED 'nothing'});
+
+# More databases than there are fences, all locked by one prepared transaction of a role.
+value('CREATE ROLE hog LOGIN CREATEDB');
+my @hogs = map { "hog$_" } 1 .. 66;
+value("CREATE DATABASE $_ OWNER hog") foreach @hogs;
+my $holder = SupervisorTest::session($node);
+$holder->query_safe('BEGIN; SELECT pg_advisory_lock(1)');
+value(q{SELECT supervisor.forget(supervisor.launch('SELECT pg_advisory_xact_lock(1)', pool => 'one'))});
+until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'it is busy');
+value(q{SELECT supervisor.forget(supervisor.launch('SELECT 1', pool => 'one'))}, dbname => $_) foreach @hogs;
+until_true(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname LIKE 'hog%'}, 'nobody is there');
+$node->safe_psql('postgres', join('; ', 'BEGIN', map { "ALTER DATABASE $_ RENAME TO $_$_" } @hogs) . q{; PREPARE TRANSACTION 'hogs'},
+	extra_params => [ '-U', 'hog' ]);
+value("SELECT supervisor.add_worker('sign', 'SELECT 1', run_every => '1 h')", dbname => 'c');
+until_true(runs('sign'), 'the supervisor has had a turn');
+value('CREATE DATABASE victim');
+is(value(q{SELECT supervisor.execute('SELECT 1')}, dbname => 'victim'), 'SELECT 1', 'a worker is in another');
+until_true(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'victim' AND backend_type = 'client backend'}, 'nobody else is there');
+value('DROP DATABASE victim');
+pass('many databases: there is a fence for another');
+$holder->query_safe('SELECT pg_advisory_unlock(1)');
+$holder->query_safe('ROLLBACK');
+$holder->quit;
+others_go_on('many databases');
+is(value(q{SELECT count(*) FROM supervisor.task_status WHERE state = 'queued'}), scalar @hogs,
+	'many databases: tasks for all of them wait');
+value(q{ROLLBACK PREPARED 'hogs'});
+becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'many databases: the tasks run when it is finished');
+
+# A quarter of the fences were prepared.
+is(value(q{SELECT supervisor.execute('SELECT 1')}, dbname => 'hog1'), 'SELECT 1', 'what is locked no longer is no obstacle');
+until_true(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'hog1' AND backend_type = 'client backend'}, 'nobody else is there');
+value('ALTER DATABASE hog1 RENAME TO free', user => 'hog');
+pass('its role has its fences again');
 SupervisorTest::log_is_clean($node);
 $node->stop;
 done_testing();
