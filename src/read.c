@@ -138,9 +138,11 @@ parse_message(SupReader *reader, bool is_error, const char *data, Size len)
 		{
 			case PG_DIAG_SEVERITY_NONLOCALIZED:
 				has_level = true;
-				/* FALLTHROUGH */
+				if (!is_error)
+					edata->elevel = notice_level(value);
+				break;
 			case PG_DIAG_SEVERITY:
-				if (!is_error && (code == PG_DIAG_SEVERITY_NONLOCALIZED || !has_level))
+				if (!is_error && !has_level)
 					edata->elevel = notice_level(value);
 				break;
 			case PG_DIAG_SQLSTATE:

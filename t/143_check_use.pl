@@ -171,19 +171,19 @@ my $insert = q{INSERT INTO supervisor.worker (name, command, run_every, role) VA
 refused($insert, '42501', 'nor are rows', session => $m);
 
 # As one who has made it while the library was not preloaded.
-my $before = SupervisorTest::session($node);
-$before->query_safe($ours_again);
+my $earlier = SupervisorTest::session($node);
+$earlier->query_safe($ours_again);
 refused($insert, '42501', 'nor are rows where the other one has been replaced', session => $m);
 is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE name = 'x' AND state = 'running'}), '1', 'what is there runs on');
 refused("SELECT supervisor.$_", '55000', "and is not changed: $_", message => qr/lacks triggers/) foreach @changes;
 value("CREATE OR REPLACE TRIGGER worker_changed $statement $ours; ALTER TABLE supervisor.worker ENABLE ALWAYS TRIGGER worker_changed; DELETE FROM ran");
-$before->query_safe("$trigger WHEN (public.evil(NEW.name)) $ours");
+$earlier->query_safe("$trigger WHEN (public.evil(NEW.name)) $ours");
 refused("SELECT supervisor.$_", '55000', "once it is there, refused: $_", message => qr/other triggers/) foreach @changes;
 refused("SELECT supervisor.$changes[0]", '55000', 'also to him', session => $m);
 is(value(q{SELECT supervisor.restart_worker('x')}), 't', 'what is there already runs on');
 nothing_ran('and it is not run');
 value('DROP TRIGGER more ON supervisor.worker');
-$before->query_safe('CREATE TABLE child (name name REFERENCES supervisor.worker)');
+$earlier->query_safe('CREATE TABLE child (name name REFERENCES supervisor.worker)');
 value(q{INSERT INTO supervisor.worker (name, command, run_every, role) VALUES ('direct', 'SELECT 1', '1 h', 'victim')});
 becomes(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'direct'}, 'nor does a foreign key keep the table from being read');
 refused(q{SELECT supervisor.remove_worker('direct')}, '55000', 'but from being written', message => qr/other triggers/);
@@ -191,21 +191,21 @@ value(q{DROP TABLE child; SELECT supervisor.remove_worker('direct')});
 
 foreach my $change (@changes)
 {
-	$before->query_safe("BEGIN; $trigger EXECUTE FUNCTION evil_trigger()");
-	is(waits("SELECT supervisor.$change", $before, 'COMMIT', "for one that is being made, $change"), '55000', 'and is refused then');
+	$earlier->query_safe("BEGIN; $trigger EXECUTE FUNCTION evil_trigger()");
+	is(waits("SELECT supervisor.$change", $earlier, 'COMMIT', "for one that is being made, $change"), '55000', 'and is refused then');
 	nothing_ran('and it is not run');
 	value('DROP TRIGGER more ON supervisor.worker');
 	runs('x');
 }
-$before->query_safe("BEGIN; $trigger EXECUTE FUNCTION evil_trigger()");
-is(waits(q{SELECT supervisor.stop_worker('x')}, $before, 'ROLLBACK', 'for one that is then rolled back, stop_worker'), 't', 'and goes on');
+$earlier->query_safe("BEGIN; $trigger EXECUTE FUNCTION evil_trigger()");
+is(waits(q{SELECT supervisor.stop_worker('x')}, $earlier, 'ROLLBACK', 'for one that is then rolled back, stop_worker'), 't', 'and goes on');
 value(q{SELECT supervisor.start_worker('x')});
 $s->query_safe(q{BEGIN; SELECT supervisor.alter_worker('x', 'SELECT 2')});
-my $pid = $before->pid;
-$before->begin("$trigger EXECUTE FUNCTION evil_trigger()");
+my $pid = $earlier->pid;
+$earlier->begin("$trigger EXECUTE FUNCTION evil_trigger()");
 ok($s->wait_true("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $pid"), 'whoever makes one waits for what has been written');
 $s->query_safe(q{SELECT supervisor.alter_worker('x', 'SELECT 3'); COMMIT});
-$before->finish;
+$earlier->finish;
 nothing_ran('which it does not see');
 value('DROP TRIGGER more ON supervisor.worker');
 is(row('x', 'command'), 'SELECT 3', 'and which is done');
