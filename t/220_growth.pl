@@ -133,7 +133,9 @@ sub quiet
 		SELECT NOT EXISTS (SELECT FROM supervisor.task_status)
 			AND (SELECT bool_and(size = running) FROM supervisor.pool_status)
 			AND NOT EXISTS (SELECT FROM supervisor.worker_status WHERE activity = 'busy' OR state NOT IN ('running', 'stopped'))
-			AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'supervisor loader')});
+			AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'supervisor loader')
+			-- the table may be read again only a moment later
+			AND NOT EXISTS (SELECT name FROM supervisor.worker_status WHERE kind = 'command' EXCEPT SELECT name FROM supervisor.worker)});
 }
 
 sub pid_of
