@@ -7,7 +7,14 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "args.h"
@@ -65,4 +72,104 @@ sup_deadline_arg(FunctionCallInfo fcinfo, int n)
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												   TimestampTzGetDatum(now),
 												   IntervalPGetDatum(timeout)));
+}
+
+int
+sup_text_array_arg(FunctionCallInfo fcinfo, int n, char ***elements)
+{
+	ArrayType  *array;
+	Datum	   *values;
+	bool	   *nulls;
+	int			count;
+
+	if (PG_ARGISNULL(n))
+		return -1;
+	array = PG_GETARG_ARRAYTYPE_P(n);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("array must be one-dimensional")));
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &count);
+	*elements = palloc(sizeof(char *) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(*elements)[i] = nulls[i] ? NULL : TextDatumGetCString(values[i]);
+	}
+	pfree(values);
+	pfree(nulls);
+	return count;
+}
+
+bool
+sup_runs_concurrently(const char *command)
+{
+	List	   *volatile parsetrees = NIL;
+	ListCell   *lc;
+	const char *p;
+	MemoryContext oldcontext = CurrentMemoryContext;
+
+	/* Cheap first: most commands don't have the word at all. */
+	for (p = strpbrk(command, "cC"); p != NULL; p = strpbrk(p + 1, "cC"))
+		if (pg_strncasecmp(p, "concurrently", 12) == 0)
+			break;
+	if (p == NULL)
+		return false;
+
+	PG_TRY();
+	{
+		parsetrees = raw_parser(command, RAW_PARSE_DEFAULT);
+	}
+	PG_CATCH();
+	{
+		/* The worker will say what is wrong with it. */
+		MemoryContextSwitchTo(oldcontext);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+
+	foreach(lc, parsetrees)
+	{
+		Node	   *stmt = lfirst_node(RawStmt, lc)->stmt;
+
+		if (IsA(stmt, IndexStmt) && ((IndexStmt *) stmt)->concurrent)
+			return true;
+		if (IsA(stmt, DropStmt) && ((DropStmt *) stmt)->concurrent)
+			return true;
+		if (IsA(stmt, ReindexStmt))
+		{
+			ListCell   *option;
+
+			foreach(option, ((ReindexStmt *) stmt)->params)
+			{
+				if (strcmp(lfirst_node(DefElem, option)->defname, "concurrently") == 0 &&
+					defGetBoolean(lfirst_node(DefElem, option)))
+					return true;
+			}
+		}
+		if (IsA(stmt, AlterTableStmt))
+		{
+			ListCell   *cmd;
+
+			foreach(cmd, ((AlterTableStmt *) stmt)->cmds)
+			{
+				AlterTableCmd *c = lfirst_node(AlterTableCmd, cmd);
+
+				if (c->subtype == AT_DetachPartitionFinalize ||
+					(c->subtype == AT_DetachPartition && ((PartitionCmd *) c->def)->concurrent))
+					return true;
+			}
+		}
+	}
+	return false;
+}
+
+void
+sup_refuse_concurrently(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot wait for a command with CONCURRENTLY while holding a snapshot"),
+			 errdetail("The command waits until all older snapshots are gone, that of this statement too."),
+			 errhint("Use CALL supervisor.perform().")));
 }

@@ -23,4 +23,13 @@ extern void sup_check_command(const char *command);
 /* Time at which a timeout ends, 0 for never; 22023 if it is negative. */
 extern TimestampTz sup_deadline_arg(FunctionCallInfo fcinfo, int n);
 
+/* The elements of a text[], NULLs as NULL; -1 if it is NULL itself. */
+extern int	sup_text_array_arg(FunctionCallInfo fcinfo, int n, char ***elements);
+
+/* Does a command contain a statement that waits for older snapshots? */
+extern bool sup_runs_concurrently(const char *command);
+
+/* Raise 0A000: that command would wait for the statement that waits for it. */
+extern void sup_refuse_concurrently(void);
+
 #endif							/* SUP_ARGS_H */

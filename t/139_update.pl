@@ -68,10 +68,10 @@ supervisor_note_worker(PG_FUNCTION_ARGS)
 ));
 
 	# and a view
-	$changed->('src/funcs.c', qr/#define POOL_COLS 10\n/, sub { "#define POOL_COLS 11\n" });
-	$changed->('src/funcs.c', qr/supervisor_get_pools\(PG_FUNCTION_ARGS\)\n\{.*?\K\t\ttuplestore_putvalues/s,
+	$changed->('src/views.c', qr/#define POOL_COLS 10\n/, sub { "#define POOL_COLS 11\n" });
+	$changed->('src/views.c', qr/supervisor_get_pools\(PG_FUNCTION_ARGS\)\n\{.*?\K\t\ttuplestore_putvalues/s,
 		sub { "\t\tvalues[POOL_COLS - 1] = Int32GetDatum(11);\n$&" });
-	append_to_file("$source/src/funcs.c", q(
+	append_to_file("$source/src/views.c", q(
 PG_FUNCTION_INFO_V1(supervisor_get_pools_1_1);
 Datum
 supervisor_get_pools_1_1(PG_FUNCTION_ARGS)

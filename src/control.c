@@ -1,0 +1,227 @@
+/*-------------------------------------------------------------------------
+ *
+ * control.c
+ *	  The SQL functions that restart and terminate workers by slot or pool.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/timestamp.h"
+
+#include "args.h"
+#include "rights.h"
+#include "state.h"
+#include "wait.h"
+
+typedef struct Control
+{
+	int			slot;
+	uint64		generation;		/* that is to go */
+	bool		restart;		/* wait for a successor, too */
+} Control;
+
+/* Is what was asked for done?  Takes the lock. */
+static bool
+control_done(void *arg)
+{
+	const Control *c = arg;
+	SupSlot    *slot = &Sup->slots[c->slot];
+	bool		done;
+
+	sup_lock();
+	if (slot->generation == c->generation && !slot->exited)
+		done = false;
+	else if (!c->restart)
+		done = slot->generation != c->generation || slot->exited;
+	else
+		done = slot->state == SUP_EMPTY ||
+			(slot->generation != c->generation && slot->ready && slot->state != SUP_STARTING &&
+			 (!slot->exited || (slot->kind == SUP_KIND_COMMAND && slot->exit_code == 0)));
+	sup_unlock();
+	return done;
+}
+
+static Datum
+control_worker(FunctionCallInfo fcinfo, bool restart)
+{
+	Control		c;
+	TimestampTz deadline;
+	SupSlot    *slot;
+	Oid			role = InvalidOid;
+	bool		is_pool;
+	bool		rests;
+	bool		empty;
+	bool		over;
+
+	sup_require_preload();
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("slot must not be null")));
+	c.slot = PG_GETARG_INT32(0);
+	c.restart = restart;
+	deadline = sup_deadline_arg(fcinfo, 1);
+	if (c.slot < 0 || c.slot >= sup_max_workers)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("slot %d is out of range", c.slot),
+				 errdetail("Slots are numbered from 0 to %d.", sup_max_workers - 1)));
+	sup_await_supervisor();
+
+	slot = &Sup->slots[c.slot];
+	sup_lock();
+	empty = slot->state == SUP_EMPTY;
+	rests = slot->state == SUP_STOPPED || slot->state == SUP_FAILED;
+	is_pool = slot->kind == SUP_KIND_POOL;
+	if (!empty)
+		role = sup_slot_role(slot);
+	c.generation = slot->generation;
+	sup_unlock();
+	if (empty)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("slot %d is empty", c.slot)));
+	if (!sup_may_signal(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to %s worker in slot %d",
+						restart ? "restart" : "terminate", c.slot),
+				 OidIsValid(role) ?
+				 errdetail("Only a role that may signal backends of role \"%s\" may do that.",
+						   sup_role_name(role)) :
+				 errdetail("The worker is unbound, and only a superuser may do that.")));
+	if (rests)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("worker in slot %d is not running", c.slot),
+				 errhint("Use supervisor.start_worker().")));
+
+	sup_lock();
+	/* the rights were checked for that process in that role */
+	over = slot->generation != c.generation || slot->state == SUP_EMPTY ||
+		(!PG_ARGISNULL(2) && slot->generation != (uint64) PG_GETARG_INT64(2));
+	if (!over && sup_slot_role(slot) != role)
+	{
+		sup_unlock();
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("worker in slot %d has just been bound", c.slot),
+				 errhint("Try again.")));
+	}
+	if (!over)
+	{
+		if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
+			slot->restart_at = 0;	/* what is asked for is to try at once */
+		else if (!restart)
+			sup_ask_terminate(slot);
+		else if (is_pool)
+			sup_ask_leave(slot, SUP_LEAVE_RESTART);
+		else
+		{
+			if (slot->leave == SUP_STAY)
+				slot->leave = SUP_LEAVE_RESTART;
+			sup_ask_terminate(slot);
+		}
+		sup_attend(slot);
+	}
+	sup_unlock();
+	if (over)
+		PG_RETURN_BOOL(false);
+
+	if (sup_await_change(control_done, &c, deadline))
+		PG_RETURN_BOOL(true);
+	ereport(WARNING,
+			(errmsg("worker in slot %d has not %s yet", c.slot, restart ? "restarted" : "ended"),
+			 errdetail("The request stands.")));
+	PG_RETURN_BOOL(false);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_restart_worker);
+Datum
+supervisor_restart_worker(PG_FUNCTION_ARGS)
+{
+	return control_worker(fcinfo, true);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_terminate_worker);
+Datum
+supervisor_terminate_worker(PG_FUNCTION_ARGS)
+{
+	return control_worker(fcinfo, false);
+}
+
+/* Those that are to go, plus 1; 0 is none. */
+typedef struct PoolRestart
+{
+	const char *name;
+	uint64	   *generations;
+} PoolRestart;
+
+/* Are all the pool's processes newer than that, and ready?  Takes the lock. */
+static bool
+pool_restarted(void *arg)
+{
+	const PoolRestart *restart = arg;
+	SupPool    *pool;
+	bool		done = true;
+
+	sup_lock();
+	pool = sup_pool_by_name(restart->name);
+	for (int i = 0; i < sup_max_workers && pool != NULL && done; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (restart->generations[i] == 0 || slot->state == SUP_EMPTY || slot->state == SUP_STUCK)
+			continue;
+		done = slot->generation + 1 != restart->generations[i] && slot->ready && !slot->exited;
+	}
+	sup_unlock();
+	return done;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_restart_pool);
+Datum
+supervisor_restart_pool(PG_FUNCTION_ARGS)
+{
+	PoolRestart restart;
+	TimestampTz deadline;
+	SupPool    *pool;
+	dlist_iter	iter;
+
+	sup_require_preload();
+	restart.name = sup_text_arg(fcinfo, 0, "pool");
+	deadline = sup_deadline_arg(fcinfo, 1);
+	sup_await_supervisor();
+	restart.generations = palloc0(sizeof(uint64) * sup_max_workers);
+
+	sup_lock();
+	pool = sup_pool_by_name(restart.name);
+	if (pool == NULL || pool->removed)
+	{
+		sup_unlock();
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pool \"%s\" does not exist", restart.name),
+				 errhint("Pools are named by \"supervisor.pools\".")));
+	}
+	dlist_foreach(iter, &pool->slots)
+	{
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+		if (slot->state == SUP_STUCK || slot->surplus)
+			continue;
+		restart.generations[sup_slot_index(slot)] = slot->generation + 1;
+		slot->roll = true;
+	}
+	sup_attend_pool(pool);
+	sup_unlock();
+
+	if (sup_await_change(pool_restarted, &restart, deadline))
+		PG_RETURN_BOOL(true);
+	ereport(WARNING,
+			(errmsg("not all workers of pool \"%s\" have restarted yet", restart.name),
+			 errdetail("The request stands.")));
+	PG_RETURN_BOOL(false);
+}

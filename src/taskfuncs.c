@@ -1,0 +1,361 @@
+/*-------------------------------------------------------------------------
+ *
+ * taskfuncs.c
+ *	  The SQL functions about single tasks.
+ *
+ * They check their arguments and rights, submit, wait and read.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+
+#include "args.h"
+#include "compat.h"
+#include "read.h"
+#include "rights.h"
+#include "settings.h"
+#include "state.h"
+#include "task.h"
+#include "wait.h"
+
+static char *
+command_arg(FunctionCallInfo fcinfo, int n)
+{
+	char	   *command = PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	sup_check_command(command);
+	return command;
+}
+
+static int64
+task_arg(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("task must not be null")));
+	return PG_GETARG_INT64(n);
+}
+
+/*
+ * Submit a task and, unless it is launched, read it to its end.  On any error
+ * here the task is canceled.
+ */
+static void
+submit_one(SupTaskKind kind, const char *command, int nparams, char **params, const char *pool,
+		   TupleDesc columns, bool concurrently, SupTaskRef *ref)
+{
+	StringInfoData input;
+	StringInfoData settings;
+	int			nsettings;
+
+	initStringInfo(&settings);
+	nsettings = sup_settings_collect(&settings);
+	initStringInfo(&input);
+	sup_task_pack(&input, command, columns, nparams, params, nsettings, &settings);
+	(void) sup_task_submit(pool, kind, 1, &input, ref, concurrently, true, NULL);
+	pfree(input.data);
+	pfree(settings.data);
+}
+
+static void
+read_or_cancel(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
+{
+	volatile bool in_time = false;
+
+	PG_TRY();
+	{
+		in_time = sup_read_task(reader, ref, deadline);
+	}
+	PG_CATCH();
+	{
+		sup_task_abandon(ref);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (!in_time)
+	{
+		sup_task_abandon(ref);
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling task due to timeout")));
+	}
+}
+
+/* Check that the caller gave a column definition list, and prepare for rows. */
+static void
+begin_rows(FunctionCallInfo fcinfo, SupReader *reader)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) || rsinfo->expectedDesc == NULL ||
+		!(rsinfo->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("a column definition list is required"),
+				 errhint("Call the function in FROM: SELECT * FROM supervisor.run('...') AS (a int, b text).")));
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	reader->columns = rsinfo->setDesc;
+	reader->store = rsinfo->setResult;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_run);
+Datum
+supervisor_run(PG_FUNCTION_ARGS)
+{
+	char	   *command;
+	char	  **params = NULL;
+	int			nparams;
+	char	   *pool;
+	TimestampTz deadline;
+	SupReader	reader = {0};
+	SupTaskRef	ref;
+
+	sup_require_preload();
+	command = command_arg(fcinfo, 0);
+	nparams = sup_text_array_arg(fcinfo, 1, &params);
+	pool = sup_text_arg(fcinfo, 2, "pool");
+	deadline = sup_deadline_arg(fcinfo, 3);
+	begin_rows(fcinfo, &reader);
+	sup_task_check_submitter(SUP_TASK_RUN);
+	if (sup_runs_concurrently(command))
+		sup_refuse_concurrently();
+
+	reader.command = command;
+	submit_one(SUP_TASK_RUN, command, nparams, params, pool, reader.columns, false, &ref);
+	read_or_cancel(&reader, &ref, deadline);
+	if (reader.state != SUP_TASK_SUCCEEDED)
+		sup_reader_raise(&reader);
+	return (Datum) 0;
+}
+
+/* What execute() and perform() share. */
+typedef struct ExecuteArgs
+{
+	char	   *command;
+	char	  **params;
+	int			nparams;
+	char	   *pool;
+	TimestampTz deadline;
+} ExecuteArgs;
+
+static void
+execute_args(FunctionCallInfo fcinfo, ExecuteArgs *args)
+{
+	args->command = command_arg(fcinfo, 0);
+	args->nparams = sup_text_array_arg(fcinfo, 1, &args->params);
+	args->pool = sup_text_arg(fcinfo, 2, "pool");
+	args->deadline = sup_deadline_arg(fcinfo, 3);
+	sup_task_check_submitter(SUP_TASK_EXECUTE);
+}
+
+static void
+execute(const ExecuteArgs *args, SupReader *reader)
+{
+	SupTaskRef	ref;
+
+	reader->command = args->command;
+	submit_one(SUP_TASK_EXECUTE, args->command, args->nparams, args->params, args->pool,
+			   NULL, false, &ref);
+	read_or_cancel(reader, &ref, args->deadline);
+	if (reader->state != SUP_TASK_SUCCEEDED)
+		sup_reader_raise(reader);
+}
+
+PG_FUNCTION_INFO_V1(supervisor_execute);
+Datum
+supervisor_execute(PG_FUNCTION_ARGS)
+{
+	ExecuteArgs args;
+	SupReader	reader = {0};
+
+	sup_require_preload();
+	execute_args(fcinfo, &args);
+	if (sup_runs_concurrently(args.command))
+		sup_refuse_concurrently();
+	execute(&args, &reader);
+	PG_RETURN_TEXT_P(cstring_to_text(reader.tag));
+}
+
+PG_FUNCTION_INFO_V1(supervisor_perform);
+Datum
+supervisor_perform(PG_FUNCTION_ARGS)
+{
+	CallContext *context = (CallContext *) fcinfo->context;
+	ExecuteArgs args;
+	SupReader	reader = {0};
+	Oid			role;
+
+	sup_require_preload();
+	if (context == NULL || !IsA(context, CallContext) || context->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("supervisor.perform() cannot end this transaction"),
+				 errhint("Call it outside of a transaction block.")));
+
+	/*
+	 * Arguments and rights first: nothing is committed for a call that can't
+	 * be, and a toasted argument can't be read without a snapshot.
+	 */
+	execute_args(fcinfo, &args);
+
+	role = GetUserId();
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	if (GetUserId() != role)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot run a command as a role that was set for the ended transaction only"),
+				 errdetail("The current role was \"%s\", and is \"%s\" now.",
+						   sup_role_name(role), sup_role_name(GetUserId())),
+				 errhint("Use SET ROLE instead of SET LOCAL ROLE.")));
+	execute(&args, &reader);
+	SPI_finish();
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_launch);
+Datum
+supervisor_launch(PG_FUNCTION_ARGS)
+{
+	char	   *command;
+	char	  **params = NULL;
+	int			nparams;
+	char	   *pool;
+	SupTaskRef	ref;
+
+	sup_require_preload();
+	command = command_arg(fcinfo, 0);
+	nparams = sup_text_array_arg(fcinfo, 1, &params);
+	pool = sup_text_arg(fcinfo, 2, "pool");
+	sup_task_check_submitter(SUP_TASK_LAUNCH);
+	submit_one(SUP_TASK_LAUNCH, command, nparams, params, pool, NULL,
+			   sup_runs_concurrently(command), &ref);
+	PG_RETURN_INT64(ref.id);
+}
+
+/* A task that waits for older snapshots can't end while ours is waiting for it. */
+static void
+check_waitable(SupTaskRef *ref)
+{
+	if (sup_in_pool_worker())
+		sup_task_check_submitter(SUP_TASK_RUN);
+	if (ref->task->concurrently && sup_task_state(ref->task) <= SUP_TASK_RUNNING)
+		sup_refuse_concurrently();
+}
+
+static bool
+task_has_ended(void *arg)
+{
+	return sup_task_state(((SupTaskRef *) arg)->task) > SUP_TASK_RUNNING;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_wait);
+Datum
+supervisor_wait(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	TimestampTz deadline;
+	SupTaskRef	ref;
+	volatile bool ended = false;
+	volatile SupTaskState state = SUP_TASK_FREE;
+
+	sup_require_preload();
+	id = task_arg(fcinfo, 0);
+	deadline = sup_deadline_arg(fcinfo, 1);
+	sup_task_of_session(id, &ref);
+	sup_task_start_waiting(&ref, false);
+	PG_TRY();
+	{
+		check_waitable(&ref);
+		ended = sup_sleep_until(task_has_ended, &ref, deadline);
+		state = sup_task_state(ref.task);
+	}
+	PG_FINALLY();
+	{
+		sup_task_stop_waiting(&ref);
+	}
+	PG_END_TRY();
+	if (!ended)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(sup_task_state_names[state]));
+}
+
+PG_FUNCTION_INFO_V1(supervisor_result);
+Datum
+supervisor_result(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	SupTaskRef	ref;
+	SupReader	reader = {0};
+	SupInput   *input;
+
+	sup_require_preload();
+	id = task_arg(fcinfo, 0);
+	begin_rows(fcinfo, &reader);
+	sup_task_of_session(id, &ref);
+
+	/* It stays ours and in its place from here on. */
+	sup_task_start_waiting(&ref, true);
+	PG_TRY();
+	{
+		check_waitable(&ref);
+		input = sup_task_input(ref.task);
+		if (input != NULL)
+			reader.command = (char *) (input + 1);
+		(void) sup_read_task(&reader, &ref, 0);
+	}
+	PG_CATCH();
+	{
+		/* What has been taken can't be read again. */
+		if (reader.touched)
+			sup_task_abandon(&ref);
+		else
+			sup_task_stop_waiting(&ref);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (reader.state != SUP_TASK_SUCCEEDED)
+		sup_reader_raise(&reader);
+	return (Datum) 0;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_forget);
+Datum
+supervisor_forget(PG_FUNCTION_ARGS)
+{
+	SupTaskRef	ref;
+
+	sup_require_preload();
+	sup_task_of_session(task_arg(fcinfo, 0), &ref);
+	PG_RETURN_BOOL(sup_task_forget(&ref));
+}
+
+PG_FUNCTION_INFO_V1(supervisor_cancel);
+Datum
+supervisor_cancel(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	Oid			role;
+
+	sup_require_preload();
+	id = task_arg(fcinfo, 0);
+	sup_task_check_id(id);
+	if (!sup_task_role(id, &role))
+		PG_RETURN_BOOL(false);
+	if (!sup_may_signal(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to cancel task %lld", (long long) id),
+				 errdetail("Only a role that may signal backends of role \"%s\" may cancel its tasks.",
+						   sup_role_name(role))));
+	PG_RETURN_BOOL(sup_task_cancel(id));
+}

@@ -1,0 +1,559 @@
+/*-------------------------------------------------------------------------
+ *
+ * views.c
+ *	  The SQL functions behind the views.
+ *
+ * Everything is copied under the lock, and made into rows after it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "args.h"
+#include "format.h"
+#include "rights.h"
+#include "state.h"
+
+/*
+ * Text that may have been cut in the middle of a character, and may come from
+ * a database of another encoding.
+ */
+static Datum
+clipped_text(const char *string, int len, bool *isnull)
+{
+	text	   *result;
+
+	len = pg_encoding_mbcliplen(GetDatabaseEncoding(), string, len, len);
+	result = cstring_to_text_with_len(string, len);
+	if (!pg_verify_mbstr(GetDatabaseEncoding(), string, len, true))
+		for (int i = 0; i < len; i++)
+			if (IS_HIGHBIT_SET(string[i]))
+				VARDATA(result)[i] = '?';
+	*isnull = false;
+	return PointerGetDatum(result);
+}
+
+static Datum
+text_or_null(const char *string, bool *isnull)
+{
+	*isnull = string == NULL || string[0] == '\0';
+	return *isnull ? (Datum) 0 : clipped_text(string, strlen(string), isnull);
+}
+
+static Datum
+time_or_null(TimestampTz t, bool *isnull)
+{
+	*isnull = t == 0;
+	return TimestampTzGetDatum(t);
+}
+
+static Datum
+oid_or_null(Oid oid, bool *isnull)
+{
+	*isnull = !OidIsValid(oid);
+	return ObjectIdGetDatum(oid);
+}
+
+/* The beginning of a task's command, as far as it is in the entry. */
+static int
+command_head(const SupTask *task, char *head)
+{
+	const SupInput *input = (const SupInput *) task->head;
+	int			room = Min(task->in_len, SUP_INLINE) - (int) sizeof(SupInput);
+	int			len = Max(Min(input->command_len, room), 0);
+
+	memcpy(head, input + 1, len);
+	return len;
+}
+
+#define WORKER_COLS 27
+
+/* What a row of worker_status needs beside its slot. */
+typedef struct WorkerRow
+{
+	SupSlot		slot;
+	SupKind		kind;
+	char		name[NAMEDATALEN];
+	Oid			role;			/* whose rights it has */
+	Oid			datid;			/* where it is, or will be */
+	Oid			userid;
+	uint64		task;
+	int			command_len;	/* -1: there is none */
+	char		command[SUP_INLINE];
+} WorkerRow;
+
+/* Nobody shall have to wait for the lock until all of them are copied. */
+#define ROWS_PER_LOCK 16
+
+static const char *const kind_names[] = {
+	[SUP_KIND_POOL] = "pool",
+	[SUP_KIND_COMMAND] = "command",
+	[SUP_KIND_LIBRARY] = "library",
+	[SUP_KIND_LOADER] = "loader"
+};
+
+/* Copy what is to be known of a worker.  The caller holds the lock. */
+static void
+copy_worker(WorkerRow *row, const SupSlot *slot)
+{
+	uint32		t = pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &slot->task));
+
+	row->slot = *slot;
+	row->kind = slot->kind;
+	strlcpy(row->name, sup_slot_name(slot), NAMEDATALEN);
+	row->role = sup_slot_role(slot);
+	row->datid = slot->database;
+	row->userid = slot->role;
+	row->task = 0;
+	row->command_len = -1;
+	if (slot->kind == SUP_KIND_COMMAND)
+	{
+		const SupDeclaration *d = &Sup->declarations[slot->declaration];
+
+		row->datid = d->database;
+		row->role = row->userid = d->program.role;
+		row->command_len = d->program.command_len;
+		memcpy(row->command, d->program.command, row->command_len);
+	}
+	else if (slot->kind == SUP_KIND_LIBRARY)
+	{
+		/* where it has connected to, or else where its row is */
+		row->datid = slot->proc != NULL ? slot->proc->databaseId : InvalidOid;
+		if (!OidIsValid(row->datid))
+			row->datid = Sup->declarations[slot->declaration].database;
+		row->userid = slot->proc != NULL ? slot->proc->roleId : InvalidOid;
+	}
+	else if (t != 0)
+	{
+		row->task = Sup->tasks[t - 1].id;
+		row->command_len = command_head(&Sup->tasks[t - 1], row->command);
+	}
+}
+
+static void
+put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
+{
+	const SupSlot *slot = &row->slot;
+	Datum		values[WORKER_COLS] = {0};
+	bool		nulls[WORKER_COLS] = {0};
+	bool		is_pool = row->kind == SUP_KIND_POOL;
+	const char *activity = NULL;
+
+	if (slot->state == SUP_RUNNING && !slot->exited && is_pool)
+		activity = row->task != 0 ? "busy" : slot->binding < 0 ? "unbound" : "idle";
+	else if (slot->state == SUP_RUNNING && !slot->exited && row->kind == SUP_KIND_COMMAND)
+		activity = slot->runs ? "busy" : "idle";
+
+	nulls[0] = row->kind == SUP_KIND_LOADER;	/* it is not one of those that are
+												 * counted */
+	values[0] = Int32GetDatum(index);
+	values[1] = Int64GetDatum(slot->generation);
+	values[2] = text_or_null(row->name, &nulls[2]);
+	values[3] = Int32GetDatum(slot->instance);
+	values[4] = CStringGetTextDatum(kind_names[row->kind]);
+	values[5] = text_or_null(is_pool ? row->name : NULL, &nulls[5]);
+	nulls[6] = slot->pid == 0;
+	values[6] = Int32GetDatum(slot->pid);
+	values[7] = oid_or_null(row->datid, &nulls[7]);
+	values[8] = oid_or_null(row->userid, &nulls[8]);
+	values[9] = CStringGetTextDatum(sup_state_names[slot->state]);
+	values[10] = text_or_null(activity, &nulls[10]);
+	values[11] = text_or_null(sup_reason_names[slot->reason], &nulls[11]);
+	values[12] = text_or_null(!OidIsValid(slot->last_role) || sup_may_see(slot->last_role) ?
+							  slot->detail : NULL, &nulls[12]);
+	values[13] = time_or_null(slot->started_at, &nulls[13]);
+	values[14] = time_or_null(slot->state_since, &nulls[14]);
+	values[15] = Int64GetDatum(slot->restarts);
+	values[16] = Int32GetDatum(slot->history.consecutive_failures);
+	values[17] = time_or_null(slot->restart_at == DT_NOEND ? 0 : slot->restart_at, &nulls[17]);
+	values[18] = time_or_null(slot->last_exit_at, &nulls[18]);
+	nulls[19] = slot->last_exit_at == 0 || slot->last_exit_code < 0;
+	values[19] = Int32GetDatum(slot->last_exit_code);
+	values[20] = text_or_null(slot->last_sqlstate ? unpack_sql_state(slot->last_sqlstate) : NULL, &nulls[20]);
+	values[21] = text_or_null(sup_may_see(slot->last_role) ? slot->last_error : NULL, &nulls[21]);
+	values[22] = Int64GetDatum(slot->tasks_succeeded);
+	values[23] = Int64GetDatum(slot->tasks_failed);
+	values[24] = Int64GetDatum(slot->tasks_canceled);
+	nulls[22] = nulls[23] = nulls[24] = !is_pool;
+	nulls[25] = row->task == 0;
+	values[25] = Int64GetDatum(row->task);
+	nulls[26] = row->command_len < 0;
+	if (!nulls[26] && sup_may_see(row->role))
+		values[26] = clipped_text(row->command, row->command_len, &nulls[26]);
+	else if (!nulls[26])
+		values[26] = CStringGetTextDatum("<insufficient privilege>");
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* One that has no slot. */
+static void
+put_slotless(ReturnSetInfo *rsinfo, const WorkerRow *row)
+{
+	const SupSlot *slot = &row->slot;
+	Datum		values[WORKER_COLS] = {0};
+	bool		nulls[WORKER_COLS];
+
+	memset(nulls, true, sizeof(nulls));
+	values[2] = text_or_null(row->name, &nulls[2]);
+	nulls[3] = slot->instance == 0;
+	values[3] = Int32GetDatum(slot->instance);
+	values[4] = CStringGetTextDatum(kind_names[row->kind]);
+	values[5] = text_or_null(row->kind == SUP_KIND_POOL ? row->name : NULL, &nulls[5]);
+	values[7] = oid_or_null(row->datid, &nulls[7]);
+	values[8] = oid_or_null(row->userid, &nulls[8]);
+	values[9] = CStringGetTextDatum(sup_state_names[slot->state]);
+	values[11] = text_or_null(sup_reason_names[slot->reason], &nulls[11]);
+	values[12] = text_or_null(slot->detail, &nulls[12]);
+	nulls[4] = nulls[9] = false;
+	if (row->command_len >= 0 && sup_may_see(row->role))
+		values[26] = clipped_text(row->command, row->command_len, &nulls[26]);
+	else if (row->command_len >= 0)
+	{
+		nulls[26] = false;
+		values[26] = CStringGetTextDatum("<insufficient privilege>");
+	}
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* Fill in what a declaration's instances without a slot have in common, and which have one. */
+static void
+copy_slotless(WorkerRow *row, const SupDeclaration *d, bool *has_slot)
+{
+	SupSlot    *slot = &row->slot;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, unconstify(dlist_head *, &d->slots))
+		has_slot[dlist_container(SupSlot, owner_node, iter.cur)->instance] = true;
+	memset(slot, 0, sizeof(SupSlot));
+	strlcpy(row->name, d->name, NAMEDATALEN);
+	row->kind = d->program.kind;
+	row->role = row->userid = d->program.role;
+	row->datid = d->database;
+	row->command_len = -1;
+	if (row->kind == SUP_KIND_COMMAND)
+	{
+		row->command_len = d->program.command_len;
+		memcpy(row->command, d->program.command, row->command_len);
+	}
+	slot->state = SUP_WAITING;
+	if (!sup_start_workers || !d->terms.enabled)
+	{
+		slot->state = SUP_STOPPED;
+		slot->reason = SUP_DISABLED;
+		strlcpy(slot->detail, sup_start_workers ? "it is not enabled" :
+				"supervisor.start_workers is off", sizeof(slot->detail));
+	}
+	else if (d->bad != SUP_NO_REASON)
+	{
+		if (d->bad == SUP_INVALID)
+			slot->state = SUP_FAILED;
+		slot->reason = d->bad;
+		strlcpy(slot->detail, d->bad_detail, sizeof(slot->detail));
+	}
+	else
+	{
+		slot->reason = SUP_NO_SLOT;
+		strlcpy(slot->detail, "all slots are taken: see supervisor.max_workers", sizeof(slot->detail));
+	}
+}
+
+PG_FUNCTION_INFO_V1(supervisor_get_workers);
+Datum
+supervisor_get_workers(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	WorkerRow	row;
+
+	sup_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+
+	/* One by one: nobody shall have to wait for all of them. */
+	for (int i = 0; i < sup_nslots(); i++)
+	{
+		bool		empty;
+
+		CHECK_FOR_INTERRUPTS();
+		sup_lock();
+		empty = Sup->slots[i].state == SUP_EMPTY;
+		if (!empty)
+			copy_worker(&row, &Sup->slots[i]);
+		sup_unlock();
+		if (!empty)
+			put_worker(rsinfo, &row, i);
+	}
+
+	/* Those for which there is no slot. */
+	for (int p = 0; p < SUP_MAX_POOLS; p++)
+	{
+		int			n;
+
+		memset(&row, 0, sizeof(row));
+		row.command_len = -1;
+		row.slot.state = SUP_WAITING;
+		row.slot.reason = SUP_NO_SLOT;
+		strlcpy(row.slot.detail, "all slots are taken: see supervisor.max_workers", SUP_MESSAGE);
+		sup_lock();
+		strlcpy(row.name, Sup->pools[p].name, NAMEDATALEN);
+		n = row.name[0] != '\0' ? Sup->pools[p].no_slot : 0;
+		sup_unlock();
+		while (n-- > 0)
+			put_slotless(rsinfo, &row);
+	}
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		const SupDeclaration *d = &Sup->declarations[i];
+		bool		has_slot[SUP_MAX_WORKERS + 1] = {false};
+		int			instances = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		sup_lock();
+		if (Sup->declaration_keys[i] != 0 && !d->gone)
+		{
+			instances = d->terms.instances;
+			copy_slotless(&row, d, has_slot);
+		}
+		sup_unlock();
+		for (int instance = 1; instance <= instances; instance++)
+		{
+			row.slot.instance = instance;
+			if (!has_slot[instance])
+				put_slotless(rsinfo, &row);
+		}
+	}
+	return (Datum) 0;
+}
+
+#define POOL_COLS 10
+
+PG_FUNCTION_INFO_V1(supervisor_get_pools);
+Datum
+supervisor_get_pools(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SupPool    *pools;
+	int			(*counts)[3];
+
+	sup_require_preload();
+	pools = palloc(sizeof(SupPool) * SUP_MAX_POOLS);
+	counts = palloc0(sizeof(int) * 3 * SUP_MAX_POOLS);
+
+	sup_lock();
+	memcpy(pools, Sup->pools, sizeof(SupPool) * SUP_MAX_POOLS);
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (i % ROWS_PER_LOCK == ROWS_PER_LOCK - 1)
+		{
+			sup_unlock();
+			CHECK_FOR_INTERRUPTS();
+			sup_lock();
+		}
+		if ((slot->state != SUP_STARTING && slot->state != SUP_RUNNING) ||
+			slot->kind != SUP_KIND_POOL || !slot->ready || slot->leaving)
+			continue;
+		if (pg_atomic_read_u32(&slot->task) != 0)
+			counts[slot->pool][2]++;
+		else
+			counts[slot->pool][slot->binding < 0 ? 0 : 1]++;
+	}
+	sup_unlock();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+	{
+		Datum		values[POOL_COLS];
+		bool		nulls[POOL_COLS] = {0};
+
+		if (pools[i].name[0] == '\0')
+			continue;
+		values[0] = CStringGetTextDatum(pools[i].name);
+		values[1] = Int32GetDatum(pools[i].size);
+		values[2] = Int32GetDatum(counts[i][0] + counts[i][1] + counts[i][2]);
+		values[3] = Int32GetDatum(counts[i][0]);
+		values[4] = Int32GetDatum(counts[i][1]);
+		values[5] = Int32GetDatum(counts[i][2]);
+		values[6] = Int32GetDatum(pools[i].nqueued);
+		values[7] = Int64GetDatum(pools[i].tasks_succeeded);
+		values[8] = Int64GetDatum(pools[i].tasks_failed);
+		values[9] = Int64GetDatum(pools[i].tasks_canceled);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+#define TASK_COLS 13
+
+/* What a row of task_status needs. */
+typedef struct TaskRow
+{
+	uint64		id;
+	char		pool[NAMEDATALEN];
+	Oid			database;
+	Oid			role;
+	int			owner_pid;
+	int			slot;
+	SupTaskState state;
+	int			sqlstate;
+	char		message[SUP_MESSAGE];
+	TimestampTz submitted_at;
+	TimestampTz started_at;
+	TimestampTz finished_at;
+	int			command_len;
+	char		command[SUP_INLINE];
+} TaskRow;
+
+PG_FUNCTION_INFO_V1(supervisor_get_tasks);
+Datum
+supervisor_get_tasks(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TaskRow    *rows;
+	int			n = 0;
+
+	sup_require_preload();
+	rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(TaskRow) * sup_max_tasks);
+
+	sup_lock();
+	for (int i = 0; i < sup_max_tasks; i++)
+	{
+		SupTask    *task = &Sup->tasks[i];
+		SupBinding *b;
+		TaskRow    *row = &rows[n];
+
+		if (i % ROWS_PER_LOCK == ROWS_PER_LOCK - 1)
+		{
+			sup_unlock();
+			CHECK_FOR_INTERRUPTS();
+			sup_lock();
+		}
+		if (Sup->task_ids[i] == 0)
+			continue;
+		b = &Sup->bindings[task->binding];
+		row->id = task->id;
+		strlcpy(row->pool, Sup->pools[b->pool].name, NAMEDATALEN);
+		row->database = b->database;
+		row->role = b->role;
+		row->owner_pid = task->owner >= 0 ? ProcGlobal->allProcs[task->owner].pid : 0;
+		row->slot = task->slot;
+		row->state = sup_task_state(task);
+		/* the worker may be writing them until then */
+		row->sqlstate = row->state > SUP_TASK_RUNNING ? task->sqlstate : 0;
+		strlcpy(row->message, row->state > SUP_TASK_RUNNING ? task->message : "", SUP_MESSAGE);
+		row->submitted_at = task->submitted_at;
+		row->started_at = task->started_at;
+		row->finished_at = task->finished_at;
+		row->command_len = command_head(task, row->command);
+		n++;
+	}
+	sup_unlock();
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+	{
+		TaskRow    *row = &rows[i];
+		Datum		values[TASK_COLS];
+		bool		nulls[TASK_COLS] = {0};
+		bool		visible = sup_may_see(row->role);
+
+		values[0] = Int64GetDatum(row->id);
+		values[1] = CStringGetTextDatum(row->pool);
+		values[2] = ObjectIdGetDatum(row->database);
+		values[3] = ObjectIdGetDatum(row->role);
+		nulls[4] = row->owner_pid == 0;
+		values[4] = Int32GetDatum(row->owner_pid);
+		nulls[5] = row->slot < 0;
+		values[5] = Int32GetDatum(row->slot);
+		values[6] = CStringGetTextDatum(sup_task_state_names[row->state]);
+		values[7] = text_or_null(row->sqlstate ? unpack_sql_state(row->sqlstate) : NULL, &nulls[7]);
+		values[8] = text_or_null(visible ? row->message : NULL, &nulls[8]);
+		values[9] = TimestampTzGetDatum(row->submitted_at);
+		values[10] = time_or_null(row->started_at, &nulls[10]);
+		values[11] = time_or_null(row->finished_at, &nulls[11]);
+		if (visible)
+			values[12] = clipped_text(row->command, row->command_len, &nulls[12]);
+		else
+			values[12] = CStringGetTextDatum("<insufficient privilege>");
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+#define EVENT_COLS 8
+
+static int
+compare_events(const void *a, const void *b)
+{
+	int64		x = ((const SupEvent *) a)->id;
+	int64		y = ((const SupEvent *) b)->id;
+
+	return x < y ? -1 : x > y ? 1 : 0;
+}
+
+/* Copy the events that there are now, in order; returns how many. */
+static int
+copy_events(SupEvent *events)
+{
+	int			n = 0;
+	int64		last;
+
+	sup_lock();
+	last = Sup->last_event_id;
+	for (int i = 0; i < SUP_EVENTS; i++)
+	{
+		/* not those that have come since, of which we would see some */
+		if (Sup->events[i].id != 0 && Sup->events[i].id <= last)
+			events[n++] = Sup->events[i];
+		if (i % ROWS_PER_LOCK == ROWS_PER_LOCK - 1)
+		{
+			sup_unlock();
+			CHECK_FOR_INTERRUPTS();
+			sup_lock();
+		}
+	}
+	sup_unlock();
+	qsort(events, n, sizeof(SupEvent), compare_events);
+	return n;
+}
+
+PG_FUNCTION_INFO_V1(supervisor_get_events);
+Datum
+supervisor_get_events(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	SupEvent   *events;
+	int			n;
+
+	sup_require_preload();
+	events = palloc(sizeof(SupEvent) * SUP_EVENTS);
+	n = copy_events(events);
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+	{
+		SupEvent   *e = &events[i];
+		Datum		values[EVENT_COLS];
+		bool		nulls[EVENT_COLS] = {0};
+
+		values[0] = Int64GetDatum(e->id);
+		values[1] = TimestampTzGetDatum(e->at);
+		nulls[2] = nulls[3] = e->slot < 0;
+		values[2] = Int32GetDatum(e->slot);
+		values[3] = Int64GetDatum(e->generation);
+		values[4] = text_or_null(e->name, &nulls[4]);
+		nulls[5] = e->pid == 0;
+		values[5] = Int32GetDatum(e->pid);
+		values[6] = CStringGetTextDatum(e->event);
+		values[7] = text_or_null(!OidIsValid(e->role) || sup_may_see(e->role) ? e->detail : NULL,
+								 &nulls[7]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
