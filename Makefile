@@ -16,7 +16,9 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 TAP_TESTS = 1
 EXTRA_CLEAN = .build
 
-PG_CPPFLAGS = -I$(srcdir)/src
+# the one place that says which version this is
+VERSION_OF_EXTENSION := $(shell sed -n "s/^default_version = '\\(.*\\)'/\\1/p" supervisor.control)
+PG_CPPFLAGS = -I$(srcdir)/src -DSUP_VERSION='"$(VERSION_OF_EXTENSION)"'
 # what is switched off, the server's own headers and macros would raise
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbered
 ifeq ($(WERROR),1)

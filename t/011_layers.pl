@@ -69,7 +69,7 @@ sub with
 
 note 'who alone does what';
 
-is_deeply(with(qr/\bPG_VERSION_NUM\b/), ['compat.h'], 'only compat.h looks at the version');
+is_deeply(with(qr/\bPG_VERSION_NUM\b/), [ 'compat.c', 'compat.h' ], 'only compat.[ch] look at the version');
 is_deeply(with(qr/\b$_\s*\(/), ['launch.c'], "only launch.c calls $_")
   foreach qw(RegisterBackgroundWorker RegisterDynamicBackgroundWorker
   TerminateBackgroundWorker GetBackgroundWorkerPid);

@@ -1,0 +1,374 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.c
+ *	  What differs between PostgreSQL 15 and 19, and between platforms, and
+ *	  need not be inline.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "access/htup_details.h"
+#include "access/parallel.h"
+#include "catalog/pg_tablespace.h"
+#include "commands/event_trigger.h"
+#include "lib/ilist.h"
+#include "pgstat.h"
+#include "postmaster/bgworker_internals.h"
+#include "replication/origin.h"
+#include "replication/slot.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
+#include "tcop/pquery.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timeout.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+
+bool
+sup_may_set_role(Oid member, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return member_can_set_role(member, role);
+#else
+	return is_member_of_role(member, role);
+#endif
+}
+
+bool
+sup_owns_database(Oid database)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, GetUserId());
+#else
+	return pg_database_ownercheck(database, GetUserId());
+#endif
+}
+
+bool
+sup_may_create_in(Oid tablespace)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(TableSpaceRelationId, tablespace, GetUserId(), ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_tablespace_aclcheck(tablespace, GetUserId(), ACL_CREATE) == ACLCHECK_OK;
+#endif
+}
+
+uint32
+sup_wait_event_new(const char *name)
+{
+#if PG_VERSION_NUM >= 170000
+	return WaitEventExtensionNew(name);
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
+void
+sup_check_interrupts_while_sending(bool may_raise)
+{
+	bool		parallel;
+
+	sup_injection_point("supervisor-sending");
+	if (!INTERRUPTS_CAN_BE_PROCESSED())
+		return;
+	if (!may_raise)
+	{
+		if (ProcSignalBarrierPending)
+			ProcessProcSignalBarrier();
+		return;
+	}
+	parallel = ParallelMessagePending;
+	ParallelMessagePending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (parallel)
+	{
+		ParallelMessagePending = true;
+		InterruptPending = true;
+	}
+}
+
+void
+sup_no_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+
+void
+sup_stop_transaction_timeout(void)
+{
+#if PG_VERSION_NUM >= 170000
+	disable_timeout(TRANSACTION_TIMEOUT, false);
+#endif
+}
+
+bool
+sup_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
+{
+#if PG_VERSION_NUM >= 180000
+	return PortalRun(portal, FETCH_ALL, true, dest, dest, qc);
+#else
+	return PortalRun(portal, FETCH_ALL, true, true, dest, dest, qc);
+#endif
+}
+
+MinimalTuple
+sup_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull)
+{
+#if PG_VERSION_NUM >= 180000
+	return heap_form_minimal_tuple(desc, values, isnull, 0);
+#else
+	return heap_form_minimal_tuple(desc, values, isnull);
+#endif
+}
+
+void
+sup_completion_tag(char *tag, const QueryCompletion *qc)
+{
+#if PG_VERSION_NUM >= 160000
+	BuildQueryCompletionString(tag, qc, false);
+#else
+	/* By hand: snprintf() would take as long as all else at a task's end. */
+	const char *name = GetCommandTagName(qc->commandTag);
+	Size		len = strlen(name);
+
+	memcpy(tag, name, len);
+	if (command_tag_display_rowcount(qc->commandTag))
+	{
+		if (qc->commandTag == CMDTAG_INSERT)
+		{
+			tag[len++] = ' ';
+			tag[len++] = '0';
+		}
+		tag[len++] = ' ';
+		len += pg_ulltoa_n(qc->nprocessed, tag + len);
+	}
+	tag[len] = '\0';
+#endif
+}
+
+bool
+sup_may_hold_locks(void)
+{
+	for (int i = 0; i < NUM_LOCK_PARTITIONS; i++)
+	{
+#if PG_VERSION_NUM >= 160000
+		if (!dlist_is_empty(&MyProc->myProcLocks[i]))
+#else
+		if (!SHMQueueEmpty(&MyProc->myProcLocks[i]))
+#endif
+			return true;
+	}
+	return false;
+}
+
+void
+sup_reset_replication_origin(void)
+{
+#if PG_VERSION_NUM >= 190000
+	if (replorigin_xact_state.origin == InvalidReplOriginId)
+		return;
+	replorigin_session_reset();
+	replorigin_xact_clear(true);
+#else
+	if (replorigin_session_origin == InvalidRepOriginId)
+		return;
+	replorigin_session_reset();
+	replorigin_session_origin = InvalidRepOriginId;
+	replorigin_session_origin_lsn = InvalidXLogRecPtr;
+	replorigin_session_origin_timestamp = 0;
+#endif
+}
+
+void
+sup_drop_temporary_slots(void)
+{
+#if PG_VERSION_NUM >= 170000
+	ReplicationSlotCleanup(false);
+#else
+	ReplicationSlotCleanup();
+#endif
+}
+
+void
+sup_fire_login_triggers(void)
+{
+#if PG_VERSION_NUM >= 170000
+	EventTriggerOnLogin();
+#endif
+}
+
+bool
+sup_merge_returns_rows(Node *stmt)
+{
+#if PG_VERSION_NUM >= 170000
+	return IsA(stmt, MergeStmt) && SUP_HAS_RETURNING(MergeStmt, stmt);
+#else
+	return false;
+#endif
+}
+
+double
+sup_setting_real(struct config_generic *conf)
+{
+#if PG_VERSION_NUM >= 190000
+	return *conf->_real.variable;
+#else
+	return *((struct config_real *) conf)->variable;
+#endif
+}
+
+int
+sup_usable_cpus(void)
+{
+#ifdef __linux__
+	cpu_set_t	set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		return CPU_COUNT(&set);
+#endif
+	return (int) sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+bool
+sup_static_worker_registered(const char *function, Datum argument, SupHandle *handle)
+{
+#if PG_VERSION_NUM >= 180000
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &BackgroundWorkerList)
+	{
+		RegisteredBgWorker *rw = dlist_container(RegisteredBgWorker, rw_lnode, iter.cur);
+#else
+	slist_iter	iter;
+
+	slist_foreach(iter, &BackgroundWorkerList)
+	{
+		RegisteredBgWorker *rw = slist_container(RegisteredBgWorker, rw_lnode, iter.cur);
+#endif
+
+		if (strcmp(rw->rw_worker.bgw_function_name, function) == 0 &&
+			rw->rw_worker.bgw_main_arg == argument)
+		{
+			if (handle != NULL)
+			{
+				handle->slot = rw->rw_shmem_slot;
+				handle->generation = 0; /* so it begins */
+			}
+			return true;
+		}
+	}
+	return false;
+}
+
+#if PG_VERSION_NUM < 160000
+static int
+compare_addresses(const void *a, const void *b)
+{
+	uintptr_t	x = (uintptr_t) *(struct config_generic *const *) a;
+	uintptr_t	y = (uintptr_t) *(struct config_generic *const *) b;
+
+	return x < y ? -1 : x > y;
+}
+#endif
+
+void
+sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
+{
+#if PG_VERSION_NUM >= 160000
+	static dlist_node *head = NULL;
+	dlist_node *node;
+
+	if (head == NULL)
+	{
+		int			n;
+		struct config_generic **all = get_guc_variables(&n);
+		struct config_generic *start = NULL;
+
+		for (int i = 0; i < n && start == NULL; i++)
+			if (all[i]->source != PGC_S_DEFAULT)
+				start = all[i];
+		Assert(start != NULL);	/* we are preloaded by a setting */
+		for (node = start->nondef_link.next; head == NULL; node = node->next)
+		{
+			int			i;
+
+			for (i = 0; i < n && node != &all[i]->nondef_link; i++)
+				 /* look */ ;
+			if (i == n)
+				head = node;
+		}
+		pfree(all);
+	}
+	for (node = head->next; node != head; node = node->next)
+	{
+		struct config_generic *conf = dlist_container(struct config_generic, nondef_link, node);
+
+		if (conf->source == PGC_S_SESSION)
+			fn(conf, arg);
+	}
+#else
+	/* Those that a session can set, and the array that they were taken from. */
+	static struct config_generic **settable = NULL;
+	static int	n = 0;
+	static struct config_generic **taken_from = NULL;
+	static int	taken = 0;
+
+	/* Where in that array those of libraries are, and which they were. */
+	static struct config_generic **custom = NULL;
+	static int *custom_at = NULL;
+	static int	ncustom = 0;
+	struct config_generic **all = get_guc_variables();
+	int			nall = GetNumConfigOptions();
+	bool		same = all == taken_from && nall == taken;
+
+	/*
+	 * A library that is loaded frees the placeholders of its settings and
+	 * puts its own in their places, so neither number nor address tell it
+	 * all.  Core's own stay.
+	 */
+	for (int i = 0; i < ncustom && same; i++)
+		same = all[custom_at[i]] == custom[i];
+	if (!same)
+	{
+		taken = 0;
+		if (settable == NULL)
+			settable = MemoryContextAlloc(TopMemoryContext, sizeof(*settable) * nall * 2);
+		else
+			settable = repalloc(settable, sizeof(*settable) * nall * 2);
+		if (custom_at == NULL)
+			custom_at = MemoryContextAlloc(TopMemoryContext, sizeof(*custom_at) * nall);
+		else
+			custom_at = repalloc(custom_at, sizeof(*custom_at) * nall);
+		custom = settable + nall;
+		n = ncustom = 0;
+		for (int i = 0; i < nall; i++)
+		{
+			if (all[i]->context == PGC_USERSET || all[i]->context == PGC_SUSET)
+				settable[n++] = all[i];
+			if (all[i]->group == CUSTOM_OPTIONS)
+			{
+				custom_at[ncustom] = i;
+				custom[ncustom++] = all[i];
+			}
+		}
+
+		/* In the order of the arrays they are in they are faster to visit. */
+		qsort(settable, n, sizeof(*settable), compare_addresses);
+		taken_from = all;
+		taken = nall;
+	}
+	for (int i = 0; i < n; i++)
+		if (settable[i]->source == PGC_S_SESSION)
+			fn(settable[i], arg);
+#endif
+}
