@@ -42,6 +42,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
+#include "columns.h"
 #include "compat.h"
 #include "exec.h"
 #include "rights.h"
@@ -177,8 +178,10 @@ is_transient(Oid type)
 
 /* Raise an error if a reader could not make anything of these rows. */
 static void
-check_columns(TupleDesc desc, const SupInput *input, const char *wanted)
+check_columns(TupleDesc desc, const SupInput *input)
 {
+	StringInfoData columns;
+
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
@@ -194,31 +197,10 @@ check_columns(TupleDesc desc, const SupInput *input, const char *wanted)
 	if (input->ncolumns < 0)
 		return;
 
-	if (desc->natts != input->ncolumns)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column definition list does not match the result"),
-				 errdetail("The result has %d columns, the list has %d.",
-						   desc->natts, input->ncolumns)));
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-		Oid			type;
-		int32		typmod;
-
-		memcpy(&type, wanted, sizeof(type));
-		memcpy(&typmod, wanted + sizeof(type), sizeof(typmod));
-		wanted += sizeof(type) + sizeof(typmod);
-		if (type != att->atttypid || (typmod >= 0 && typmod != att->atttypmod))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("column definition list does not match the result"),
-					 errdetail("Column %d of the result has type %s, in the list it has type %s.",
-							   i + 1,
-							   sup_type_name(att->atttypid, att->atttypmod),
-							   sup_type_name(type, typmod)),
-					 errhint("Change the list, or cast the column in the command.")));
-	}
+	initStringInfo(&columns);
+	sup_append_columns(&columns, desc);
+	sup_check_columns(columns.data, desc->natts, sup_input_columns(input), input->ncolumns);
+	pfree(columns.data);
 }
 
 static void
@@ -231,16 +213,10 @@ receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 	r->values = palloc(sizeof(Datum) * Max(desc->natts, 1));
 	r->row_context = AllocSetContextCreate(CurrentMemoryContext, "supervisor row",
 										   ALLOCSET_DEFAULT_SIZES);
-	initStringInfo(&buf);
 	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attlen == -1)
-			r->has_varlena = true;
-		appendBinaryStringInfo(&buf, (char *) &att->atttypid, sizeof(Oid));
-		appendBinaryStringInfo(&buf, (char *) &att->atttypmod, sizeof(int32));
-	}
+		r->has_varlena |= TupleDescAttr(desc, i)->attlen == -1;
+	initStringInfo(&buf);
+	sup_append_columns(&buf, desc);
 	(void) sup_out_message(SUP_MSG_COLUMNS, buf.data, buf.len, false);
 	resetStringInfo(&buf);
 	sup_append_definitions(&buf, desc);
@@ -686,7 +662,7 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 		{
 			if (portal->tupDesc != NULL)
 			{
-				check_columns(portal->tupDesc, input, sup_input_columns(input));
+				check_columns(portal->tupDesc, input);
 				memset(&receiver, 0, sizeof(receiver));
 				receiver.pub.receiveSlot = receiver_receive;
 				receiver.pub.rStartup = receiver_startup;

@@ -17,6 +17,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 
+#include "columns.h"
 #include "compat.h"
 #include "read.h"
 #include "wait.h"
@@ -240,59 +241,16 @@ relay_notice(SupReader *reader, const char *data, Size len)
  * Rows
  */
 
-/* Do these columns match the column definition list? */
-static bool
-columns_fit(SupReader *reader, const char *data, Size len)
+/* Do these columns match the column definition list?  Raises 42804 if not. */
+static void
+check_columns(SupReader *reader, const char *columns, Size len)
 {
-	int			natts = len / SUP_COLUMN_SIZE;
+	StringInfoData wanted;
 
-	if (natts != reader->columns->natts)
-		return false;
-	for (int i = 0; i < natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(reader->columns, i);
-		Oid			type;
-		int32		typmod;
-
-		sup_get_column(data, i, &type, &typmod);
-		if (type != att->atttypid || (att->atttypmod >= 0 && typmod != att->atttypmod))
-			return false;
-	}
-	return true;
-}
-
-/* Say what does not match. */
-pg_noreturn static void
-raise_unfit(SupReader *reader, const char *data, Size len)
-{
-	int			natts = len / SUP_COLUMN_SIZE;
-	Form_pg_attribute att;
-	Oid			type = InvalidOid;
-	int32		typmod = -1;
-	int			i;
-
-	if (natts != reader->columns->natts)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column definition list does not match the result"),
-				 errdetail("The result has %d columns, the list has %d.",
-						   natts, reader->columns->natts)));
-	for (i = 0; i < natts; i++)
-	{
-		att = TupleDescAttr(reader->columns, i);
-		sup_get_column(data, i, &type, &typmod);
-		if (type != att->atttypid || (att->atttypmod >= 0 && typmod != att->atttypmod))
-			break;
-	}
-	att = TupleDescAttr(reader->columns, i);
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("column definition list does not match the result"),
-			 errdetail("Column %d of the result has type %s, in the list it has type %s.",
-					   i + 1, sup_type_name(type, typmod),
-					   sup_type_name(att->atttypid, att->atttypmod)),
-			 errhint("Change the list, or cast the column in the command.")));
-	pg_unreachable();
+	initStringInfo(&wanted);
+	sup_append_columns(&wanted, reader->columns);
+	sup_check_columns(columns, len / SUP_COLUMN_SIZE, wanted.data, reader->columns->natts);
+	pfree(wanted.data);
 }
 
 /*
@@ -378,8 +336,7 @@ begin_rows(SupReader *reader, const char *data, Size len)
 {
 	if (reader->store == NULL || reader->slot != NULL || !sup_columns_are_sound(len))
 		raise_corrupt(reader);
-	if (!columns_fit(reader, data, len))
-		raise_unfit(reader, data, len);
+	check_columns(reader, data, len);
 	initStringInfo(&reader->types);
 	reader->shapes = palloc(sizeof(SupShape) * Max(reader->columns->natts, 1));
 	for (int i = 0; i < reader->columns->natts; i++)
@@ -613,8 +570,8 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	{
 		sup_unlock();
 		columns = peek_columns(reader, task, &columns_len, &last_seen, &ended);
-		if (columns != NULL && !columns_fit(reader, columns, columns_len))
-			raise_unfit(reader, columns, columns_len);
+		if (columns != NULL)
+			check_columns(reader, columns, columns_len);
 		sup_lock();
 
 		/* What has come since was not seen. */

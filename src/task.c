@@ -30,6 +30,7 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "columns.h"
 #include "rights.h"
 #include "settings.h"
 #include "task.h"
@@ -163,68 +164,6 @@ sup_task_lookup(uint64 id)
 }
 
 /*
- * Values
- */
-
-/* Append the rows of pg_attribute that define a type, and those of its parts. */
-static void
-append_definition(StringInfo buf, List **seen, Oid type)
-{
-	Oid			relation;
-	Oid			part;
-
-	/* Core's own types are as they are, and most columns have one of these. */
-	if (type < FirstNormalObjectId)
-		return;
-
-	CHECK_FOR_INTERRUPTS();
-	check_stack_depth();
-	type = getBaseType(type);
-	if (list_member_oid(*seen, type))
-		return;
-	*seen = lappend_oid(*seen, type);
-
-	relation = get_typ_typrelid(type);
-	if (OidIsValid(relation))
-	{
-		for (AttrNumber i = 1;; i++)
-		{
-			HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relation), Int16GetDatum(i));
-			TransactionId xmin;
-
-			if (!HeapTupleIsValid(tuple))
-				break;
-			xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-			part = ((Form_pg_attribute) GETSTRUCT(tuple))->atttypid;
-			appendBinaryStringInfo(buf, (char *) &xmin, sizeof(xmin));
-			appendBinaryStringInfo(buf, (char *) &tuple->t_self, sizeof(tuple->t_self));
-			ReleaseSysCache(tuple);
-			append_definition(buf, seen, part);
-		}
-	}
-	else if (OidIsValid(part = get_element_type(type)) ||
-			 OidIsValid(part = get_range_subtype(type)) ||
-			 OidIsValid(part = get_multirange_range(type)))
-		append_definition(buf, seen, part);
-}
-
-void
-sup_append_definitions(StringInfo buf, TupleDesc desc)
-{
-	List	   *seen = NIL;
-
-	for (int i = 0; i < desc->natts; i++)
-		append_definition(buf, &seen, TupleDescAttr(desc, i)->atttypid);
-	list_free(seen);
-}
-
-char *
-sup_type_name(Oid type, int32 typmod)
-{
-	return format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_ALLOW_INVALID);
-}
-
-/*
  * Submitting
  */
 
@@ -246,13 +185,8 @@ sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
 	input.nsettings = nsettings;
 	appendBinaryStringInfo(buf, (char *) &input, sizeof(input));
 	appendBinaryStringInfo(buf, command, input.command_len + 1);
-	for (int i = 0; i < input.ncolumns; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(columns, i);
-
-		appendBinaryStringInfo(buf, (char *) &att->atttypid, sizeof(Oid));
-		appendBinaryStringInfo(buf, (char *) &att->atttypmod, sizeof(int32));
-	}
+	if (columns != NULL)
+		sup_append_columns(buf, columns);
 	for (int i = 0; i < nparams; i++)
 	{
 		int32		len = params[i] ? strlen(params[i]) : -1;

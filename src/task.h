@@ -43,16 +43,6 @@ extern void sup_free_chunks(dsa_pointer first);
  */
 extern SupChunk *sup_chunk(dsa_pointer pointer);
 
-/*
- * Append what tells one definition of the columns' types from any other: values
- * of a composite type are read by the definition that it has then.  Nothing: they
- * can have but one.
- */
-extern void sup_append_definitions(StringInfo buf, TupleDesc desc);
-
-/* A type's name for a message; "???" if it is gone. */
-extern char *sup_type_name(Oid type, int32 typmod);
-
 /* ---- the submitting session ---- */
 
 /*
