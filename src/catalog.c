@@ -55,36 +55,6 @@
 
 #define EXTENSION	"supervisor"
 
-/* No time of a declaration is longer. */
-#define MAX_TIME_US (INT64CONST(10) * 366 * USECS_PER_DAY)
-
-const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
-	[SUP_COL_NAME] = {"name", NAMEOID},
-	[SUP_COL_COMMAND] = {"command", TEXTOID},
-	[SUP_COL_RUN_EVERY] = {"run_every", INTERVALOID},
-	[SUP_COL_LIBRARY] = {"library", TEXTOID},
-	[SUP_COL_FUNCTION] = {"function", TEXTOID},
-	[SUP_COL_ARGUMENT] = {"argument", INT4OID},
-	[SUP_COL_EXTRA] = {"extra", TEXTOID},
-	[SUP_COL_TYPE] = {"type", TEXTOID},
-	[SUP_COL_ROLE] = {"role", REGROLEOID},
-	[SUP_COL_INSTANCES] = {"instances", INT4OID},
-	[SUP_COL_START_AFTER] = {"start_after", TEXTOID},
-	[SUP_COL_RESTART] = {"restart", TEXTOID},
-	[SUP_COL_RESTART_DELAY] = {"restart_delay", INTERVALOID},
-	[SUP_COL_RESTART_DELAY_MAX] = {"restart_delay_max", INTERVALOID},
-	[SUP_COL_MAX_RESTARTS] = {"max_restarts", INT4OID},
-	[SUP_COL_RESTART_WINDOW] = {"restart_window", INTERVALOID},
-	[SUP_COL_START_TIMEOUT] = {"start_timeout", INTERVALOID},
-	[SUP_COL_STOP_TIMEOUT] = {"stop_timeout", INTERVALOID},
-	[SUP_COL_RUN_TIMEOUT] = {"run_timeout", INTERVALOID},
-	[SUP_COL_HEARTBEAT_TIMEOUT] = {"heartbeat_timeout", INTERVALOID},
-	[SUP_COL_BYPASS_ALLOWCONN] = {"bypass_allowconn", BOOLOID},
-	[SUP_COL_BYPASS_ROLELOGINCHECK] = {"bypass_rolelogincheck", BOOLOID},
-	[SUP_COL_ENABLED] = {"enabled", BOOLOID},
-	[SUP_COL_EXTENSION] = {"extension", NAMEOID}
-};
-
 /*
  * Trust
  */
@@ -396,12 +366,6 @@ sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg)
 	return true;
 }
 
-static uint64
-hash_command(const char *command)
-{
-	return hash_bytes_extended((const unsigned char *) command, strlen(command), 0);
-}
-
 static bool
 has_name(const Datum *values, const bool *nulls, const char *name)
 {
@@ -435,7 +399,7 @@ find_command(Datum *values, bool *nulls, void *arg)
 
 	if (!has_name(values, nulls, search->name))
 		return;
-	sup_catalog_parse(values, nulls, &row);
+	sup_row_parse(values, nulls, &row);
 	if (row.sqlstate == 0 && memcmp(&row.program, search->program, sizeof(SupProgram)) == 0)
 		search->command = row.command;
 }
@@ -500,224 +464,6 @@ sup_catalog_find(Oid table, const char *name, SupTuple *row)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" has just been dropped or changed", "supervisor.worker")));
 	return search.found;
-}
-
-/*
- * Understanding
- */
-
-static void
-complain(SupRow *row, int sqlstate, const char *message, const char *hint)
-{
-	if (row->sqlstate != 0)
-		return;
-	row->sqlstate = sqlstate;
-	row->message = message;
-	row->hint = hint;
-}
-
-/* A time in microseconds; 'missing' if it is NULL. */
-static int64
-time_column(const Datum *values, const bool *nulls, SupColumn column, int64 missing,
-			bool may_be_zero, SupRow *row)
-{
-	Interval   *interval;
-	double		us;
-
-	if (nulls[column])
-		return missing;
-	interval = DatumGetIntervalP(values[column]);
-	us = ((double) interval->month * DAYS_PER_MONTH + interval->day) * USECS_PER_DAY +
-		(double) interval->time;
-	if (us < 0 || us > MAX_TIME_US)
-	{
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("%s is out of range", sup_worker_columns[column].name),
-				 "It is not negative, and at most ten years.");
-		return missing;
-	}
-	if (us == 0 && !may_be_zero)
-	{
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("%s must not be zero", sup_worker_columns[column].name),
-				 "Leave it out for a command that runs once per start.");
-		return missing;
-	}
-	return (int64) us;
-}
-
-static void
-text_column(const Datum *values, const bool *nulls, SupColumn column, char *dest, int size,
-			SupRow *row)
-{
-	char	   *string;
-
-	dest[0] = '\0';
-	if (nulls[column])
-		return;
-	string = TextDatumGetCString(values[column]);
-	if (strlen(string) >= size)
-		complain(row, column == SUP_COL_EXTRA ? ERRCODE_STRING_DATA_RIGHT_TRUNCATION :
-				 ERRCODE_NAME_TOO_LONG,
-				 psprintf("%s is too long", sup_worker_columns[column].name),
-				 psprintf("It may have at most %d bytes.", size - 1));
-	else if (string[0] == '\0' && column != SUP_COL_EXTRA)
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("%s is empty", sup_worker_columns[column].name), "Leave it out for none.");
-	strlcpy(dest, string, size);
-}
-
-/* These mean nothing for such a worker. */
-static void
-refuse(const bool *nulls, const SupColumn *columns, int n, const char *kind, const char *other,
-	   SupRow *row)
-{
-	for (int i = 0; i < n; i++)
-		if (!nulls[columns[i]])
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-					 psprintf("%s makes no sense for a worker with a %s",
-							  sup_worker_columns[columns[i]].name, kind),
-					 psprintf("Leave it out: it is for workers with a %s.", other));
-}
-
-void
-sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row)
-{
-	static const SupColumn of_commands[] = {
-		SUP_COL_RUN_EVERY, SUP_COL_ROLE, SUP_COL_RUN_TIMEOUT
-	};
-	static const SupColumn of_libraries[] = {
-		SUP_COL_FUNCTION, SUP_COL_ARGUMENT, SUP_COL_EXTRA, SUP_COL_HEARTBEAT_TIMEOUT
-	};
-	SupTerms   *terms = &row->terms;
-	SupProgram *program = &row->program;
-	bool		is_command = !nulls[SUP_COL_COMMAND];
-	const char *word;
-
-	memset(row, 0, sizeof(SupRow));
-
-	if (nulls[SUP_COL_NAME])
-		complain(row, ERRCODE_NULL_VALUE_NOT_ALLOWED, "name must not be null", NULL);
-	else
-		strlcpy(row->name, NameStr(*DatumGetName(values[SUP_COL_NAME])), NAMEDATALEN);
-	if (row->name[0] == '\0')
-		complain(row, ERRCODE_INVALID_NAME, "name is empty", NULL);
-	if (!nulls[SUP_COL_EXTENSION])
-		strlcpy(row->extension, NameStr(*DatumGetName(values[SUP_COL_EXTENSION])), NAMEDATALEN);
-
-	if (is_command == !nulls[SUP_COL_LIBRARY])
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 is_command ? "a worker cannot have both a command and a library" :
-				 "a worker needs a command or a library",
-				 is_command ? "Add two workers." :
-				 "A command is SQL; a library is given with the function in it.");
-
-	/* What runs. */
-	text_column(values, nulls, SUP_COL_TYPE, program->type, BGW_MAXLEN, row);
-	if (nulls[SUP_COL_TYPE])
-		strlcpy(program->type, row->name, BGW_MAXLEN);
-	program->flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION |
-		BGWORKER_INTERRUPTIBLE;
-	if (is_command)
-	{
-		program->kind = SUP_KIND_COMMAND;
-		refuse(nulls, of_libraries, lengthof(of_libraries), "command", "library", row);
-		row->command = TextDatumGetCString(values[SUP_COL_COMMAND]);
-		if (row->command[strspn(row->command, " \t\n\r\f\v")] == '\0')
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "command is empty",
-					 "Give it one or more SQL statements.");
-		program->command_hash = hash_command(row->command);
-		program->command_len = Min(strlen(row->command), SUP_INLINE);
-		memcpy(program->command, row->command, program->command_len);
-		program->run_every = time_column(values, nulls, SUP_COL_RUN_EVERY, 0, false, row);
-		program->run_timeout = time_column(values, nulls, SUP_COL_RUN_TIMEOUT, 0, true, row);
-		if (program->run_timeout > INT_MAX * INT64CONST(1000))
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "run_timeout is out of range",
-					 "It is at most 24 days.");
-		if (nulls[SUP_COL_ROLE] || !OidIsValid(DatumGetObjectId(values[SUP_COL_ROLE])))
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a command needs a role", NULL);
-		else
-			program->role = DatumGetObjectId(values[SUP_COL_ROLE]);
-	}
-	else
-	{
-		program->kind = SUP_KIND_LIBRARY;
-		refuse(nulls, of_commands, lengthof(of_commands), "library", "command", row);
-		text_column(values, nulls, SUP_COL_LIBRARY, program->library, MAXPGPATH, row);
-		text_column(values, nulls, SUP_COL_FUNCTION, program->function, BGW_MAXLEN, row);
-		if (nulls[SUP_COL_FUNCTION])
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a library needs a function",
-					 "The library exports it, and it is called as the postmaster calls a background worker.");
-		text_column(values, nulls, SUP_COL_EXTRA, program->extra, BGW_EXTRALEN, row);
-		if (!nulls[SUP_COL_ARGUMENT])
-			program->argument = DatumGetInt32(values[SUP_COL_ARGUMENT]);
-		program->heartbeat_timeout = time_column(values, nulls, SUP_COL_HEARTBEAT_TIMEOUT, 0, true, row);
-	}
-	program->bypass_allowconn = !nulls[SUP_COL_BYPASS_ALLOWCONN] &&
-		DatumGetBool(values[SUP_COL_BYPASS_ALLOWCONN]);
-	program->bypass_rolelogincheck = !nulls[SUP_COL_BYPASS_ROLELOGINCHECK] &&
-		DatumGetBool(values[SUP_COL_BYPASS_ROLELOGINCHECK]);
-	if (!is_command && (program->bypass_allowconn || program->bypass_rolelogincheck))
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 "bypass_allowconn and bypass_rolelogincheck make no sense for a worker with a library",
-				 "The function passes the flags when it connects.");
-	if (program->bypass_rolelogincheck && BGWORKER_BYPASS_ROLELOGINCHECK == 0)
-		complain(row, ERRCODE_FEATURE_NOT_SUPPORTED,
-				 "bypass_rolelogincheck needs PostgreSQL 17 or later",
-				 "Give the role LOGIN.");
-
-	word = nulls[SUP_COL_START_AFTER] ? "recovery_finished" :
-		TextDatumGetCString(values[SUP_COL_START_AFTER]);
-	program->start_after = BgWorkerStart_RecoveryFinished;
-	if (strcmp(word, "consistent_state") == 0)
-		program->start_after = BgWorkerStart_ConsistentState;
-	else if (strcmp(word, "postmaster_start") == 0)
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 "start_after \"postmaster_start\" is for workers that a preloaded library declares",
-				 "A table can be read only from the consistent state on.");
-	else if (strcmp(word, "recovery_finished") != 0)
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("invalid value for start_after: \"%s\"", word),
-				 "Valid values are \"recovery_finished\" and \"consistent_state\".");
-
-	/* How it is kept. */
-	terms->enabled = nulls[SUP_COL_ENABLED] || DatumGetBool(values[SUP_COL_ENABLED]);
-	terms->instances = nulls[SUP_COL_INSTANCES] ? 1 : DatumGetInt32(values[SUP_COL_INSTANCES]);
-	if (terms->instances < 1 || terms->instances > sup_max_workers)
-	{
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("instances must be between 1 and %d", sup_max_workers),
-				 "There are as many slots as \"supervisor.max_workers\" says.");
-		terms->instances = 1;	/* in which that can be seen */
-	}
-
-	if (nulls[SUP_COL_RESTART])
-		word = is_command && nulls[SUP_COL_RUN_EVERY] ? "on_failure" : "always";
-	else
-		word = TextDatumGetCString(values[SUP_COL_RESTART]);
-	if (strcmp(word, "always") == 0)
-		terms->restart = SUP_RESTART_ALWAYS;
-	else if (strcmp(word, "on_failure") == 0)
-		terms->restart = SUP_RESTART_ON_FAILURE;
-	else if (strcmp(word, "never") == 0)
-		terms->restart = SUP_RESTART_NEVER;
-	else
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("invalid value for restart: \"%s\"", word),
-				 "Valid values are \"always\", \"on_failure\" and \"never\".");
-	terms->restart_delay = time_column(values, nulls, SUP_COL_RESTART_DELAY, -1, true, row);
-	terms->restart_delay_max = time_column(values, nulls, SUP_COL_RESTART_DELAY_MAX, -1, true, row);
-	terms->restart_window = time_column(values, nulls, SUP_COL_RESTART_WINDOW, -1, true, row);
-	terms->start_timeout = time_column(values, nulls, SUP_COL_START_TIMEOUT, -1, true, row);
-	terms->stop_timeout = time_column(values, nulls, SUP_COL_STOP_TIMEOUT, -1, true, row);
-	terms->max_restarts = -1;
-	if (!nulls[SUP_COL_MAX_RESTARTS])
-	{
-		terms->max_restarts = DatumGetInt32(values[SUP_COL_MAX_RESTARTS]);
-		if (terms->max_restarts < 0)
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "max_restarts must not be negative",
-					 "With 0 the first failure is one too many.");
-	}
 }
 
 /*

@@ -10,49 +10,7 @@
 
 #include "storage/itemptr.h"
 
-#include "state.h"
-
-/* Its columns, in order.  What a later version of the extension adds is last. */
-typedef enum SupColumn
-{
-	SUP_COL_NAME,
-	SUP_COL_COMMAND,
-	SUP_COL_RUN_EVERY,
-	SUP_COL_LIBRARY,
-	SUP_COL_FUNCTION,
-	SUP_COL_ARGUMENT,
-	SUP_COL_EXTRA,
-	SUP_COL_TYPE,
-	SUP_COL_ROLE,
-	SUP_COL_INSTANCES,
-	SUP_COL_START_AFTER,
-	SUP_COL_RESTART,
-	SUP_COL_RESTART_DELAY,
-	SUP_COL_RESTART_DELAY_MAX,
-	SUP_COL_MAX_RESTARTS,
-	SUP_COL_RESTART_WINDOW,
-	SUP_COL_START_TIMEOUT,
-	SUP_COL_STOP_TIMEOUT,
-	SUP_COL_RUN_TIMEOUT,
-	SUP_COL_HEARTBEAT_TIMEOUT,
-	SUP_COL_BYPASS_ALLOWCONN,
-	SUP_COL_BYPASS_ROLELOGINCHECK,
-	SUP_COL_ENABLED,
-	SUP_COL_EXTENSION
-} SupColumn;
-
-#define SUP_WORKER_COLS (SUP_COL_EXTENSION + 1)
-
-/* Until ALTER EXTENSION UPDATE the table has no more than its script gave it. */
-#define SUP_WORKER_COLS_1_0 (SUP_COL_EXTENSION + 1)
-
-typedef struct SupColumnDef
-{
-	const char *name;
-	Oid			type;
-} SupColumnDef;
-
-extern const SupColumnDef sup_worker_columns[SUP_WORKER_COLS];
+#include "row.h"
 
 /* A row as it is, or shall be, in the table. */
 typedef struct SupTuple
@@ -61,21 +19,6 @@ typedef struct SupTuple
 	bool		nulls[SUP_WORKER_COLS];
 	ItemPointerData tid;		/* if it was locked */
 } SupTuple;
-
-/* A row, understood. */
-typedef struct SupRow
-{
-	char		name[NAMEDATALEN];
-	char		extension[NAMEDATALEN]; /* "": none */
-	SupTerms	terms;
-	SupProgram	program;
-	const char *command;		/* all of it; NULL: it is a C function */
-
-	/* If it is no good: what is wrong. */
-	int			sqlstate;		/* 0: it is good */
-	const char *message;
-	const char *hint;
-} SupRow;
 
 /*
  * The table, if everything about it is as our script made it and only
@@ -91,9 +34,6 @@ extern Oid	sup_catalog_table(const char **complaint);
 typedef void (*SupRowVisitor) (Datum *values, bool *nulls, void *arg);
 
 extern bool sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg);
-
-/* Understand a row.  What can only be known elsewhere, as whether its role exists, is not asked. */
-extern void sup_catalog_parse(const Datum *values, const bool *nulls, SupRow *row);
 
 /* The command of a worker, palloc'd; NULL if its row does not say to run just that program. */
 extern const char *sup_catalog_command(const char *name, const SupProgram *program);

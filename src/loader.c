@@ -129,7 +129,7 @@ load_row(Datum *values, bool *nulls, void *arg)
 {
 	SupRow		row;
 
-	sup_catalog_parse(values, nulls, &row);
+	sup_row_parse(values, nulls, &row);
 
 	/* What an extension added goes with it, even if we were not there to see. */
 	if (row.extension[0] != '\0' && !OidIsValid(get_extension_oid(row.extension, true)))

@@ -173,7 +173,7 @@ check_library(const SupProgram *program)
 static void
 check_row(const SupTuple *row, SupRow *parsed)
 {
-	sup_catalog_parse(row->values, row->nulls, parsed);
+	sup_row_parse(row->values, row->nulls, parsed);
 	if (parsed->sqlstate != 0)
 		ereport(ERROR,
 				(errcode(parsed->sqlstate),
@@ -257,7 +257,7 @@ row_to_change(Oid table, const char *name, SupTuple *row, SupRow *parsed)
 {
 	if (!sup_catalog_lock_row(table, name, row))
 		no_such_worker(name);
-	sup_catalog_parse(row->values, row->nulls, parsed);
+	sup_row_parse(row->values, row->nulls, parsed);
 	check_rights(name, &parsed->program);
 }
 
@@ -459,7 +459,7 @@ find_worker(FunctionCallInfo fcinfo, const char *changes, NameControl *control, 
 	{
 		SupRow		parsed;
 
-		sup_catalog_parse(row->values, row->nulls, &parsed);
+		sup_row_parse(row->values, row->nulls, &parsed);
 		memcpy(&control->program, &parsed.program, sizeof(SupProgram));
 		*enabled = parsed.terms.enabled;
 		return table;

@@ -46,9 +46,9 @@ sub make_next_version
 	$changed->('Makefile', qr/^DATA = .*?$/m, sub { "$& supervisor--1.0--1.1.sql" });
 
 	# the table has one more column, and a function writes it
-	$changed->('src/catalog.h', qr/SUP_COL_EXTENSION\n/, sub { "SUP_COL_EXTENSION,\n\tSUP_COL_NOTE\n" });
-	$changed->('src/catalog.h', qr/(#define SUP_WORKER_COLS) .*?\n/, sub { "$1 (SUP_COL_NOTE + 1)\n" });
-	$changed->('src/catalog.c', qr/\[SUP_COL_EXTENSION\] = .*?\}/, sub { "$&,\n\t[SUP_COL_NOTE] = {\"note\", TEXTOID}" });
+	$changed->('src/row.h', qr/SUP_COL_EXTENSION\n/, sub { "SUP_COL_EXTENSION,\n\tSUP_COL_NOTE\n" });
+	$changed->('src/row.h', qr/(#define SUP_WORKER_COLS) .*?\n/, sub { "$1 (SUP_COL_NOTE + 1)\n" });
+	$changed->('src/row.c', qr/\[SUP_COL_EXTENSION\] = .*?\}/, sub { "$&,\n\t[SUP_COL_NOTE] = {\"note\", TEXTOID}" });
 	append_to_file("$source/src/manage.c", q(
 PG_FUNCTION_INFO_V1(supervisor_note_worker);
 Datum
