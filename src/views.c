@@ -100,6 +100,19 @@ static const char *const kind_names[] = {
 	[SUP_KIND_LOADER] = "loader"
 };
 
+/* What a declared worker runs, and as whom. */
+static void
+copy_command(WorkerRow *row, const SupDeclaration *d)
+{
+	row->role = row->userid = d->program.role;
+	row->command_len = -1;
+	if (d->program.kind == SUP_KIND_COMMAND)
+	{
+		row->command_len = d->program.command_len;
+		memcpy(row->command, d->program.command, row->command_len);
+	}
+}
+
 /* Copy what is to be known of a worker.  The caller holds the lock. */
 static void
 copy_worker(WorkerRow *row, const SupSlot *slot)
@@ -119,9 +132,7 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 		const SupDeclaration *d = &Sup->declarations[slot->declaration];
 
 		row->datid = d->database;
-		row->role = row->userid = d->program.role;
-		row->command_len = d->program.command_len;
-		memcpy(row->command, d->program.command, row->command_len);
+		copy_command(row, d);
 	}
 	else if (slot->kind == SUP_KIND_LIBRARY)
 	{
@@ -138,6 +149,7 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 	}
 }
 
+/* 'index' is -1 for one that has no slot, of which nothing has happened yet. */
 static void
 put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 {
@@ -152,11 +164,12 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	else if (slot->state == SUP_RUNNING && !slot->exited && row->kind == SUP_KIND_COMMAND)
 		activity = slot->runs ? "busy" : "idle";
 
-	nulls[0] = row->kind == SUP_KIND_LOADER;	/* it is not one of those that are
-												 * counted */
+	nulls[0] = index < 0 || row->kind == SUP_KIND_LOADER;	/* whose slot is not counted */
 	values[0] = Int32GetDatum(index);
+	nulls[1] = index < 0;
 	values[1] = Int64GetDatum(slot->generation);
 	values[2] = text_or_null(row->name, &nulls[2]);
+	nulls[3] = slot->instance == 0;
 	values[3] = Int32GetDatum(slot->instance);
 	values[4] = CStringGetTextDatum(kind_names[row->kind]);
 	values[5] = text_or_null(is_pool ? row->name : NULL, &nulls[5]);
@@ -171,6 +184,7 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 							  slot->detail : NULL, &nulls[12]);
 	values[13] = time_or_null(slot->started_at, &nulls[13]);
 	values[14] = time_or_null(slot->state_since, &nulls[14]);
+	nulls[15] = nulls[16] = index < 0;
 	values[15] = Int64GetDatum(slot->restarts);
 	values[16] = Int32GetDatum(slot->history.consecutive_failures);
 	values[17] = time_or_null(slot->restart_at == DT_NOEND ? 0 : slot->restart_at, &nulls[17]);
@@ -182,7 +196,7 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	values[22] = Int64GetDatum(slot->tasks_succeeded);
 	values[23] = Int64GetDatum(slot->tasks_failed);
 	values[24] = Int64GetDatum(slot->tasks_canceled);
-	nulls[22] = nulls[23] = nulls[24] = !is_pool;
+	nulls[22] = nulls[23] = nulls[24] = !is_pool || index < 0;
 	nulls[25] = row->task == 0;
 	values[25] = Int64GetDatum(row->task);
 	nulls[26] = row->command_len < 0;
@@ -190,36 +204,6 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 		values[26] = clipped_text(row->command, row->command_len, &nulls[26]);
 	else if (!nulls[26])
 		values[26] = CStringGetTextDatum("<insufficient privilege>");
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-}
-
-/* One that has no slot. */
-static void
-put_slotless(ReturnSetInfo *rsinfo, const WorkerRow *row)
-{
-	const SupSlot *slot = &row->slot;
-	Datum		values[WORKER_COLS] = {0};
-	bool		nulls[WORKER_COLS];
-
-	memset(nulls, true, sizeof(nulls));
-	values[2] = text_or_null(row->name, &nulls[2]);
-	nulls[3] = slot->instance == 0;
-	values[3] = Int32GetDatum(slot->instance);
-	values[4] = CStringGetTextDatum(kind_names[row->kind]);
-	values[5] = text_or_null(row->kind == SUP_KIND_POOL ? row->name : NULL, &nulls[5]);
-	values[7] = oid_or_null(row->datid, &nulls[7]);
-	values[8] = oid_or_null(row->userid, &nulls[8]);
-	values[9] = CStringGetTextDatum(sup_state_names[slot->state]);
-	values[11] = text_or_null(sup_reason_names[slot->reason], &nulls[11]);
-	values[12] = text_or_null(slot->detail, &nulls[12]);
-	nulls[4] = nulls[9] = false;
-	if (row->command_len >= 0 && sup_may_see(row->role))
-		values[26] = clipped_text(row->command, row->command_len, &nulls[26]);
-	else if (row->command_len >= 0)
-	{
-		nulls[26] = false;
-		values[26] = CStringGetTextDatum("<insufficient privilege>");
-	}
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -235,14 +219,8 @@ copy_slotless(WorkerRow *row, const SupDeclaration *d, bool *has_slot)
 	memset(slot, 0, sizeof(SupSlot));
 	strlcpy(row->name, d->name, NAMEDATALEN);
 	row->kind = d->program.kind;
-	row->role = row->userid = d->program.role;
 	row->datid = d->database;
-	row->command_len = -1;
-	if (row->kind == SUP_KIND_COMMAND)
-	{
-		row->command_len = d->program.command_len;
-		memcpy(row->command, d->program.command, row->command_len);
-	}
+	copy_command(row, d);
 	slot->state = SUP_WAITING;
 	if (!sup_start_workers || !d->terms.enabled)
 	{
@@ -305,7 +283,7 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 		n = row.name[0] != '\0' ? Sup->pools[p].no_slot : 0;
 		sup_unlock();
 		while (n-- > 0)
-			put_slotless(rsinfo, &row);
+			put_worker(rsinfo, &row, -1);
 	}
 	for (int i = 0; i < Sup->ndeclarations; i++)
 	{
@@ -325,7 +303,7 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 		{
 			row.slot.instance = instance;
 			if (!has_slot[instance])
-				put_slotless(rsinfo, &row);
+				put_worker(rsinfo, &row, -1);
 		}
 	}
 	return (Datum) 0;
