@@ -128,19 +128,146 @@ refuse(const bool *nulls, const SupColumn *columns, int n, const char *kind, con
 					 psprintf("Leave it out: it is for workers with a %s.", other));
 }
 
-void
-sup_row_parse(const Datum *values, const bool *nulls, SupRow *row)
+/* What only a worker with a command has. */
+static void
+parse_command(const Datum *values, const bool *nulls, SupRow *row)
+{
+	static const SupColumn of_libraries[] = {
+		SUP_COL_FUNCTION, SUP_COL_ARGUMENT, SUP_COL_EXTRA, SUP_COL_HEARTBEAT_TIMEOUT
+	};
+	SupProgram *program = &row->program;
+
+	program->kind = SUP_KIND_COMMAND;
+	refuse(nulls, of_libraries, lengthof(of_libraries), "command", "library", row);
+	row->command = TextDatumGetCString(values[SUP_COL_COMMAND]);
+	if (row->command[strspn(row->command, " \t\n\r\f\v")] == '\0')
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "command is empty",
+				 "Give it one or more SQL statements.");
+	program->command_hash = hash_command(row->command);
+	program->command_len = Min(strlen(row->command), SUP_INLINE);
+	memcpy(program->command, row->command, program->command_len);
+	program->run_every = time_column(values, nulls, SUP_COL_RUN_EVERY, 0, false, row);
+	program->run_timeout = time_column(values, nulls, SUP_COL_RUN_TIMEOUT, 0, true, row);
+	if (program->run_timeout > INT_MAX * INT64CONST(1000))
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "run_timeout is out of range",
+				 "It is at most 24 days.");
+	if (nulls[SUP_COL_ROLE] || !OidIsValid(DatumGetObjectId(values[SUP_COL_ROLE])))
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a command needs a role", NULL);
+	else
+		program->role = DatumGetObjectId(values[SUP_COL_ROLE]);
+}
+
+/* What only one with a library has. */
+static void
+parse_library(const Datum *values, const bool *nulls, SupRow *row)
 {
 	static const SupColumn of_commands[] = {
 		SUP_COL_RUN_EVERY, SUP_COL_ROLE, SUP_COL_RUN_TIMEOUT
 	};
-	static const SupColumn of_libraries[] = {
-		SUP_COL_FUNCTION, SUP_COL_ARGUMENT, SUP_COL_EXTRA, SUP_COL_HEARTBEAT_TIMEOUT
-	};
+	SupProgram *program = &row->program;
+
+	program->kind = SUP_KIND_LIBRARY;
+	refuse(nulls, of_commands, lengthof(of_commands), "library", "command", row);
+	text_column(values, nulls, SUP_COL_LIBRARY, program->library, MAXPGPATH, row);
+	text_column(values, nulls, SUP_COL_FUNCTION, program->function, BGW_MAXLEN, row);
+	if (nulls[SUP_COL_FUNCTION])
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a library needs a function",
+				 "The library exports it, and it is called as the postmaster calls a background worker.");
+	text_column(values, nulls, SUP_COL_EXTRA, program->extra, BGW_EXTRALEN, row);
+	if (!nulls[SUP_COL_ARGUMENT])
+		program->argument = DatumGetInt32(values[SUP_COL_ARGUMENT]);
+	program->heartbeat_timeout = time_column(values, nulls, SUP_COL_HEARTBEAT_TIMEOUT, 0, true, row);
+}
+
+static void
+parse_bypass(const Datum *values, const bool *nulls, SupRow *row)
+{
+	SupProgram *program = &row->program;
+
+	program->bypass_allowconn = !nulls[SUP_COL_BYPASS_ALLOWCONN] &&
+		DatumGetBool(values[SUP_COL_BYPASS_ALLOWCONN]);
+	program->bypass_rolelogincheck = !nulls[SUP_COL_BYPASS_ROLELOGINCHECK] &&
+		DatumGetBool(values[SUP_COL_BYPASS_ROLELOGINCHECK]);
+	if (program->kind == SUP_KIND_LIBRARY && (program->bypass_allowconn || program->bypass_rolelogincheck))
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
+				 "bypass_allowconn and bypass_rolelogincheck make no sense for a worker with a library",
+				 "The function passes the flags when it connects.");
+	if (program->bypass_rolelogincheck && BGWORKER_BYPASS_ROLELOGINCHECK == 0)
+		complain(row, ERRCODE_FEATURE_NOT_SUPPORTED,
+				 "bypass_rolelogincheck needs PostgreSQL 17 or later",
+				 "Give the role LOGIN.");
+}
+
+static void
+parse_start_after(const Datum *values, const bool *nulls, SupRow *row)
+{
+	SupProgram *program = &row->program;
+	const char *word = nulls[SUP_COL_START_AFTER] ? "recovery_finished" :
+		TextDatumGetCString(values[SUP_COL_START_AFTER]);
+
+	program->start_after = BgWorkerStart_RecoveryFinished;
+	if (strcmp(word, "consistent_state") == 0)
+		program->start_after = BgWorkerStart_ConsistentState;
+	else if (strcmp(word, "postmaster_start") == 0)
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
+				 "start_after \"postmaster_start\" is for workers that a preloaded library declares",
+				 "A table can be read only from the consistent state on.");
+	else if (strcmp(word, "recovery_finished") != 0)
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
+				 psprintf("invalid value for start_after: \"%s\"", word),
+				 "Valid values are \"recovery_finished\" and \"consistent_state\".");
+}
+
+/* How it is kept. */
+static void
+parse_terms(const Datum *values, const bool *nulls, SupRow *row)
+{
 	SupTerms   *terms = &row->terms;
+	const char *word = row->program.kind == SUP_KIND_COMMAND && nulls[SUP_COL_RUN_EVERY] ?
+		"on_failure" : "always";
+
+	terms->enabled = nulls[SUP_COL_ENABLED] || DatumGetBool(values[SUP_COL_ENABLED]);
+	terms->instances = nulls[SUP_COL_INSTANCES] ? 1 : DatumGetInt32(values[SUP_COL_INSTANCES]);
+	if (terms->instances < 1 || terms->instances > sup_max_workers)
+	{
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
+				 psprintf("instances must be between 1 and %d", sup_max_workers),
+				 "There are as many slots as \"supervisor.max_workers\" says.");
+		terms->instances = 1;	/* in which that can be seen */
+	}
+
+	if (!nulls[SUP_COL_RESTART])
+		word = TextDatumGetCString(values[SUP_COL_RESTART]);
+	if (strcmp(word, "always") == 0)
+		terms->restart = SUP_RESTART_ALWAYS;
+	else if (strcmp(word, "on_failure") == 0)
+		terms->restart = SUP_RESTART_ON_FAILURE;
+	else if (strcmp(word, "never") == 0)
+		terms->restart = SUP_RESTART_NEVER;
+	else
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
+				 psprintf("invalid value for restart: \"%s\"", word),
+				 "Valid values are \"always\", \"on_failure\" and \"never\".");
+	terms->restart_delay = time_column(values, nulls, SUP_COL_RESTART_DELAY, -1, true, row);
+	terms->restart_delay_max = time_column(values, nulls, SUP_COL_RESTART_DELAY_MAX, -1, true, row);
+	terms->restart_window = time_column(values, nulls, SUP_COL_RESTART_WINDOW, -1, true, row);
+	terms->start_timeout = time_column(values, nulls, SUP_COL_START_TIMEOUT, -1, true, row);
+	terms->stop_timeout = time_column(values, nulls, SUP_COL_STOP_TIMEOUT, -1, true, row);
+	terms->max_restarts = -1;
+	if (!nulls[SUP_COL_MAX_RESTARTS])
+	{
+		terms->max_restarts = DatumGetInt32(values[SUP_COL_MAX_RESTARTS]);
+		if (terms->max_restarts < 0)
+			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "max_restarts must not be negative",
+					 "With 0 the first failure is one too many.");
+	}
+}
+
+void
+sup_row_parse(const Datum *values, const bool *nulls, SupRow *row)
+{
 	SupProgram *program = &row->program;
 	bool		is_command = !nulls[SUP_COL_COMMAND];
-	const char *word;
 
 	memset(row, 0, sizeof(SupRow));
 
@@ -167,103 +294,10 @@ sup_row_parse(const Datum *values, const bool *nulls, SupRow *row)
 	program->flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION |
 		BGWORKER_INTERRUPTIBLE;
 	if (is_command)
-	{
-		program->kind = SUP_KIND_COMMAND;
-		refuse(nulls, of_libraries, lengthof(of_libraries), "command", "library", row);
-		row->command = TextDatumGetCString(values[SUP_COL_COMMAND]);
-		if (row->command[strspn(row->command, " \t\n\r\f\v")] == '\0')
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "command is empty",
-					 "Give it one or more SQL statements.");
-		program->command_hash = hash_command(row->command);
-		program->command_len = Min(strlen(row->command), SUP_INLINE);
-		memcpy(program->command, row->command, program->command_len);
-		program->run_every = time_column(values, nulls, SUP_COL_RUN_EVERY, 0, false, row);
-		program->run_timeout = time_column(values, nulls, SUP_COL_RUN_TIMEOUT, 0, true, row);
-		if (program->run_timeout > INT_MAX * INT64CONST(1000))
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "run_timeout is out of range",
-					 "It is at most 24 days.");
-		if (nulls[SUP_COL_ROLE] || !OidIsValid(DatumGetObjectId(values[SUP_COL_ROLE])))
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a command needs a role", NULL);
-		else
-			program->role = DatumGetObjectId(values[SUP_COL_ROLE]);
-	}
+		parse_command(values, nulls, row);
 	else
-	{
-		program->kind = SUP_KIND_LIBRARY;
-		refuse(nulls, of_commands, lengthof(of_commands), "library", "command", row);
-		text_column(values, nulls, SUP_COL_LIBRARY, program->library, MAXPGPATH, row);
-		text_column(values, nulls, SUP_COL_FUNCTION, program->function, BGW_MAXLEN, row);
-		if (nulls[SUP_COL_FUNCTION])
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a library needs a function",
-					 "The library exports it, and it is called as the postmaster calls a background worker.");
-		text_column(values, nulls, SUP_COL_EXTRA, program->extra, BGW_EXTRALEN, row);
-		if (!nulls[SUP_COL_ARGUMENT])
-			program->argument = DatumGetInt32(values[SUP_COL_ARGUMENT]);
-		program->heartbeat_timeout = time_column(values, nulls, SUP_COL_HEARTBEAT_TIMEOUT, 0, true, row);
-	}
-	program->bypass_allowconn = !nulls[SUP_COL_BYPASS_ALLOWCONN] &&
-		DatumGetBool(values[SUP_COL_BYPASS_ALLOWCONN]);
-	program->bypass_rolelogincheck = !nulls[SUP_COL_BYPASS_ROLELOGINCHECK] &&
-		DatumGetBool(values[SUP_COL_BYPASS_ROLELOGINCHECK]);
-	if (!is_command && (program->bypass_allowconn || program->bypass_rolelogincheck))
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 "bypass_allowconn and bypass_rolelogincheck make no sense for a worker with a library",
-				 "The function passes the flags when it connects.");
-	if (program->bypass_rolelogincheck && BGWORKER_BYPASS_ROLELOGINCHECK == 0)
-		complain(row, ERRCODE_FEATURE_NOT_SUPPORTED,
-				 "bypass_rolelogincheck needs PostgreSQL 17 or later",
-				 "Give the role LOGIN.");
-
-	word = nulls[SUP_COL_START_AFTER] ? "recovery_finished" :
-		TextDatumGetCString(values[SUP_COL_START_AFTER]);
-	program->start_after = BgWorkerStart_RecoveryFinished;
-	if (strcmp(word, "consistent_state") == 0)
-		program->start_after = BgWorkerStart_ConsistentState;
-	else if (strcmp(word, "postmaster_start") == 0)
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 "start_after \"postmaster_start\" is for workers that a preloaded library declares",
-				 "A table can be read only from the consistent state on.");
-	else if (strcmp(word, "recovery_finished") != 0)
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("invalid value for start_after: \"%s\"", word),
-				 "Valid values are \"recovery_finished\" and \"consistent_state\".");
-
-	/* How it is kept. */
-	terms->enabled = nulls[SUP_COL_ENABLED] || DatumGetBool(values[SUP_COL_ENABLED]);
-	terms->instances = nulls[SUP_COL_INSTANCES] ? 1 : DatumGetInt32(values[SUP_COL_INSTANCES]);
-	if (terms->instances < 1 || terms->instances > sup_max_workers)
-	{
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("instances must be between 1 and %d", sup_max_workers),
-				 "There are as many slots as \"supervisor.max_workers\" says.");
-		terms->instances = 1;	/* in which that can be seen */
-	}
-
-	if (nulls[SUP_COL_RESTART])
-		word = is_command && nulls[SUP_COL_RUN_EVERY] ? "on_failure" : "always";
-	else
-		word = TextDatumGetCString(values[SUP_COL_RESTART]);
-	if (strcmp(word, "always") == 0)
-		terms->restart = SUP_RESTART_ALWAYS;
-	else if (strcmp(word, "on_failure") == 0)
-		terms->restart = SUP_RESTART_ON_FAILURE;
-	else if (strcmp(word, "never") == 0)
-		terms->restart = SUP_RESTART_NEVER;
-	else
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("invalid value for restart: \"%s\"", word),
-				 "Valid values are \"always\", \"on_failure\" and \"never\".");
-	terms->restart_delay = time_column(values, nulls, SUP_COL_RESTART_DELAY, -1, true, row);
-	terms->restart_delay_max = time_column(values, nulls, SUP_COL_RESTART_DELAY_MAX, -1, true, row);
-	terms->restart_window = time_column(values, nulls, SUP_COL_RESTART_WINDOW, -1, true, row);
-	terms->start_timeout = time_column(values, nulls, SUP_COL_START_TIMEOUT, -1, true, row);
-	terms->stop_timeout = time_column(values, nulls, SUP_COL_STOP_TIMEOUT, -1, true, row);
-	terms->max_restarts = -1;
-	if (!nulls[SUP_COL_MAX_RESTARTS])
-	{
-		terms->max_restarts = DatumGetInt32(values[SUP_COL_MAX_RESTARTS]);
-		if (terms->max_restarts < 0)
-			complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "max_restarts must not be negative",
-					 "With 0 the first failure is one too many.");
-	}
+		parse_library(values, nulls, row);
+	parse_bypass(values, nulls, row);
+	parse_start_after(values, nulls, row);
+	parse_terms(values, nulls, row);
 }
