@@ -237,7 +237,7 @@ sup_api_declare(void)
 static void
 api_ready(void)
 {
-	SupSlot    *slot = sup_my_slot();
+	SupSlot    *slot = SupMySlot;
 
 	if (slot != NULL && slot->kind == SUP_KIND_LIBRARY && !slot->ready)
 		sup_worker_ready(slot);
@@ -247,7 +247,7 @@ api_ready(void)
 static int
 api_heartbeat(void)
 {
-	SupSlot    *slot = sup_my_slot();
+	SupSlot    *slot = SupMySlot;
 
 	if (slot == NULL || slot->heartbeat_timeout == 0)
 		return -1;
@@ -258,7 +258,7 @@ api_heartbeat(void)
 static bool
 api_leaving(void)
 {
-	SupSlot    *slot = sup_my_slot();
+	SupSlot    *slot = SupMySlot;
 
 	return slot != NULL && (slot->leave != SUP_STAY || slot->terminate);
 }
@@ -266,7 +266,7 @@ api_leaving(void)
 static int
 api_instance(void)
 {
-	SupSlot    *slot = sup_my_slot();
+	SupSlot    *slot = SupMySlot;
 
 	return slot != NULL ? slot->instance : 0;
 }

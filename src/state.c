@@ -59,6 +59,7 @@
 #define AWAITED_US	(25 * 1000)
 
 SupShared  *Sup = NULL;
+SupSlot    *SupMySlot = NULL;
 bool		sup_registered = false;
 
 static dsa_area *area = NULL;

@@ -685,6 +685,8 @@ typedef struct SupShared
 } SupShared;
 
 extern SupShared *Sup;			/* NULL: not preloaded */
+extern SupSlot *SupMySlot;		/* of this process; NULL: it is no child of the
+								 * supervisor */
 extern bool sup_registered;		/* core accepted the supervisor's registration */
 
 extern const char *const sup_state_names[];

@@ -202,7 +202,7 @@ sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
 bool
 sup_in_pool_worker(void)
 {
-	SupSlot    *slot = sup_my_slot();
+	SupSlot    *slot = SupMySlot;
 
 	return slot != NULL && slot->kind == SUP_KIND_POOL;
 }

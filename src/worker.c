@@ -37,7 +37,6 @@
 static uint64 my_generation;
 static emit_log_hook_type next_emit_log_hook = NULL;
 
-static SupSlot *my_slot = NULL;
 
 /*
  * The last error of this process that went, or would have gone, to the log.  Set
@@ -68,7 +67,7 @@ why_not_begun(SupPhase phase)
 			case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
 				return last_says_missing ? SUP_NO_ROLE : SUP_NO_LOGIN;
 		}
-	else if (phase == SUP_PHASE_LOAD && my_slot->kind == SUP_KIND_LIBRARY)
+	else if (phase == SUP_PHASE_LOAD && SupMySlot->kind == SUP_KIND_LIBRARY)
 		switch (sqlstate)
 		{
 			case ERRCODE_UNDEFINED_FUNCTION:
@@ -96,8 +95,8 @@ note_log(ErrorData *edata)
 		/* the untranslated text: core has one SQLSTATE for two things */
 		last_says_missing = edata->message_id && strstr(edata->message_id, "does not exist") != NULL;
 		/* The supervisor logs it, once, however often it is tried. */
-		if (my_slot->kind == SUP_KIND_LOADER ||
-			(my_slot->declaration >= 0 && why_not_begun(my_slot->phase) != SUP_NO_REASON))
+		if (SupMySlot->kind == SUP_KIND_LOADER ||
+			(SupMySlot->declaration >= 0 && why_not_begun(SupMySlot->phase) != SUP_NO_REASON))
 			edata->output_to_server = false;
 	}
 	if (edata->output_to_server && next_emit_log_hook)
@@ -166,29 +165,26 @@ run_library(const SupProgram *program)
 	memset(MyBgworkerEntry->bgw_extra, 0, BGW_EXTRALEN);
 	strlcpy(MyBgworkerEntry->bgw_extra, program->extra, BGW_EXTRALEN);
 
-	my_slot->phase = SUP_PHASE_LOAD;
+	SupMySlot->phase = SUP_PHASE_LOAD;
 	function = (bgworker_main_type) load_external_function(program->library, program->function,
 														   true, NULL);
-	my_slot->phase = SUP_PHASE_RUN;
+	SupMySlot->phase = SUP_PHASE_RUN;
 	if (!program->says_ready)
-		sup_worker_ready(my_slot);
+		sup_worker_ready(SupMySlot);
 	function(MyBgworkerEntry->bgw_main_arg);
 	proc_exit(0);
 }
 
-/* Take the slot that this process was started for, and do what it says. */
-pg_noreturn static void
-begin(int index, uint64 generation)
+/* Take the slot that this process was started for; NULL: it is too late for that. */
+static SupSlot *
+attach(int index, uint64 generation, char *name, SupProgram *program)
 {
 	SupSlot    *slot;
-	SupKind		kind = SUP_KIND_POOL;
-	char		name[NAMEDATALEN] = "";
-	SupProgram	program;
 	bool		mine;
 	static ErrorContextCallback callback = {.callback = note_raised};
 
 	if (Sup == NULL || index < 0 || index >= sup_nslots())
-		proc_exit(0);
+		return NULL;
 	slot = &Sup->slots[index];
 	my_generation = generation;
 
@@ -205,31 +201,40 @@ begin(int index, uint64 generation)
 		slot->attached_at = GetCurrentTimestamp();
 		slot->pid = MyProcPid;
 		slot->proc = MyProc;
-		kind = slot->kind;
 		if (slot->declaration >= 0)
 		{
 			const SupDeclaration *d = &Sup->declarations[slot->declaration];
 
-			memcpy(&program, &d->program, sizeof(SupProgram));	/* compared as bytes */
+			memcpy(program, &d->program, sizeof(SupProgram));	/* compared as bytes */
 			memcpy(name, d->name, NAMEDATALEN);
 			if (slot->version != d->version)
 				slot->leave = SUP_LEAVE_RECYCLE;	/* changed meanwhile */
 		}
 	}
 	sup_unlock();
-
-	/* Too late: the slot has moved on.  Nobody wants to hear of it. */
 	if (!mine)
-		proc_exit(0);
+		return NULL;
 
-	my_slot = slot;
+	SupMySlot = slot;
 	on_shmem_exit(report_exit, PointerGetDatum(slot));
 	next_emit_log_hook = emit_log_hook;
 	emit_log_hook = note_log;
 	error_context_stack = &callback;
-	if (slot->leave != SUP_STAY)
+	return slot;
+}
+
+/* Do what the slot of this process says. */
+pg_noreturn static void
+begin(int index, uint64 generation)
+{
+	char		name[NAMEDATALEN] = "";
+	SupProgram	program;
+	SupSlot    *slot = attach(index, generation, name, &program);
+
+	/* Nobody wants to hear of one that came too late. */
+	if (slot == NULL || slot->leave != SUP_STAY)
 		proc_exit(0);
-	if (kind == SUP_KIND_LIBRARY)
+	if (slot->kind == SUP_KIND_LIBRARY)
 		run_library(&program);
 
 	/* Its first block, which it keeps, is large enough for a short command. */
@@ -242,9 +247,9 @@ begin(int index, uint64 generation)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 
-	if (kind == SUP_KIND_COMMAND)
+	if (slot->kind == SUP_KIND_COMMAND)
 		sup_command_main(slot, name, &program);
-	else if (kind == SUP_KIND_LOADER)
+	else if (slot->kind == SUP_KIND_LOADER)
 		sup_loader_main(slot);
 	else
 		sup_pool_main(slot);
@@ -263,12 +268,6 @@ void
 sup_static_main(Datum main_arg)
 {
 	begin(DatumGetInt32(main_arg), SUP_STATIC_GENERATION);
-}
-
-SupSlot *
-sup_my_slot(void)
-{
-	return my_slot;
 }
 
 void

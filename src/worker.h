@@ -18,9 +18,6 @@ extern PGDLLEXPORT void sup_worker_main(Datum main_arg);
 /* The same for one that the postmaster has started before the supervisor. */
 extern PGDLLEXPORT void sup_static_main(Datum main_arg);
 
-/* The slot of this process; NULL: it is no child of the supervisor. */
-extern SupSlot *sup_my_slot(void);
-
 /* This process is ready: publish that. */
 extern void sup_worker_ready(SupSlot *slot);
 
