@@ -5,7 +5,7 @@
  *
  * What core's tcop/postgres.c does for a client is done here for a task: a
  * portal per statement, implicit transaction blocks, statement_timeout and
- * the logging of statements.  It calls the same functions in the same order.
+ * the logging of statements, durations and resource usage.  It calls the same functions in the same order.
  *
  *-------------------------------------------------------------------------
  */
@@ -526,6 +526,7 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 	ParamsErrorCbData params_data;
 	const char *command = (const char *) (input + 1);
 	bool		was_logged = false;
+	bool		with_usage = log_statement_stats;	/* also if the command sets it */
 	bool		implicit_block;
 	List	   *parsetrees;
 	ListCell   *lc;
@@ -533,6 +534,8 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 	char		msec_str[32];
 	MemoryContext oldcontext;
 
+	if (with_usage)
+		ResetUsage();
 	timed_out = false;
 	callback.callback = timeout_error_callback;
 	callback.arg = unconstify(char *, timeout_message);
@@ -729,6 +732,8 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 					 errhidestmt(true), errdetail_params(input)));
 			break;
 	}
+	if (with_usage)
+		ShowUsage("QUERY STATISTICS");
 	RESUME_CANCEL_INTERRUPTS();
 
 	if (timeout > 0)

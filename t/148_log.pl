@@ -109,6 +109,22 @@ logged(qr/app LOG:  statement: SELECT \$1::text$/m, 'or not');
 unlike(log_since(), qr/[Pp]arameters: .*secret/, 'at all');
 value('ALTER ROLE app RESET ALL');
 
+note 'resource usage';
+
+value('ALTER ROLE app SET log_statement_stats = on');
+app(q{SELECT supervisor.forget(supervisor.launch('INSERT INTO t VALUES (8); INSERT INTO t VALUES (9)'))});
+logged(qr/app LOG:  QUERY STATISTICS\n.*app DETAIL:  ! system usage stats:\n(?:\t.*\n)+.*app STATEMENT:  INSERT INTO t VALUES \(8\)/m,
+	'log_statement_stats, once for a command of several statements');
+app(q{SELECT supervisor.execute('SELECT $1::int', ARRAY['7'])});
+logged(qr/app LOG:  QUERY STATISTICS\n.*app DETAIL:  ! system usage stats:\n(?:\t.*\n)+.*app STATEMENT:  SELECT \$1::int$/m,
+	'and for one with parameters');
+value(join '', 'ALTER ROLE app RESET ALL;', map { "ALTER ROLE app SET log_${_}_stats = on;" } qw(parser planner executor));
+app(q{SELECT supervisor.forget(supervisor.launch('INSERT INTO t VALUES (10)'))});
+logged(qr/app LOG:  $_ STATISTICS\n.*app DETAIL:  ! system usage stats:\n(?:\t.*\n)+.*app STATEMENT:  INSERT INTO t VALUES \(10\)$/m,
+	"those that core takes of each phase: $_")
+  foreach 'PARSER', 'PARSE ANALYSIS', 'REWRITER', 'PLANNER', 'EXECUTOR';
+value('ALTER ROLE app RESET ALL');
+
 note 'warnings';
 
 app_goes(q{DO 'BEGIN RAISE WARNING ''watch out %'', 1; END'; SELECT pg_sleep(180)});
