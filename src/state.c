@@ -563,16 +563,17 @@ prepared_key(const char *gid)
 }
 
 /*
- * An entry for a transaction that has been prepared under that identifier, or
- * under one that is not known (NULL); NULL: there are no prepared transactions.  If all are in use, the oldest is of one that somebody has
- * finished without us.
+ * An entry for a transaction that is about to be prepared: a copy of this one; -1:
+ * there are no prepared transactions.  If all are in use, the oldest is of one that
+ * somebody has finished without us, and the caller frees what it held.
  */
-SupPrepared *
-sup_prepared_add(const char *gid, TransactionId xid)
+int
+sup_prepared_add(const SupPrepared *prepared, dsa_pointer *garbage)
 {
 	SupPrepared *p = NULL;
 
 	SUP_ASSERT_LOCKED();
+	*garbage = InvalidDsaPointer;
 	for (int i = 0; i < Sup->nprepared && p == NULL; i++)
 		if (Sup->prepared_keys[i] == 0)
 			p = &Sup->prepared[i];
@@ -582,19 +583,18 @@ sup_prepared_add(const char *gid, TransactionId xid)
 		for (int i = 1; i < Sup->nprepared; i++)
 			if (Sup->prepared[i].number < p->number)
 				p = &Sup->prepared[i];
+		*garbage = p->notes;
 		sup_prepared_free(p);
 	}
 	if (p == NULL)
-		return NULL;
-	memset(p, 0, sizeof(SupPrepared));
-	p->xid = xid;
+		return -1;
+	*p = *prepared;
 	p->number = ++Sup->last_prepared;
-	p->named = gid != NULL;
-	strlcpy(p->gid, p->named ? gid : "", GIDSIZE);
 	Sup->prepared_keys[p - Sup->prepared] = prepared_key(p->gid);
+	Sup->prepared_held += p->held;
 	if (!p->named)
 		Sup->nameless++;
-	return p;
+	return (int) (p - Sup->prepared);
 }
 
 int
@@ -605,7 +605,7 @@ sup_prepared_next(const char *gid, int after)
 
 	sup_lock();
 	for (int i = after + 1; i < Sup->nprepared && next < 0; i++)
-		if (Sup->prepared_keys[i] == key && Sup->prepared[i].named &&
+		if (Sup->prepared_keys[i] == key && Sup->prepared[i].prepared && Sup->prepared[i].named &&
 			strcmp(Sup->prepared[i].gid, gid) == 0)
 			next = i;
 	sup_unlock();
@@ -617,6 +617,7 @@ sup_prepared_free(SupPrepared *prepared)
 {
 	SUP_ASSERT_LOCKED();
 	Sup->prepared_keys[prepared - Sup->prepared] = 0;
+	Sup->prepared_held -= prepared->held;
 	if (!prepared->named)
 		Sup->nameless--;
 }
@@ -936,7 +937,7 @@ sup_role_tasks(Oid role)
 	return n;
 }
 
-/* How much of the area the tasks of a role hold. */
+/* How much of the area the tasks and prepared transactions of a role hold. */
 Size
 sup_role_held(Oid role)
 {
@@ -946,6 +947,9 @@ sup_role_held(Oid role)
 	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
 		if (Sup->bindings[i].role == role)
 			held += Sup->bindings[i].held;
+	for (int i = 0; i < Sup->nprepared && Sup->prepared_held > 0; i++)
+		if (Sup->prepared_keys[i] != 0 && Sup->prepared[i].role == role)
+			held += Sup->prepared[i].held;
 	return held;
 }
 

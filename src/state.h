@@ -54,7 +54,7 @@
 /* Databases whose declared workers are to be looked up; more are "all". */
 #define SUP_LOADS		256
 
-/* A prepared transaction has so many notes of a kind; more are put together. */
+/* A prepared transaction has so many notes in its entry; more are in the area. */
 #define SUP_NOTES		16
 
 /*
@@ -314,35 +314,42 @@ typedef struct SupLoad
 	uint64		read;			/* ... have been served */
 } SupLoad;
 
-/* Whose settings a transaction has changed; InvalidOid is any. */
-typedef struct SupChange
+/* What a transaction tells when it commits; InvalidOid is any. */
+typedef enum SupNoteKind
 {
+	SUP_NOTE_SETTINGS,			/* of a role in a database have changed */
+	SUP_NOTE_LOAD,				/* declared workers of a database may have */
+	SUP_NOTE_GRANT,				/* to a database somebody may connect now */
+	SUP_NOTE_LOGIN				/* whether a role can log in may have changed */
+} SupNoteKind;
+
+typedef struct SupNote
+{
+	SupNoteKind kind;
 	Oid			role;
 	Oid			database;
-} SupChange;
+} SupNote;
 
 /*
  * What a prepared transaction has to tell when it is committed: see watch.c.
- * Its entry is written by who prepares it, and read and freed by who finds it
- * finished.
+ * Its entry is written by who is about to prepare it, and read and freed by who
+ * finds it finished, or failed.  Who frees it has its memory in the area for
+ * himself, and frees that without the lock.
  */
 typedef struct SupPrepared
 {
 	TransactionId xid;
-	uint64		number;			/* in the order in which they were prepared */
+	uint64		number;			/* in the order in which they were added */
+	bool		prepared;		/* or else it is just about to be */
 	bool		named;			/* its identifier is known */
 	char		gid[GIDSIZE];	/* which may be empty */
 	bool		renames;		/* a database, which is locked until it is
 								 * finished */
-	bool		load_all;
-	int			nchanges;
-	int			nloads;
-	int			ngranted;
-	int			nroles;
-	SupChange	changes[SUP_NOTES];
-	Oid			loads[SUP_NOTES];
-	Oid			granted[SUP_NOTES];
-	Oid			roles[SUP_NOTES];
+	Oid			role;			/* whose it is */
+	Size		held;			/* by it, in the area */
+	uint32		nnotes;			/* sorted */
+	dsa_pointer notes;			/* valid: they are there */
+	SupNote		few[SUP_NOTES]; /* or here */
 } SupPrepared;
 
 typedef struct SupPool
@@ -672,6 +679,7 @@ typedef struct SupShared
 	uint32	   *prepared_keys;	/* hash of the gid, dense, 0 if free */
 	int			nprepared;
 	uint64		last_prepared;
+	Size		prepared_held;	/* by all of them, in the area */
 	int			nameless;		/* entries without an identifier; read without
 								 * the lock as a hint */
 	SupTask    *tasks;
@@ -715,10 +723,41 @@ extern void sup_state_request(void);
 extern bool sup_state_init(void);	/* true: it is new, and empty */
 
 /*
- * The area for commands and results, attached at first use: which must not be
- * under the lock.
+ * The area for commands, results and notes, attached at first use: which must not
+ * be under the lock.
  */
 extern dsa_area *sup_area(void);
+
+/* What a role that is no superuser may hold of it. */
+#define SUP_HALF_OF_AREA	((Size) sup_shared_memory * 1024 / 2)
+
+/*
+ * What it is asked for at least.  Of anything up to 8 kB it keeps some 64 kB for
+ * others of that size, for ever and for each of many sizes.  Whole pages it
+ * merges, and gives to anybody.
+ */
+static inline Size
+sup_area_size(Size size)
+{
+	return Max(size, 12 * 1024);
+}
+
+/* Are these bytes in it, as far as the pointer tells? */
+static inline bool
+sup_in_area(dsa_pointer pointer, Size size)
+{
+	Size		total = (Size) sup_shared_memory * 1024;
+
+	/* it has one segment, so that a pointer is an offset */
+	return pointer < total && size <= total - pointer;
+}
+
+/* No fresh memory shows what was there before. */
+static inline void
+sup_clear_rest(char *memory, Size size, Size used)
+{
+	memset(memory + used, 0, size - used);
+}
 
 extern void sup_lock(void);
 
@@ -806,7 +845,7 @@ extern SupLoad *sup_load_of(Oid database);
 extern SupLoad *sup_load_get(Oid database);
 extern uint64 sup_await_load(Oid database);
 extern bool sup_load_done(Oid database, uint64 request);
-extern SupPrepared *sup_prepared_add(const char *gid, TransactionId xid);
+extern int	sup_prepared_add(const SupPrepared *prepared, dsa_pointer *garbage);
 extern void sup_prepared_free(SupPrepared *prepared);
 extern void sup_wake_supervisor_by(TimestampTz when);
 extern void sup_add_event(const SupSlot *slot, const char *event, const char *detail);

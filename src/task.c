@@ -37,16 +37,6 @@
 #include "wait.h"
 #include "worker.h"
 
-/* What a role that is no superuser may hold of the area. */
-#define HALF_OF_AREA	((Size) sup_shared_memory * 1024 / 2)
-
-/*
- * What the area is asked for at least.  Of anything up to 8 kB it keeps some
- * 64 kB for others of that size, for ever and for each of many sizes.  Whole
- * pages it merges, and gives to anybody.
- */
-#define AREA_MIN_SIZE	(12 * 1024)
-
 /* How many tasks are looked at under one hold of the lock. */
 #define LOOKS_PER_LOCK	32
 
@@ -63,31 +53,15 @@ static bool exit_callback_registered = false;
  * Memory
  */
 
-static Size
-area_size(Size size)
-{
-	return Max(size, AREA_MIN_SIZE);
-}
-
-/* Are these bytes in the area, as far as the pointer tells? */
-static bool
-in_area(dsa_pointer pointer, Size size)
-{
-	Size		total = (Size) sup_shared_memory * 1024;
-
-	/* it has one segment, so that a pointer is an offset */
-	return pointer < total && size <= total - pointer;
-}
-
 SupChunk *
 sup_chunk(dsa_pointer pointer)
 {
 	SupChunk   *chunk;
 
-	if (pointer != MAXALIGN(pointer) || !in_area(pointer, sizeof(SupChunk)))
+	if (pointer != MAXALIGN(pointer) || !sup_in_area(pointer, sizeof(SupChunk)))
 		return NULL;
 	chunk = dsa_get_address(sup_area(), pointer);
-	return chunk->len <= SUP_CHUNK_DATA && in_area(pointer, offsetof(SupChunk, data) + chunk->len) ?
+	return chunk->len <= SUP_CHUNK_DATA && sup_in_area(pointer, offsetof(SupChunk, data) + chunk->len) ?
 		chunk : NULL;
 }
 
@@ -114,13 +88,6 @@ sup_garbage_free(SupGarbage *garbage)
 	sup_garbage_init(garbage);
 }
 
-/* No fresh memory shows what was there before. */
-static void
-clear_rest(char *memory, Size size, Size used)
-{
-	memset(memory + used, 0, size - used);
-}
-
 /*
  * Give a task's entry back.  The caller holds the lock, and frees the garbage
  * when it no longer does.
@@ -140,7 +107,7 @@ sup_task_release(SupTask *task, SupGarbage *garbage)
 		dlist_delete(&task->news_node);
 	if (task->in_finished)
 		dlist_delete(&task->node);
-	b->held -= task->unread + task->taken + (DsaPointerIsValid(task->in) ? area_size(task->in_len) : 0);
+	b->held -= task->unread + task->taken + (DsaPointerIsValid(task->in) ? sup_area_size(task->in_len) : 0);
 	memset(task->out, 0, Min(task->out_len, SUP_INLINE));
 	task->out_len = 0;
 	pg_atomic_write_u32(&task->state, SUP_TASK_FREE);
@@ -281,7 +248,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 			continue;
 		if (dsa_in == NULL)
 			dsa_in = palloc0(sizeof(dsa_pointer) * n);
-		dsa_in[i] = dsa_allocate_extended(sup_area(), area_size(inputs[i].len),
+		dsa_in[i] = dsa_allocate_extended(sup_area(), sup_area_size(inputs[i].len),
 										  DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
 		if (!DsaPointerIsValid(dsa_in[i]))
 		{
@@ -290,7 +257,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 			break;
 		}
 		memcpy(dsa_get_address(sup_area(), dsa_in[i]), inputs[i].data, inputs[i].len);
-		clear_rest(dsa_get_address(sup_area(), dsa_in[i]), area_size(inputs[i].len), inputs[i].len);
+		sup_clear_rest(dsa_get_address(sup_area(), dsa_in[i]), sup_area_size(inputs[i].len), inputs[i].len);
 	}
 
 	now = GetCurrentTimestamp();
@@ -322,12 +289,12 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 
 		if (dsa_in != NULL && DsaPointerIsValid(dsa_in[done]))
 		{
-			if (capped && sup_role_held(role) + area_size(inputs[done].len) > HALF_OF_AREA)
+			if (capped && sup_role_held(role) + sup_area_size(inputs[done].len) > SUP_HALF_OF_AREA)
 			{
 				out_of_memory = true;
 				break;
 			}
-			b->held += area_size(inputs[done].len);
+			b->held += sup_area_size(inputs[done].len);
 		}
 
 		Sup->free_task = task->slot;
@@ -821,7 +788,7 @@ sup_task_input(SupTask *task)
 
 	if (DsaPointerIsValid(in))
 	{
-		if (!in_area(in, len))
+		if (!sup_in_area(in, len))
 			return NULL;
 		data = dsa_get_address(sup_area(), in);
 	}
@@ -963,7 +930,7 @@ static bool
 send_chunk(const char *data, uint32 len, bool force)
 {
 	SupTask    *task = out_task;
-	Size		size = area_size(offsetof(SupChunk, data) + len);
+	Size		size = sup_area_size(offsetof(SupChunk, data) + len);
 	dsa_pointer pointer;
 	SupChunk   *chunk;
 
@@ -978,7 +945,7 @@ send_chunk(const char *data, uint32 len, bool force)
 		if (task->capped)
 		{
 			sup_lock();
-			over = sup_role_held(Sup->bindings[task->binding].role) + size > HALF_OF_AREA;
+			over = sup_role_held(Sup->bindings[task->binding].role) + size > SUP_HALF_OF_AREA;
 			sup_unlock();
 		}
 		pointer = over ? InvalidDsaPointer :
@@ -1007,7 +974,7 @@ send_chunk(const char *data, uint32 len, bool force)
 	chunk->len = len;
 	chunk->continues = out_continues;
 	memcpy(chunk->data, data, len);
-	clear_rest((char *) chunk, size, offsetof(SupChunk, data) + len);
+	sup_clear_rest((char *) chunk, size, offsetof(SupChunk, data) + len);
 
 	sup_lock();
 	if (task->owner < 0)

@@ -60,28 +60,15 @@ static object_access_hook_type next_object_access_hook = NULL;
 /* The lock is not held for longer than it takes to look at so many of something. */
 #define SLICE	64
 
-typedef struct Oids
-{
-	Oid		   *oids;
-	int			n;
-	int			max;
-} Oids;
-
 /*
- * What a transaction has to tell when it commits.  The lists grow in its memory
- * context; once sorted, they can be searched without allocating anything.
+ * What a transaction has to tell when it commits.  The list grows in its memory
+ * context; once sorted, it can be searched without allocating anything.
  */
 typedef struct Notes
 {
-	SupChange  *changes;		/* whose settings it has changed */
-	int			nchanges;
-	int			maxchanges;
-	Oids		loads;			/* databases whose declared workers it may
-								 * have changed */
-	Oids		granted;		/* databases to which somebody may connect now */
-	Oids		roles;			/* roles of which it may have changed whether
-								 * they can log in */
-	bool		load_all;
+	SupNote    *notes;
+	int			n;
+	int			max;
 } Notes;
 
 /*
@@ -111,6 +98,9 @@ static bool holds_workers = false;
 static char prepared_gid[GIDSIZE];
 static const char *preparing = NULL;
 
+/* Its entry, once it has one; -1.  It is ours only as long as it has our transaction ID. */
+static int	entry = -1;
+
 /* This transaction is about to finish a prepared one, which is known. */
 static bool finishing = false;
 
@@ -118,109 +108,78 @@ static bool finishing = false;
  * Noting
  */
 
-/* Room for one more in a list that belongs to the transaction. */
-static void *
-grow(void *list, int n, int *max, Size size)
-{
-	if (n < *max)
-		return list;
-	if (*max == 0)
-	{
-		*max = 32;
-		return MemoryContextAlloc(TopTransactionContext, *max * size);
-	}
-	*max *= 2;
-	return repalloc(list, *max * size);
-}
-
-static void
-note_oid(Oids *list, Oid oid)
-{
-	if (!OidIsValid(oid))
-		return;
-	for (int i = 0; i < list->n; i++)
-		if (list->oids[i] == oid)
-			return;
-	list->oids = grow(list->oids, list->n, &list->max, sizeof(Oid));
-	list->oids[list->n++] = oid;
-}
-
 static int
-by_role(const void *a, const void *b)
+compare_notes(const void *a, const void *b)
 {
-	const SupChange *x = a;
-	const SupChange *y = b;
+	const SupNote *x = a;
+	const SupNote *y = b;
 
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
 	if (x->role != y->role)
 		return x->role < y->role ? -1 : 1;
 	return x->database < y->database ? -1 : x->database > y->database;
 }
 
-static int
-by_database(const void *a, const void *b)
+static void
+sort_notes(void)
 {
-	const SupChange *x = a;
-	const SupChange *y = b;
-
-	if (x->database != y->database)
-		return x->database < y->database ? -1 : 1;
-	return x->role < y->role ? -1 : x->role > y->role;
+	if (notes.n > 1)
+		qsort(notes.notes, notes.n, sizeof(SupNote), compare_notes);
 }
 
-/* Several databases of a role become any of its. */
+/* Settings of a role in several databases become those in any. */
 static void
-collapse_databases(Notes *n)
+collapse_databases(void)
 {
 	int			kept = 0;
 
-	qsort(n->changes, n->nchanges, sizeof(SupChange), by_role);
-	for (int i = 0; i < n->nchanges; i++)
-		if (kept > 0 && OidIsValid(n->changes[i].role) &&
-			n->changes[kept - 1].role == n->changes[i].role)
-			n->changes[kept - 1].database = InvalidOid;
-		else
-			n->changes[kept++] = n->changes[i];
-	n->nchanges = kept;
-}
-
-/* Several roles in a database become any there. */
-static void
-collapse_roles(Notes *n)
-{
-	int			kept = 0;
-
-	qsort(n->changes, n->nchanges, sizeof(SupChange), by_database);
-	for (int i = 0; i < n->nchanges; i++)
-		if (kept > 0 && OidIsValid(n->changes[i].database) &&
-			n->changes[kept - 1].database == n->changes[i].database)
-			n->changes[kept - 1].role = InvalidOid;
-		else
-			n->changes[kept++] = n->changes[i];
-	n->nchanges = kept;
-}
-
-static void
-note_change(Oid role, Oid database)
-{
-	for (int i = 0; i < notes.nchanges; i++)
+	sort_notes();
+	for (int i = 0; i < notes.n; i++)
 	{
-		const SupChange *c = &notes.changes[i];
+		const SupNote *note = &notes.notes[i];
+		SupNote    *last = kept > 0 ? &notes.notes[kept - 1] : NULL;
 
-		if ((c->role == role || !OidIsValid(c->role)) &&
-			(c->database == database || !OidIsValid(c->database)))
+		if (last != NULL && note->kind == SUP_NOTE_SETTINGS && last->kind == note->kind &&
+			OidIsValid(note->role) && last->role == note->role)
+			last->database = InvalidOid;
+		else
+			notes.notes[kept++] = *note;
+	}
+	notes.n = kept;
+}
+
+static void
+add_note(SupNoteKind kind, Oid role, Oid database)
+{
+	for (int i = 0; i < notes.n; i++)
+	{
+		const SupNote *note = &notes.notes[i];
+
+		if (note->kind == kind && (note->role == role || !OidIsValid(note->role)) &&
+			(note->database == database || !OidIsValid(note->database)))
 			return;
 	}
-	if (notes.nchanges > 0 && notes.nchanges == notes.maxchanges)
-		collapse_databases(&notes);
-	notes.changes = grow(notes.changes, notes.nchanges, &notes.maxchanges, sizeof(SupChange));
-	notes.changes[notes.nchanges].role = role;
-	notes.changes[notes.nchanges++].database = database;
+	if (notes.max == 0)
+	{
+		notes.max = 32;
+		notes.notes = MemoryContextAlloc(TopTransactionContext, notes.max * sizeof(SupNote));
+	}
+	if (notes.n == notes.max)
+		collapse_databases();
+	if (notes.n == notes.max)
+	{
+		notes.max *= 2;
+		notes.notes = repalloc(notes.notes, notes.max * sizeof(SupNote));
+	}
+	notes.notes[notes.n++] = (SupNote) {kind, role, database};
 }
 
 void
 sup_watch_database(Oid database)
 {
-	note_oid(&notes.loads, database);
+	if (OidIsValid(database))
+		add_note(SUP_NOTE_LOAD, InvalidOid, database);
 }
 
 void
@@ -235,37 +194,29 @@ sup_watch_hold(void)
  * Nothing can be allocated any more, and no error may be raised.
  */
 
-static int
-compare_oids(const void *a, const void *b)
+static bool
+has_note(const Notes *n, SupNoteKind kind, Oid role, Oid database)
 {
-	Oid			x = *(const Oid *) a;
-	Oid			y = *(const Oid *) b;
+	SupNote		key = {kind, role, database};
 
-	return x < y ? -1 : x > y;
+	return bsearch(&key, n->notes, n->n, sizeof(SupNote), compare_notes) != NULL;
 }
 
 static bool
-has_oid(const Oids *sorted, Oid oid)
+has_kind(const Notes *n, SupNoteKind kind)
 {
-	return sorted->n > 0 &&
-		bsearch(&oid, sorted->oids, sorted->n, sizeof(Oid), compare_oids) != NULL;
-}
-
-static bool
-has_change(const Notes *n, Oid role, Oid database)
-{
-	SupChange	key = {role, database};
-
-	return bsearch(&key, n->changes, n->nchanges, sizeof(SupChange), by_role) != NULL;
+	for (int i = 0; i < n->n; i++)
+		if (n->notes[i].kind == kind)
+			return true;
+	return false;
 }
 
 /* The sessions of these roles and databases are out of date: for those in the pool. */
 static void
-publish_changes(Notes *n)
+publish_changes(const Notes *n)
 {
-	if (n->nchanges == 0)
+	if (!has_kind(n, SUP_NOTE_SETTINGS))
 		return;
-	qsort(n->changes, n->nchanges, sizeof(SupChange), by_role);
 	for (int start = 0; start < sup_nslots(); start += SLICE)
 	{
 		sup_lock();
@@ -275,31 +226,48 @@ publish_changes(Notes *n)
 
 			if (!OidIsValid(slot->role) || slot->stale)
 				continue;
-			slot->stale = has_change(n, slot->role, slot->database) ||
-				has_change(n, slot->role, InvalidOid) ||
-				has_change(n, InvalidOid, slot->database) ||
-				has_change(n, InvalidOid, InvalidOid);
+			slot->stale = has_note(n, SUP_NOTE_SETTINGS, slot->role, slot->database) ||
+				has_note(n, SUP_NOTE_SETTINGS, slot->role, InvalidOid) ||
+				has_note(n, SUP_NOTE_SETTINGS, InvalidOid, slot->database) ||
+				has_note(n, SUP_NOTE_SETTINGS, InvalidOid, InvalidOid);
 			slot->stale_by_itself = slot->stale && slot->role == GetUserId();
 		}
 		sup_unlock();
 	}
 }
 
+/* These databases are to be read. */
 static void
-publish_loads(Notes *n)
+publish_loads(const Notes *n)
 {
-	for (int start = 0; start < n->loads.n; start += SLICE)
+	if (!has_kind(n, SUP_NOTE_LOAD))
+		return;
+	for (int start = 0; start < n->n; start += SLICE)
 	{
 		sup_lock();
-		for (int i = start; i < Min(start + SLICE, n->loads.n); i++)
-			sup_request_load(n->loads.oids[i]);
+		for (int i = start; i < Min(start + SLICE, n->n); i++)
+		{
+			if (n->notes[i].kind != SUP_NOTE_LOAD)
+				continue;
+			if (OidIsValid(n->notes[i].database))
+				sup_request_load(n->notes[i].database);
+			else
+			{
+				Sup->load_all = true;
+				sup_wake_supervisor();
+			}
+		}
 		sup_unlock();
 	}
-	if (n->roles.n > 0)
-		qsort(n->roles.oids, n->roles.n, sizeof(Oid), compare_oids);
-	if (n->granted.n > 0)
-		qsort(n->granted.oids, n->granted.n, sizeof(Oid), compare_oids);
-	for (int start = 0; n->roles.n + n->granted.n > 0 && start < Sup->ndeclarations; start += SLICE)
+}
+
+/* So are those with declared workers that may be able to start now, or no more. */
+static void
+publish_rights(const Notes *n)
+{
+	if (!has_kind(n, SUP_NOTE_GRANT) && !has_kind(n, SUP_NOTE_LOGIN))
+		return;
+	for (int start = 0; start < Sup->ndeclarations; start += SLICE)
 	{
 		sup_lock();
 		for (int i = start; i < Min(start + SLICE, Sup->ndeclarations); i++)
@@ -307,18 +275,20 @@ publish_loads(Notes *n)
 			SupDeclaration *d = &Sup->declarations[i];
 
 			if (Sup->declaration_keys[i] != 0 && d->source == SUP_FROM_TABLE &&
-				(has_oid(&n->roles, d->program.role) || has_oid(&n->granted, d->database)))
+				(has_note(n, SUP_NOTE_LOGIN, d->program.role, InvalidOid) ||
+				 has_note(n, SUP_NOTE_GRANT, InvalidOid, d->database)))
 				sup_request_load(d->database);
 		}
 		sup_unlock();
 	}
-	if (n->load_all)
-	{
-		sup_lock();
-		Sup->load_all = true;
-		sup_wake_supervisor();
-		sup_unlock();
-	}
+}
+
+static void
+publish_notes(const Notes *n)
+{
+	publish_changes(n);
+	publish_loads(n);
+	publish_rights(n);
 }
 
 /* Before its fence is lowered, or the workers of the database would be tried once more. */
@@ -352,11 +322,18 @@ release_workers(void)
  * Prepared transactions
  *
  * What one has noted waits in shared memory until it is finished, perhaps by
- * another session.  It is known by its transaction ID, since an identifier may be
+ * another session.  It is put there while PREPARE may still fail, for want of
+ * memory, too.  It is known by its transaction ID, since an identifier may be
  * used again at once; whoever finds that it is not in progress any more takes the
  * entry, and tells what it says.  Of one that the server has recovered nothing is
  * known: then anything may have changed.
  */
+
+/* What that is; nobody writes to it. */
+static SupNote anything[] = {
+	{SUP_NOTE_SETTINGS, InvalidOid, InvalidOid},
+	{SUP_NOTE_LOAD, InvalidOid, InvalidOid}
+};
 
 /* The supervisor shall look which prepared transactions there are. */
 static void
@@ -368,76 +345,115 @@ have_prepared_checked(void)
 	sup_unlock();
 }
 
-static int
-copy_oids(Oid *place, const Oids *list, bool *too_many)
+/* Memory in the area for the notes of this transaction, and they in it; false: there is none. */
+static bool
+put_notes(SupPrepared *p)
 {
-	if (list->n > SUP_NOTES)
+	Size		size;
+	char	   *place;
+
+	/* Whoever may log in may change his own, and shall not fill the area with them. */
+	if (notes.n > SUP_NOTES)
+		collapse_databases();
+	sort_notes();
+	size = sizeof(SupNote) * notes.n;
+	p->nnotes = notes.n;
+	if (notes.n <= SUP_NOTES)
 	{
-		*too_many = true;
-		return 0;
+		if (notes.n > 0)
+			memcpy(p->few, notes.notes, size);
+		return true;
 	}
-	for (int i = 0; i < list->n; i++)
-		place[i] = list->oids[i];
-	return list->n;
+	p->held = sup_area_size(size);
+	p->notes = dsa_allocate_extended(sup_area(), p->held, DSA_ALLOC_NO_OOM);
+	if (!DsaPointerIsValid(p->notes))
+		return false;
+	place = dsa_get_address(sup_area(), p->notes);
+	memcpy(place, notes.notes, size);
+	sup_clear_rest(place, p->held, size);
+	return true;
 }
 
 /*
- * This transaction is prepared now.  One of logical replication, which does not
- * go by the utility hook, has no identifier here.
+ * This transaction is about to be prepared.  One of logical replication, which
+ * does not go by the utility hook, has no identifier here.
+ *
+ * What is allocated belongs to the entry before any interrupt is taken.
  */
 static void
-leave_notes(void)
+add_entry(void)
 {
-	static SupChange any = {InvalidOid, InvalidOid};
-	SupPrepared *p;
+	SupPrepared p = {0};
+	bool		capped = !superuser();
+	bool		over = false;
+	dsa_pointer garbage = InvalidDsaPointer;
 
-	if (preparing == NULL && notes.nchanges == 0 && notes.loads.n == 0)
+	if (preparing == NULL && notes.n == 0)
 		return;
-	if (notes.nchanges > SUP_NOTES)
-		collapse_databases(&notes);
-	if (notes.nchanges > SUP_NOTES)
-		collapse_roles(&notes);
-	if (notes.nchanges > SUP_NOTES)
+	p.xid = GetTopTransactionIdIfAny();
+	p.role = GetUserId();
+	p.named = preparing != NULL;
+	strlcpy(p.gid, p.named ? preparing : "", GIDSIZE);
+	p.renames = renames;
+	if (put_notes(&p))
 	{
-		notes.changes = &any;
-		notes.nchanges = 1;
+		sup_lock();
+		over = capped && p.held > 0 && sup_role_held(p.role) + p.held > SUP_HALF_OF_AREA;
+		entry = over ? -1 : sup_prepared_add(&p, &garbage);
+		sup_unlock();
+		if (DsaPointerIsValid(garbage))
+			dsa_free(sup_area(), garbage);
+		if (entry < 0 && DsaPointerIsValid(p.notes))
+			dsa_free(sup_area(), p.notes);
+		if (!over)
+			return;
 	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("out of shared memory for prepared transactions"),
+			 over ? errdetail("A role that is no superuser holds at most half of it.") : 0,
+			 errhint("Change fewer roles and databases in one transaction, or increase \"%s\".",
+					 "supervisor.shared_memory")));
+}
+
+/* Now it is prepared, or has failed: then there is nothing to tell. */
+static void
+settle_entry(bool prepared)
+{
+	SupPrepared *p = &Sup->prepared[entry];
+	dsa_pointer garbage = InvalidDsaPointer;
+
 	sup_lock();
-	p = sup_prepared_add(preparing, GetTopTransactionIdIfAny());
-	if (p != NULL)
+	if (Sup->prepared_keys[entry] != 0 && p->xid == GetTopTransactionIdIfAny())
 	{
-		p->renames = renames;
-		p->load_all = notes.load_all;
-		p->nchanges = notes.nchanges;
-		for (int i = 0; i < notes.nchanges; i++)
-			p->changes[i] = notes.changes[i];
-		p->nloads = copy_oids(p->loads, &notes.loads, &p->load_all);
-		p->ngranted = copy_oids(p->granted, &notes.granted, &p->load_all);
-		p->nroles = copy_oids(p->roles, &notes.roles, &p->load_all);
+		p->prepared = prepared;
+		if (!prepared)
+		{
+			garbage = p->notes;
+			sup_prepared_free(p);
+		}
 	}
 	sup_unlock();
+	if (DsaPointerIsValid(garbage))
+		dsa_free(sup_area(), garbage);
 
 	/* There may have been no fence for it. */
-	if (renames)
+	if (prepared && renames)
 		have_prepared_checked();
 }
 
+/* What an entry says that was just taken.  What can't be right may mean anything. */
 static void
 publish_prepared(SupPrepared *p)
 {
-	Notes		n = {0};
+	Notes		n = {.notes = p->few, .n = p->nnotes};
 
-	n.changes = p->changes;
-	n.nchanges = p->nchanges;
-	n.loads.oids = p->loads;
-	n.loads.n = p->nloads;
-	n.granted.oids = p->granted;
-	n.granted.n = p->ngranted;
-	n.roles.oids = p->roles;
-	n.roles.n = p->nroles;
-	n.load_all = p->load_all;
-	publish_changes(&n);
-	publish_loads(&n);
+	if (DsaPointerIsValid(p->notes) ? p->notes != MAXALIGN(p->notes) ||
+		!sup_in_area(p->notes, sizeof(SupNote) * (Size) p->nnotes) : p->nnotes > SUP_NOTES)
+		n = (Notes) {.notes = anything, .n = lengthof(anything)};
+	else if (DsaPointerIsValid(p->notes))
+		n.notes = dsa_get_address(sup_area(), p->notes);
+	publish_notes(&n);
 }
 
 /*
@@ -450,6 +466,7 @@ take_prepared(int i, bool exactly)
 	static SupPrepared told;
 	SupPrepared *p = &Sup->prepared[i];
 	TransactionId xid = InvalidTransactionId;
+	bool		tells;
 	bool		taken;
 
 	sup_lock();
@@ -458,6 +475,9 @@ take_prepared(int i, bool exactly)
 	sup_unlock();
 	if (!TransactionIdIsValid(xid) || TransactionIdIsInProgress(xid))
 		return false;
+	tells = !exactly || TransactionIdDidCommit(xid);
+
+	/* From here on nothing fails. */
 	sup_lock();
 	taken = Sup->prepared_keys[i] != 0 && p->xid == xid;
 	if (taken)
@@ -470,8 +490,10 @@ take_prepared(int i, bool exactly)
 		return false;
 	if (told.renames)
 		have_prepared_checked();
-	if (!exactly || TransactionIdDidCommit(xid))
+	if (told.prepared && tells)
 		publish_prepared(&told);
+	if (DsaPointerIsValid(told.notes))
+		dsa_free(sup_area(), told.notes);
 	return true;
 }
 
@@ -503,10 +525,10 @@ finished(const TransactionStmt *stmt, bool known)
 		known |= take_prepared(i, !commits);
 	if (!known)
 	{
-		SupPrepared any = {.nchanges = 1, .load_all = true};
+		Notes		any = {.notes = anything, .n = lengthof(anything)};
 
 		if (commits)
-			publish_prepared(&any);
+			publish_notes(&any);
 		have_prepared_checked();
 	}
 	finishing = false;
@@ -629,7 +651,7 @@ note_altered(ObjectAccessType access, Oid class, Oid object, void *arg)
 	if (class == DatabaseRelationId || class == AuthIdRelationId)
 		altered = object;
 	else if (class == DbRoleSettingRelationId)
-		note_change(other, object);
+		add_note(SUP_NOTE_SETTINGS, other, object);
 	else if (class == InheritsRelationId)
 	{
 		if (is_ours(RelationRelationId, object) || is_ours(RelationRelationId, other))
@@ -670,8 +692,8 @@ note_drop(Oid class, Oid object, const ObjectAccessDrop *drop)
 	else if (class == AuthIdRelationId)
 	{
 		/* One day another role may have its number, which has not its sessions. */
-		note_change(object, InvalidOid);
-		note_oid(&notes.roles, object);
+		add_note(SUP_NOTE_SETTINGS, object, InvalidOid);
+		add_note(SUP_NOTE_LOGIN, object, InvalidOid);
 	}
 	else if ((drop == NULL || (drop->dropflags & PERFORM_DELETION_INTERNAL) == 0) &&
 			 is_ours(class, object))
@@ -785,7 +807,7 @@ note_command(Node *stmt, List *granted, List *acls)
 				Acl		   *acl = database_acl(lfirst_oid(lc));
 
 				if (acl != NULL && lfirst(before) != NULL && !aclequal(acl, lfirst(before)))
-					note_oid(&notes.granted, lfirst_oid(lc));
+					add_note(SUP_NOTE_GRANT, InvalidOid, lfirst_oid(lc));
 			}
 			break;
 		case T_AlterTableStmt:
@@ -801,9 +823,9 @@ note_command(Node *stmt, List *granted, List *acls)
 
 				/* Superusers own what is trusted. */
 				if (strcmp(option, "superuser") == 0)
-					notes.load_all = true;
-				else if (strcmp(option, "canlogin") == 0)
-					note_oid(&notes.roles, altered);
+					add_note(SUP_NOTE_LOAD, InvalidOid, InvalidOid);
+				else if (strcmp(option, "canlogin") == 0 && OidIsValid(altered))
+					add_note(SUP_NOTE_LOGIN, altered, InvalidOid);
 			}
 			break;
 		default:
@@ -826,6 +848,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	List	   *acls = NIL;
 
 	altered = InvalidOid;
+	if (finishes)
+		(void) sup_area();		/* once that is done, nothing may fail */
 	if (known)
 		finishing = true;
 	else if (transaction != NULL && transaction->kind == TRANS_STMT_PREPARE)
@@ -863,8 +887,8 @@ publish(void)
 {
 	if (database_dropped)
 		publish_drop();
-	publish_changes(&notes);
-	publish_loads(&notes);
+	sort_notes();
+	publish_notes(&notes);
 
 	/* It may be logical replication, which has finished a prepared one. */
 	if (Sup->nameless > 0 && MyBackendType == B_BG_WORKER)
@@ -874,13 +898,15 @@ publish(void)
 static void
 transaction_ends(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_PREPARE)
+		add_entry();
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE && event != XACT_EVENT_ABORT)
 		return;
+	if (entry >= 0)
+		settle_entry(event == XACT_EVENT_PREPARE);
 	if (event == XACT_EVENT_COMMIT)
 		publish();
-	else if (event == XACT_EVENT_PREPARE)
-		leave_notes();
-	else if (OidIsValid(doomed_database))
+	else if (event == XACT_EVENT_ABORT && OidIsValid(doomed_database))
 	{
 		sup_lock();
 		sup_request_load(doomed_database);
@@ -892,6 +918,7 @@ transaction_ends(XactEvent event, void *arg)
 		have_prepared_checked();	/* what came of it? */
 	memset(&notes, 0, sizeof(notes));
 	preparing = NULL;
+	entry = -1;
 	finishing = renames = holds_workers = database_dropped = false;
 	doomed_database = InvalidOid;
 }

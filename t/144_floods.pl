@@ -16,9 +16,10 @@ my $node = SupervisorTest::new_node(
 	'floods',
 	'log_min_messages' => 'debug1',
 	'max_connections' => 50,
-	'max_prepared_transactions' => 10,
-	'max_worker_processes' => 30,
+	'max_prepared_transactions' => 60,
+	'max_worker_processes' => 40,
 	'supervisor.pool_size' => 4,
+	'supervisor.shared_memory' => '1MB',
 	# a loader that hangs is not ended by this
 	'supervisor.start_timeout' => 0);
 
@@ -109,7 +110,7 @@ foreach my $kilobytes (70 .. 72)
 
 # More databases than are noted one by one.
 my @many = map { "many$_" } 1 .. 34;
-$node->safe_psql('postgres', "CREATE DATABASE $_ TEMPLATE template0") foreach @many;
+$node->safe_psql('postgres', "CREATE DATABASE $_ TEMPLATE template0 OWNER me") foreach @many;
 my $settings = join '; ', map { "ALTER ROLE me IN DATABASE $_ SET work_mem = 99" } @many;
 $mine = pid_of('me');
 $loop->query_safe("BEGIN; $settings; COMMIT");
@@ -122,16 +123,146 @@ $loop->query_safe("COMMIT PREPARED 'many'");
 is(pid_of('other'), $pid, 'as they are if they were prepared');
 isnt(pid_of('me'), $mine, 'and not forgotten');
 
-# Many roles in one database, of which a superuser tells.
-value("CREATE ROLE r$_") foreach 1 .. 34;
-$settings = join '; ', map { "ALTER ROLE r$_ IN DATABASE a SET work_mem = 99" } 1 .. 34;
-value("BEGIN; $settings; PREPARE TRANSACTION 'roles'");
+# More than fits into the entry of a prepared transaction: it tells of these alone.
+value("CREATE ROLE r$_; GRANT r$_ TO keeper WITH ADMIN OPTION") foreach 1 .. 34;
+value('GRANT named TO keeper WITH ADMIN OPTION');
+value(q{
+	-- how many large commands there is memory for
+	CREATE FUNCTION room() RETURNS int LANGUAGE plpgsql AS $$
+	DECLARE
+		launched bigint[] := '{}';
+	BEGIN
+		BEGIN
+			LOOP
+				launched := launched || supervisor.launch('SELECT 1 --' || repeat('x', 20000));
+			END LOOP;
+		EXCEPTION WHEN out_of_memory THEN
+		END;
+		PERFORM supervisor.forget(task) FROM unnest(launched) task;
+		RETURN cardinality(launched);
+	END $$});
+
+# How much room there is once all tasks are gone, of which some may just be running.
+sub room
+{
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	return value('SELECT room()');
+}
+
+# The process of a superuser's tasks in a database.
+sub pid_in
+{
+	my ($database) = @_;
+
+	return value('SELECT * FROM supervisor.run($$SELECT pg_backend_pid()$$) AS (pid int)', dbname => $database);
+}
+
+# Prepares commands as a role, in a session that ends, and finishes that in another.
+sub prepare
+{
+	my ($role, $gid, @commands) = @_;
+
+	value(join('; ', 'BEGIN', @commands, "PREPARE TRANSACTION '$gid'"), user => $role);
+}
+
+sub shows
+{
+	my ($role, %opts) = @_;
+
+	return value('SELECT * FROM supervisor.run($$SHOW work_mem$$) AS (m text)', user => $role, %opts);
+}
+
+my $room = room();
+cmp_ok($room, '>', 10, 'there is room');
+$pid = pid_of('other');
+$mine = pid_of('me');
+my $there = pid_in('mine');
+foreach my $kilobytes (100 .. 102)
+{
+	my @settings = map { "ALTER DATABASE $_ SET work_mem = $kilobytes" } 'mine', @many[0 .. 16];
+
+	prepare('me', 'databases', @settings);
+	is(pid_in('mine'), $there, 'settings of many databases that are prepared are not yet so');
+	value("ROLLBACK PREPARED 'databases'", user => 'me');
+	is(pid_in('mine'), $there, 'nor ever, if they are rolled back');
+	prepare('me', 'databases', @settings);
+	value("COMMIT PREPARED 'databases'", user => 'me');
+	is(shows('postgres', dbname => 'mine'), "${kilobytes}kB", 'but if they are committed, by another session');
+	isnt(pid_in('mine'), $there, 'in another process');
+	$there = pid_in('mine');
+	is(pid_of('other'), $pid, 'which costs no session in another database');
+	is(pid_of('me'), $mine, 'not even of that role');
+}
+my $named = pid_of('named');
+foreach my $kilobytes (103 .. 105)
+{
+	prepare('keeper', 'roles', map { "ALTER ROLE $_ SET work_mem = $kilobytes" } 'named', map { "r$_" } 1 .. 34);
+	is(pid_of('named'), $named, 'settings of many roles that are prepared are not yet so');
+	value("COMMIT PREPARED 'roles'", user => 'keeper');
+	is(shows('named'), "${kilobytes}kB", 'but if they are committed');
+	isnt(pid_of('named'), $named, 'in another process');
+	$named = pid_of('named');
+	is(pid_of('other'), $pid, 'which costs no session of another role');
+	is(pid_of('me'), $mine, 'nor of a third');
+}
+my $in_a = pid_in('a');
+prepare('postgres', 'both', map { "ALTER ROLE $_ IN DATABASE a SET work_mem = 99" } 'named', map { "r$_" } 1 .. 34);
+value("COMMIT PREPARED 'both'");
+is(pid_of('other'), $pid, 'settings of many roles in a database cost no session elsewhere');
+is(pid_of('named'), $named, 'of whichever role');
+is(pid_in('a'), $in_a, 'nor of another role in that database');
+prepare('postgres', 'both', map { "ALTER ROLE $_ IN DATABASE a SET work_mem = 99" } 'postgres', map { "r$_" } 1 .. 34);
+value("COMMIT PREPARED 'both'");
+isnt(pid_in('a'), $in_a, 'but of those');
+is(room(), $room, 'and no memory, once they are finished');
+
+# PREPARE itself fails.
+prepare('me', 'there', 'SELECT 1');
+my $databases = join '; ', map { "ALTER DATABASE $_ SET work_mem = 106" } 'mine', @many[0 .. 16];
+$pid = pid_of('other');
+$there = pid_in('mine');
+foreach (1 .. 20)
+{
+	refused("BEGIN; $databases; PREPARE TRANSACTION 'there'", '42710', 'an identifier is used twice', user => 'me');
+	refused("BEGIN; CREATE TEMP TABLE t (); $databases; PREPARE TRANSACTION 'temporary'", '0A000', 'what can not be prepared', user => 'me');
+}
+is(pid_in('mine'), $there, 'what could not be prepared tells nothing');
+is(pid_of('other'), $pid, 'to nobody');
+value("ROLLBACK PREPARED 'there'");
+is(room(), $room, 'and takes no memory');
+
+# Settings of its own are all that a role without any right can change.
+my $own = join '; ', map { "ALTER ROLE other IN DATABASE $_ SET work_mem = 106" } @many[0 .. 16];
+prepare('other', "own$_", 'SAVEPOINT s', $own, 'ROLLBACK TO s') foreach 1 .. 3;
+value("ROLLBACK PREPARED 'own3'");
+$pid = pid_of('other');
+value("ROLLBACK PREPARED 'own2'");
+is(pid_of('other'), $pid, 'its own settings in many databases that are prepared tell nothing, if they are rolled back');
+is(room(), $room, 'and take no memory');
+value("ROLLBACK PREPARED 'own1'");
+
+# As much as a role may hold.  What is rolled back locks nothing, but may have changed something.
+my $held = 0;
+my $error = '';
+while ($error eq '' && $held < 60)
+{
+	(my $sqlstate, $error) = SupervisorTest::error_of($node, "BEGIN; SAVEPOINT s; $databases; ROLLBACK TO s; PREPARE TRANSACTION 'held$held'", user => 'me');
+	$held++ if $error eq '';
+}
+like($error, qr/ERROR:  53200: out of shared memory for prepared transactions\n.*half of it.*\n.*HINT:  Change fewer.*"supervisor.shared_memory"/s,
+	'a role that fills the memory with what it has prepared is stopped');
+cmp_ok($held, '>', 10, 'not before');
+cmp_ok(value('SELECT room()'), '>=', int($room / 3), 'while others have the other half');
+prepare('keeper', 'roles', map { "ALTER ROLE r$_ SET work_mem = 107" } 1 .. 34);
 value("COMMIT PREPARED 'roles'");
-is(pid_of('other'), $pid, 'settings of many roles in a database are that database\'s');
-my $in_a = value('SELECT * FROM supervisor.run($$SELECT pg_backend_pid()$$) AS (pid int)', dbname => 'a');
-value("BEGIN; $settings; PREPARE TRANSACTION 'roles'");
-value("COMMIT PREPARED 'roles'");
-isnt(value('SELECT * FROM supervisor.run($$SELECT pg_backend_pid()$$) AS (pid int)', dbname => 'a'), $in_a, 'of any role');
+refused(q{SELECT supervisor.launch('SELECT 1 --' || repeat('x', 20000))}, '53200', 'its tasks count with it', user => 'me');
+is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'me'), 'SELECT 1', 'but not small ones');
+prepare('me', 'small', 'ALTER ROLE me SET work_mem = 108');
+value("COMMIT PREPARED 'small'");
+is(shows('me'), '108kB', 'nor small prepared transactions');
+value("ROLLBACK PREPARED 'held$_'") foreach 0 .. $held - 1;
+is(room(), $room, 'all of it is there again');
+$pid = pid_of('other');
 value("BEGIN; ALTER ROLE r$_ SET work_mem = 98; PREPARE TRANSACTION 'r$_'") foreach 1 .. 3;
 value("COMMIT PREPARED 'r$_'") foreach 3, 1, 2;
 is(pid_of('other'), $pid, 'each prepared transaction has its own');
@@ -148,7 +279,8 @@ value('CREATE DATABASE last');
 my $last = add_in('last');
 
 # After a restart nothing is known of what was prepared: anything may have changed.
-value("BEGIN; ALTER ROLE other SET work_mem = 80; PREPARE TRANSACTION 'old'");
+my @others = map { "ALTER ROLE r$_ SET work_mem = 80" } 1 .. 34;
+prepare('postgres', 'old', @others, 'ALTER ROLE other SET work_mem = 80');
 $loop->quit;
 $open->quit;
 foreach my $restart (sub { $node->restart }, sub { $node->stop('immediate'); $node->start })
@@ -158,7 +290,8 @@ foreach my $restart (sub { $node->restart }, sub { $node->stop('immediate'); $no
 	$pid = pid_of('other');
 	value("COMMIT PREPARED 'old'");
 	isnt(pid_of('other'), $pid, 'what was prepared before a restart takes effect after it');
-	value("BEGIN; ALTER ROLE other SET work_mem = 81; PREPARE TRANSACTION 'old'");
+	is(room(), $room, 'and leaves no memory behind');
+	prepare('postgres', 'old', @others, 'ALTER ROLE other SET work_mem = 81');
 }
 value("ROLLBACK PREPARED 'old'");
 $node->restart;
@@ -241,10 +374,19 @@ reads_nothing('my own', q{
 	DROP OWNED BY me;
 	ALTER ROLE me PASSWORD 'x'});
 reads_nothing('roles that no worker has', 'ALTER ROLE r1 LOGIN; ALTER ROLE r1 NOLOGIN; DROP ROLE r34', user => 'keeper');
+reads_nothing('many that were prepared', join('; ', 'BEGIN', (map { "ALTER ROLE r$_ LOGIN" } 1 .. 20), q{PREPARE TRANSACTION 'roles'; COMMIT PREPARED 'roles'}),
+	user => 'keeper');
+reads_nothing('many databases that were prepared', join('; ', 'BEGIN', (map { "GRANT CONNECT ON DATABASE $_ TO named" } @many), q{PREPARE TRANSACTION 'grants'; COMMIT PREPARED 'grants'}));
 reads_nothing('other extensions', q{
 	ALTER EXTENSION plpgsql UPDATE;
 	DROP EXTENSION plpgsql;
 	CREATE EXTENSION plpgsql}, user => 'postgres');
+
+# Many that are to be read.
+$node->psql('postgres', join('; ', 'BEGIN', (map { "ALTER DATABASE $_ ALLOW_CONNECTIONS true" } @many), q{PREPARE TRANSACTION 'open'; COMMIT PREPARED 'open'}),
+	extra_params => [ '-U', 'me' ]);
+add_in('b');
+is(loaders() - $before, @many + 1, 'of many databases that may have workers now, if prepared, these are read');
 
 # What does change something.
 foreach my $change (
@@ -341,7 +483,7 @@ foreach my $flood (
 note 'a database where nobody can log in';
 
 # As its owner, without any other right: VACUUM FULL waits, and all who come after it wait for that.
-my $named = value(q{SELECT oid FROM pg_database WHERE datname = 'mine'});
+my $oid = value(q{SELECT oid FROM pg_database WHERE datname = 'mine'});
 value(q{SELECT supervisor.add_worker('inside', 'SELECT 1', run_every => '1 h')}, dbname => 'mine');
 until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'inside' AND state = 'running'}, 'it runs');
 my $reader = SupervisorTest::session($node, dbname => 'mine', user => 'me');
@@ -350,7 +492,7 @@ $reader->query_safe('BEGIN; SELECT FROM pg_class LIMIT 0');
 $vacuum->begin('VACUUM FULL pg_class');
 until_true(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'mine' AND wait_event_type = 'Lock'}, 'VACUUM waits');
 value('ALTER DATABASE mine ALLOW_CONNECTIONS true', user => 'me');
-until_true("SELECT count(*) = 1 FROM supervisor.event WHERE event = 'loader failed' AND detail LIKE 'database $named:%'",
+until_true("SELECT count(*) = 1 FROM supervisor.event WHERE event = 'loader failed' AND detail LIKE 'database $oid:%'",
 	'its loader has failed');
 pass('a loader that can not log in is ended');
 foreach my $i (1 .. 5)
@@ -359,7 +501,7 @@ foreach my $i (1 .. 5)
 	my $name = add_in('b');
 	is(value("SELECT supervisor.restart_worker('$name', NULL)", dbname => 'b'), 't', "others go on meanwhile, $i");
 }
-is(value("SELECT count(*) FROM supervisor.event WHERE event = 'loader failed' AND detail LIKE 'database $named:%'"),
+is(value("SELECT count(*) FROM supervisor.event WHERE event = 'loader failed' AND detail LIKE 'database $oid:%'"),
 	'1', 'of which is told once, however often its owner asks');
 value(q{SELECT supervisor.add_worker('more', 'SELECT 1', run_every => '1 h', enabled => false)}, dbname => 'b');
 $reader->query_safe('COMMIT');
