@@ -213,7 +213,7 @@ settle(SupSlot *slot, TimestampTz now)
 	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0)
 		when = slot->heartbeat_at + slot->heartbeat_timeout;
 	else if (slot->state == SUP_RUNNING)
-		when = slot->login_until;
+		when = Min(slot->login_until, slot->overdue_at);
 
 	set_member(startable, i, waits && when <= now);
 	set_due(i, waits && when <= now ? DT_NOEND : when);
@@ -413,7 +413,7 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->exit_reason = SUP_NO_REASON;
 	slot->phase = SUP_PHASE_ATTACH;
 	slot->terminate = slot->roll = slot->runs = false;
-	slot->login_until = DT_NOEND;
+	slot->login_until = slot->overdue_at = DT_NOEND;
 	slot->leave = SUP_STAY;
 	slot->begun = slot->stale = slot->stale_by_itself = false;
 	slot->pid = 0;
@@ -785,10 +785,9 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	attached = slot->attached;
 	exited = slot->exited;
 	if (now >= slot->login_until)
-	{
-		slot->login_until = DT_NOEND;
 		sup_ask_terminate(slot);
-	}
+	else if (now >= slot->overdue_at)
+		sup_login_overdue(slot, now);
 	terminate = slot->terminate;
 	if (slot->ready && (slot->state == SUP_STARTING || slot->state == SUP_WAITING))
 	{

@@ -72,20 +72,13 @@ static bool
 bind_to(SupSlot *slot, SupTask *task)
 {
 	bool		fenced;
+	bool		given_up;
 	char		name[NAMEDATALEN * 2];
 
 	sup_lock();
 	fenced = sup_database_fenced(slot->database);
 	if (!fenced && task->cancel == SUP_NOT_CANCELED)
-	{
-		slot->begun = true;
-		slot->phase = SUP_PHASE_CONNECT;
-		if (sup_start_timeout > 0)
-		{
-			slot->login_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), sup_start_timeout);
-			sup_attend(slot);
-		}
-	}
+		sup_login_begin(slot, GetCurrentTimestamp());
 	else
 		fenced = true;
 	sup_unlock();
@@ -107,10 +100,12 @@ bind_to(SupSlot *slot, SupTask *task)
 	sup_worker_connect(slot, 0, name);
 	sup_lock();
 	slot->phase = SUP_PHASE_RUN;
-	if (slot->login_until != DT_NOEND)
-		sup_attend(slot);
-	slot->login_until = DT_NOEND;
+	sup_login_over(slot);
+	sup_attend(slot);
+	given_up = pg_atomic_read_u32(&slot->task) == 0;
 	sup_unlock();
+	if (given_up)
+		proc_exit(0);			/* its task waits for another worker */
 	return true;
 }
 

@@ -46,6 +46,13 @@
 #define ENDS_ALLOWED_US	(5 * END_COUNTS_US)
 #define LONGEST_HOLD_US	(10 * END_COUNTS_US)
 
+/*
+ * A login may take so long while others wait.  Those to databases where one had
+ * to be given up together take that part of a pool, and one worker at least.
+ */
+#define LOGIN_ALLOWED_US	INT64CONST(1000000)
+#define SLOW_PART	4
+
 /* How many bindings are moved under one hold of the lock. */
 #define MOVES_PER_LOCK	64
 
@@ -219,6 +226,7 @@ init_pools(void)
 		dlist_init(&pool->blocked);
 		dlist_init(&pool->unbound);
 		dlist_init(&pool->idle);
+		dlist_init(&pool->overdue);
 		pool->review_at = DT_NOEND;
 		pool->promised = -1;
 	}
@@ -984,6 +992,146 @@ sup_database_fenced(Oid database)
 		bsearch(&database, Sup->locked, Sup->nlocked, sizeof(Oid), oid_cmp) != NULL;
 }
 
+/*
+ * Slow databases.  A login takes no cancel, and hangs if its database's owner
+ * likes: so one that has taken long is given up where another database waits,
+ * and the next one may take twice as long.  What is slow for good reasons gets
+ * there in the end.
+ */
+
+/* NULL: it is not known to be slow. */
+static SupSlow *
+slow_of(int pool, Oid database)
+{
+	for (int i = 0; i < SUP_SLOW && Sup->nslow > 0; i++)
+		if (Sup->slow[i].database == database && Sup->slow[i].pool == pool)
+			return &Sup->slow[i];
+	return NULL;
+}
+
+/* The same, or a new entry: a free one, or the least slow; NULL: all are in use. */
+static SupSlow *
+slow_get(int pool, Oid database)
+{
+	SupSlow    *slow = slow_of(pool, database);
+
+	if (slow != NULL)
+		return slow;
+	for (int i = 0; i < SUP_SLOW && (slow == NULL || OidIsValid(slow->database)); i++)
+	{
+		SupSlow    *s = &Sup->slow[i];
+
+		if (!OidIsValid(s->database) ||
+			(s->logins == 0 && (slow == NULL || s->allowed < slow->allowed)))
+			slow = s;
+	}
+	if (slow == NULL)
+		return NULL;
+	Sup->nslow += !OidIsValid(slow->database);
+	memset(slow, 0, sizeof(SupSlow));
+	slow->database = database;
+	slow->pool = pool;
+	slow->allowed = LOGIN_ALLOWED_US;
+	return slow;
+}
+
+static void
+count_slow(SupSlot *slot, SupSlow *slow)
+{
+	slot->slow = slow;
+	if (slow == NULL)
+		return;
+	slow->logins++;
+	Sup->pools[slot->pool].nslow++;
+}
+
+/* As many logins to slow databases as the pool has room for? */
+static bool
+slow_are_full(const SupPool *pool)
+{
+	return pool->nslow >= Max(pool->size / SLOW_PART, 1);
+}
+
+static inline bool
+is_slow_held(const SupSlow *slow, TimestampTz now)
+{
+	/* beyond that it is of a clock that has been put back */
+	return slow->held_until > now && slow->held_until <= now + slow->allowed;
+}
+
+void
+sup_login_begin(SupSlot *slot, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	slot->begun = true;
+	slot->phase = SUP_PHASE_CONNECT;
+	slot->overdue_at = now + slot->allowed;
+	if (sup_start_timeout > 0)
+		slot->login_until = TimestampTzPlusMilliseconds(now, sup_start_timeout);
+	sup_attend(slot);
+}
+
+void
+sup_login_overdue(SupSlot *slot, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	Assert(!slot->listed);
+	slot->overdue_at = DT_NOEND;
+	if (slot->slow == NULL)
+		count_slow(slot, slow_get(slot->pool, slot->database));
+	dlist_push_tail(&Sup->pools[slot->pool].overdue, &slot->pool_node);
+	slot->overdue = true;
+	sup_dispatch(slot->pool, now);
+}
+
+/*
+ * A login has succeeded, as the slot's phase says, or is given up.  Much quicker
+ * than it might have been, it makes the database less slow, and not at once as
+ * quick as any: its owner may let one through to have many hang.
+ */
+void
+sup_login_over(SupSlot *slot)
+{
+	SupSlow    *slow = slot->slow;
+	SupPool    *pool;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		late = slot->overdue || slot->overdue_at <= now;
+	int64		longest = sup_start_timeout > 0 ? sup_start_timeout * INT64CONST(1000) : PG_INT64_MAX;
+
+	SUP_ASSERT_LOCKED();
+	slot->login_until = slot->overdue_at = DT_NOEND;
+	if (slot->overdue)
+		dlist_delete(&slot->pool_node);
+	slot->overdue = false;
+	if (slow == NULL)
+		return;
+
+	pool = &Sup->pools[slot->pool];
+	slot->slow = NULL;
+	slow->logins--;
+	pool->nslow--;
+	pool->slow_waits = false;
+	if (slot->phase == SUP_PHASE_RUN)
+	{
+		slow->held_until = 0;
+		if (now - slot->given_at < slot->allowed / 2)
+			slow->allowed /= 2;
+	}
+	else if (late)
+	{
+		slow->allowed = Max(slow->allowed, Min(2 * slot->allowed, longest));
+		/* Others first, and where it takes all there is, for as long. */
+		slow->held_until = now + (pool->size > 1 ? LOGIN_ALLOWED_US : slot->allowed);
+	}
+	if (slow->logins == 0 && slow->allowed <= LOGIN_ALLOWED_US)
+	{
+		slow->database = InvalidOid;
+		Sup->nslow--;
+	}
+	if (pool->nblocked > 0)
+		sup_attend_pool(pool);
+}
+
 static inline bool
 is_held(const SupBinding *b, TimestampTz now)
 {
@@ -996,6 +1144,17 @@ static bool
 is_blocked(const SupBinding *b, TimestampTz now)
 {
 	return is_held(b, now) || sup_database_fenced(b->database);
+}
+
+/* Shall at least nobody log in for it? */
+static bool
+is_closed(const SupBinding *b, TimestampTz now)
+{
+	const SupSlow *slow = slow_of(b->pool, b->database);
+
+	return is_blocked(b, now) ||
+		(slow != NULL &&
+		 (slow->logins > 0 || slow_are_full(&Sup->pools[b->pool]) || is_slow_held(slow, now)));
 }
 
 /* Put a binding at the end of a list of its pool. */
@@ -1019,13 +1178,20 @@ place_binding(SupBinding *b, SupPlace place, TimestampTz now)
 	}
 	else if (place == SUP_BLOCKED)
 	{
+		const SupSlow *slow = slow_of(b->pool, b->database);
+		TimestampTz until = is_held(b, now) ? b->held_until : 0;
+
 		dlist_push_tail(&pool->blocked, &b->node);
 		pool->nblocked++;
 		pool->nqueued_blocked += b->nqueued;
-		if (is_held(b, now))
+		if (slow != NULL && is_slow_held(slow, now))
+			until = Max(until, slow->held_until);
+		else if (slow != NULL && slow->logins == 0 && slow_are_full(pool))
+			pool->slow_waits = true;
+		if (until != 0)
 		{
-			pool->review_at = Min(pool->review_at, b->held_until);
-			sup_wake_supervisor_by(b->held_until);
+			pool->review_at = Min(pool->review_at, until);
+			sup_wake_supervisor_by(until);
 		}
 	}
 }
@@ -1083,7 +1249,7 @@ count_queued(SupBinding *b, int change, TimestampTz now)
 	if (b->nqueued == 0)
 		place_binding(b, SUP_NOWHERE, now);
 	else if (b->place == SUP_NOWHERE)
-		place_binding(b, is_blocked(b, now) ? SUP_BLOCKED : SUP_QUEUED, now);
+		place_binding(b, is_closed(b, now) ? SUP_BLOCKED : SUP_QUEUED, now);
 }
 
 /* Queue a task before the others of its binding: it was taken and not begun. */
@@ -1106,6 +1272,20 @@ sup_queue_remove(SupTask *task)
 	count_queued(&Sup->bindings[task->binding], -1, 0);
 }
 
+SupTask *
+sup_take_back(SupSlot *slot)
+{
+	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
+
+	SUP_ASSERT_LOCKED();
+	pg_atomic_write_u32(&slot->task, 0);
+	slot->begun = false;
+	Sup->nbusy--;
+	task->slot = -1;
+	task->started_at = 0;
+	return task;
+}
+
 /* Take the next task, of a binding that is not blocked. */
 static SupTask *
 pop_task(SupBinding *b, TimestampTz now)
@@ -1123,8 +1303,8 @@ pop_task(SupBinding *b, TimestampTz now)
  */
 
 /*
- * The binding that has waited longest; NULL: none waits.  Those that a fence
- * has come upon meanwhile are moved out of the way, each once.
+ * The binding that has waited longest for a worker; NULL: none waits.  Those
+ * that have been closed meanwhile are moved out of the way, each once.
  */
 static SupBinding *
 oldest_waiting(SupPool *pool, TimestampTz now)
@@ -1133,7 +1313,7 @@ oldest_waiting(SupPool *pool, TimestampTz now)
 	{
 		SupBinding *b = dlist_head_element(SupBinding, node, &pool->queued);
 
-		if (!is_blocked(b, now))
+		if (!is_closed(b, now))
 			return b;
 		place_binding(b, SUP_BLOCKED, now);
 	}
@@ -1159,7 +1339,7 @@ binding_to_serve(SupPool *pool, SupBinding *oldest, TimestampTz now)
 		SupBinding *b = &Sup->bindings[pool->promised];
 
 		pool->promised = -1;
-		if (b->place == SUP_QUEUED && !is_blocked(b, now))
+		if (b->place == SUP_QUEUED && !is_closed(b, now))
 			return b;
 	}
 	dlist_foreach_modify(iter, &pool->queued)
@@ -1170,7 +1350,7 @@ binding_to_serve(SupPool *pool, SupBinding *oldest, TimestampTz now)
 			break;
 		if (b->nworkers >= best->nworkers)
 			continue;
-		if (is_blocked(b, now))
+		if (is_closed(b, now))
 		{
 			place_binding(b, SUP_BLOCKED, now);
 			moved++;
@@ -1200,7 +1380,8 @@ sup_count_coming(SupSlot *slot)
 	if ((slot->state == SUP_STARTING && !slot->ready) ||
 		(slot->state == SUP_WAITING && slot->reason == SUP_NO_REASON))
 		coming = !slot->surplus;
-	else if (slot->state == SUP_STARTING || slot->state == SUP_RUNNING)
+	else if (slot->state == SUP_STARTING || slot->state == SUP_RUNNING ||
+			 (slot->state == SUP_STOPPING && slot->exited))
 		coming = !slot->surplus && (slot->leaving || slot->exited);
 	if (coming != slot->coming)
 		Sup->pools[slot->pool].ncoming += coming ? 1 : -1;
@@ -1241,7 +1422,7 @@ others_starve(SupPool *pool, const SupBinding *mine, TimestampTz now)
 			older = false;
 		if (b == mine || !dlist_is_empty(&b->idle))
 			continue;
-		if (is_blocked(b, now))
+		if (is_closed(b, now))
 		{
 			place_binding(b, SUP_BLOCKED, now);
 			if (++moved == MOVES_PER_LOCK)
@@ -1295,6 +1476,8 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 		slot->role = b->role;
 		slot->capped = task->capped;
 		slot->stale = slot->stale_by_itself = false;
+		count_slow(slot, slow_of(b->pool, b->database));
+		slot->allowed = Max(slot->slow != NULL ? slot->slow->allowed : 0, LOGIN_ALLOWED_US);
 		b->nworkers++;
 	}
 	task->slot = sup_slot_index(slot);
@@ -1317,9 +1500,23 @@ serve_by_idle(SupBinding *b, TimestampTz now)
 		give(dlist_head_element(SupSlot, binding_node, &b->idle), pop_task(b, now), now);
 }
 
+/* Give up a login, for which its task waits again. */
+static void
+give_up_login(SupSlot *slot, TimestampTz now)
+{
+	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
+
+	slot->leaving = true;
+	sup_ask_terminate(slot);
+	if (task->cancel == SUP_NOT_CANCELED)
+		sup_queue_push_front(sup_take_back(slot), now);
+}
+
 /*
  * Match queued tasks of a pool with workers: unbound ones take them, and
- * where none is left the one that has been idle longest makes room.
+ * where none is left the one that has been idle longest makes room, or one that
+ * logs in for longer than is allowed.  Of these, one after the other: it may be
+ * that they need no more than a moment.
  */
 void
 sup_dispatch(int pool, TimestampTz now)
@@ -1331,11 +1528,11 @@ sup_dispatch(int pool, TimestampTz now)
 	while ((b = oldest_waiting(p, now)) != NULL && !dlist_is_empty(&p->unbound))
 		give(dlist_head_element(SupSlot, pool_node, &p->unbound),
 			 pop_task(binding_to_serve(p, b, now), now), now);
-	if (b == NULL)
-		return;
-
-	while (p->ncoming < servable(p) && !dlist_is_empty(&p->idle))
+	while (b != NULL && p->ncoming < servable(p) && !dlist_is_empty(&p->idle))
 		sup_ask_leave(dlist_tail_element(SupSlot, pool_node, &p->idle), SUP_LEAVE_RECYCLE);
+
+	if ((b != NULL || p->slow_waits) && p->ncoming == 0 && !dlist_is_empty(&p->overdue))
+		give_up_login(dlist_head_element(SupSlot, pool_node, &p->overdue), now);
 }
 
 /* A new task: a worker takes it, or it is queued behind the others of its binding. */
@@ -1371,13 +1568,9 @@ sup_review_blocked(int pool, TimestampTz now)
 	{
 		SupBinding *b = dlist_head_element(SupBinding, node, &p->blocked);
 
-		if (is_blocked(b, now))
-			place_binding(b, SUP_BLOCKED, now);
-		else
-		{
-			place_binding(b, SUP_QUEUED, now);
+		place_binding(b, is_closed(b, now) ? SUP_BLOCKED : SUP_QUEUED, now);
+		if (!is_blocked(b, now))
 			serve_by_idle(b, now);
-		}
 		if (left % MOVES_PER_LOCK == 0)
 		{
 			sup_unlock();
@@ -1415,6 +1608,7 @@ sup_ask_terminate(SupSlot *slot)
 		sup_slot_unlink(slot);
 		slot->leaving = true;
 	}
+	sup_login_over(slot);
 	sup_attend(slot);
 }
 
@@ -1507,6 +1701,7 @@ sup_slot_unbind(SupSlot *slot)
 
 	SUP_ASSERT_LOCKED();
 	sup_slot_unlink(slot);
+	sup_login_over(slot);
 	if (slot->binding < 0)
 		return;
 	b = &Sup->bindings[slot->binding];

@@ -41,6 +41,9 @@
 /* Command and result of a task up to this size live in its entry. */
 #define SUP_INLINE		1024
 
+/* Databases of which is remembered that a login to them takes long. */
+#define SUP_SLOW		64
+
 /* Databases that may be fenced off at once; a role that is no superuser holds a quarter. */
 #define SUP_FENCES		64
 
@@ -211,6 +214,21 @@ typedef struct SupDebtor
 } SupDebtor;
 
 /*
+ * A database to which a login of that pool has taken long.  Its owner can make it
+ * hang, so there is one at a time from then on, and others wait for it no longer
+ * than that.  Anyone writes it.
+ */
+typedef struct SupSlow
+{
+	Oid			database;		/* 0: free */
+	int			pool;
+	int			logins;			/* slots that have this in 'slow' */
+	int64		allowed;		/* microseconds that the next one may take while
+								 * others wait */
+	TimestampTz held_until;		/* none begins before */
+} SupSlow;
+
+/*
  * How a declared worker is kept.  Times are in microseconds; -1 is what the
  * setting of the same name says.
  */
@@ -376,11 +394,16 @@ typedef struct SupPool
 	TimestampTz review_at;		/* when one in 'blocked' is held no longer */
 	dlist_head	queued;			/* bindings with queued tasks, by
 								 * 'waiting_since', oldest first */
-	dlist_head	blocked;		/* ... that nobody may serve now: a fence, or
-								 * their role is held back */
+	dlist_head	blocked;		/* ... for which nobody may log in now: a fence,
+								 * their role is held back, or their database
+								 * is slow */
+	int			nslow;			/* slots with 'slow' */
+	bool		slow_waits;		/* one in 'blocked' waits for one of these; a hint */
 	dlist_head	unbound;		/* SupSlot.pool_node: ready, unbound */
 	dlist_head	idle;			/* SupSlot.pool_node: bound and idle, most
 								 * recent first */
+	dlist_head	overdue;		/* SupSlot.pool_node: logs in for longer than is
+								 * allowed, longest first */
 	int64		tasks_succeeded;
 	int64		tasks_failed;
 	int64		tasks_canceled;
@@ -462,6 +485,10 @@ typedef struct SupSlot
 								 * generation */
 	TimestampTz login_until;	/* the same, if a pool worker still logs in
 								 * then; DT_NOEND: never */
+	TimestampTz overdue_at;		/* it is overdue, if it still logs in then */
+	bool		overdue;		/* pool_node is on that list */
+	int64		allowed;		/* microseconds that its login may take */
+	SupSlow    *slow;			/* its login counts there; NULL */
 	volatile SupLeave leave;
 	bool		leaving;		/* on no list any more, on its way out */
 	bool		coming;			/* it, or its successor, will be ready for any
@@ -664,6 +691,8 @@ typedef struct SupShared
 								 * locked: nobody binds to them, either */
 	SupPool		pools[SUP_MAX_POOLS];
 	SupDebtor	debtors[SUP_DEBTORS];
+	SupSlow		slow[SUP_SLOW];
+	int			nslow;			/* of these that are not free */
 	SupEventKey event_keys[SUP_EVENTS];
 	SupEvent	events[SUP_EVENTS];
 
@@ -885,6 +914,14 @@ extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
 extern void sup_slot_unbound(SupSlot *slot);
 extern void sup_slot_unlink(SupSlot *slot);
 extern void sup_slot_unbind(SupSlot *slot);
+
+/* A login for a task begins; lasts longer than is allowed; is over, or given up. */
+extern void sup_login_begin(SupSlot *slot, TimestampTz now);
+extern void sup_login_overdue(SupSlot *slot, TimestampTz now);
+extern void sup_login_over(SupSlot *slot);
+
+/* Take its task from a worker that has not begun with it. */
+extern SupTask *sup_take_back(SupSlot *slot);
 
 /*
  * Serve again what is blocked no longer: a fence has been lowered, or it is

@@ -1323,11 +1323,7 @@ sup_task_hand_back(SupSlot *slot, SupTask *task)
 
 	sup_garbage_init(&garbage);
 	sup_lock();
-	pg_atomic_write_u32(&slot->task, 0);
-	slot->begun = false;
-	Sup->nbusy--;
-	task->slot = -1;
-	task->started_at = 0;
+	(void) sup_take_back(slot);
 	if (task->cancel != SUP_NOT_CANCELED)
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
 						   "canceling statement due to user request", NULL, &garbage);
@@ -1347,15 +1343,13 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 	sup_garbage_init(&garbage);
 	SUP_ASSERT_LOCKED();
 	out_task = NULL;
-	pg_atomic_write_u32(&slot->task, 0);
-	Sup->nbusy--;
 	if (!slot->begun && task->cancel == SUP_NOT_CANCELED)
 	{
-		task->slot = -1;
-		task->started_at = 0;
-		sup_queue_push_front(task, GetCurrentTimestamp());
+		sup_queue_push_front(sup_take_back(slot), GetCurrentTimestamp());
 		return;
 	}
+	pg_atomic_write_u32(&slot->task, 0);
+	Sup->nbusy--;
 	if (message[0] != '\0')
 		snprintf(detail, sizeof(detail), "%s: %s", unpack_sql_state(sqlstate), message);
 	else
