@@ -138,7 +138,8 @@ awaited_tasks(int n, int *pids, uint64 *ids)
 
 /*
  * The workers of a pool for which an awaited task of mine is queued, and its
- * id.  0: there is no such task, or a worker that may take it.
+ * id; or one that logs in to its database for long, since no other will before
+ * that has ended.  0: there is no such task, or a worker that may take it.
  */
 static int
 workers_in_the_way(int *pids, uint64 *id)
@@ -146,6 +147,8 @@ workers_in_the_way(int *pids, uint64 *id)
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	int			count = 0;
 	int			pool = -1;
+	Oid			database = InvalidOid;
+	bool		one_is_free = false;
 	dlist_iter	iter;
 
 	sup_lock();
@@ -156,6 +159,7 @@ workers_in_the_way(int *pids, uint64 *id)
 		if (task->awaited && sup_task_state(task) == SUP_TASK_QUEUED)
 		{
 			pool = Sup->bindings[task->binding].pool;
+			database = Sup->bindings[task->binding].database;
 			*id = task->id;
 			break;
 		}
@@ -166,13 +170,18 @@ workers_in_the_way(int *pids, uint64 *id)
 
 		if (slot->state == SUP_EMPTY || slot->state == SUP_STUCK || slot->pool != pool)
 			continue;
-		if (slot->pid == 0 || slot->leaving || pg_atomic_read_u32(&slot->task) == 0)
+		if (slot->slow != NULL && slot->database == database && slot->pid != 0)
 		{
-			count = 0;
+			pids[0] = slot->pid;
+			count = 1;
+			one_is_free = false;
 			break;
 		}
+		one_is_free |= slot->pid == 0 || slot->leaving || pg_atomic_read_u32(&slot->task) == 0;
 		pids[count++] = slot->pid;
 	}
+	if (one_is_free)
+		count = 0;
 	sup_unlock();
 	return count;
 }

@@ -187,6 +187,15 @@ becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE datname = 'hung'
 is(value('SELECT count(*) FROM done', dbname => 'hung'), 3, 'each has run once');
 $busy->quit;
 
+# Who makes a login hang and waits for a task there is told so, though workers are free.
+value(q{SELECT supervisor.restart_pool('four')});
+lock_catalogs();
+$waiting->query_safe(q{SELECT supervisor.forget(supervisor.launch('SELECT 1', pool => 'four'))});
+until_true(q{SELECT clock_timestamp() - started_at > '1.5 s' FROM supervisor.task_status WHERE datname = 'hung'}, 'it hangs for long');
+refused(q{SELECT supervisor.execute('SELECT 1', pool => 'four')}, '40P01', 'a deadlock with a login that hangs is found', session => $holder);
+$holder->query_safe('ROLLBACK');
+becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE datname = 'hung'}, 'and the login goes on');
+
 # One that hangs no more, or never has, has many workers at once.
 foreach my $database ('hung', 'slow')
 {
