@@ -54,6 +54,7 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 	bool		rests;
 	bool		empty;
 	bool		over;
+	SupCause	cause;
 
 	sup_require_preload();
 	if (PG_ARGISNULL(0))
@@ -98,6 +99,7 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 				 errmsg("worker in slot %d is not running", c.slot),
 				 errhint("Use supervisor.start_worker().")));
 
+	cause = superuser() ? SUP_CAUSE_NONE : role == GetUserId() ? SUP_CAUSE_ROLE : SUP_CAUSE_OTHER;
 	sup_lock();
 	/* the rights were checked for that process in that role */
 	over = slot->generation != c.generation || slot->state == SUP_EMPTY ||
@@ -112,6 +114,7 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 	}
 	if (!over)
 	{
+		slot->cause = Max(slot->cause, cause);
 		if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
 			slot->restart_at = 0;	/* what is asked for is to try at once */
 		else if (!restart)

@@ -269,7 +269,7 @@ workers_leaving(Oid database)
 
 /* Ask a worker to leave the database, if it is there.  The caller holds the lock. */
 static void
-ask_to_leave(SupSlot *slot, Oid database)
+ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 {
 	if (slot->state == SUP_EMPTY || slot->exited || slot->pid == 0 || slot->leave != SUP_STAY)
 		return;
@@ -283,6 +283,7 @@ ask_to_leave(SupSlot *slot, Oid database)
 	{
 		case SUP_KIND_POOL:
 			sup_ask_leave(slot, SUP_LEAVE_FENCE);
+			slot->cause = Max(slot->cause, cause);
 			break;
 		case SUP_KIND_COMMAND:
 			sup_ask_leave(slot, SUP_LEAVE_FENCE);
@@ -322,7 +323,8 @@ raise_fence(Oid database)
 		put_up(fence, MyProcPid, role, database);
 		fence_is_up = true;
 		for (int i = 0; i < sup_nslots(); i++)
-			ask_to_leave(&Sup->slots[i], database);
+			ask_to_leave(&Sup->slots[i], database,
+						 OidIsValid(role) ? SUP_CAUSE_OTHER : SUP_CAUSE_NONE);
 	}
 	sup_unlock();
 	if (fence == NULL)
@@ -399,7 +401,8 @@ move_will_do(Form_pg_database form, const AlterDatabaseStmt *stmt)
 	Oid			tablespace = get_tablespace_oid(defGetString(option), true);
 
 	return list_length(stmt->options) == 1 && form->oid != MyDatabaseId &&
-		may_use_tablespace(tablespace) && tablespace != form->dattablespace;
+		may_use_tablespace(tablespace) && tablespace != form->dattablespace &&
+		!has_files_in(form->oid, tablespace);
 }
 
 /* Is that the template's locale, in whatever spelling? */

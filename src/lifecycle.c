@@ -415,7 +415,8 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->terminate = slot->roll = slot->runs = false;
 	slot->login_until = slot->overdue_at = DT_NOEND;
 	slot->leave = SUP_STAY;
-	slot->begun = slot->stale = slot->stale_by_itself = false;
+	slot->begun = slot->stale = false;
+	slot->cause = SUP_CAUSE_NONE;
 	slot->pid = 0;
 	slot->proc = NULL;
 	slot->database = slot->role = InvalidOid;

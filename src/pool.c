@@ -176,6 +176,9 @@ run_task(SupSlot *slot, SupTask *task)
 		{
 			CommitTransactionCommand();
 			stale = true;
+			sup_lock();
+			slot->cause = Max(slot->cause, SUP_CAUSE_OTHER);
+			sup_unlock();
 		}
 	}
 	PG_CATCH();

@@ -1475,7 +1475,8 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 		slot->database = b->database;
 		slot->role = b->role;
 		slot->capped = task->capped;
-		slot->stale = slot->stale_by_itself = false;
+		slot->stale = false;
+		slot->cause = SUP_CAUSE_NONE;
 		count_slow(slot, slow_of(b->pool, b->database));
 		slot->allowed = Max(slot->slow != NULL ? slot->slow->allowed : 0, LOGIN_ALLOWED_US);
 		b->nworkers++;

@@ -125,6 +125,17 @@ typedef enum SupLeave
 	SUP_LEAVE_FENCE				/* DDL on its database */
 } SupLeave;
 
+/*
+ * Whose doing it is that a pool worker goes: a successor is a fork and, with the
+ * next task, a login.
+ */
+typedef enum SupCause
+{
+	SUP_CAUSE_NONE,				/* a superuser's, or ours: it counts for nobody */
+	SUP_CAUSE_OTHER,			/* of another role than its own */
+	SUP_CAUSE_ROLE				/* of its own */
+} SupCause;
+
 /* How far a child has come. */
 typedef enum SupPhase
 {
@@ -346,6 +357,7 @@ typedef struct SupNote
 	SupNoteKind kind;
 	Oid			role;
 	Oid			database;
+	SupCause	cause;			/* whose doing that is */
 } SupNote;
 
 /*
@@ -504,7 +516,7 @@ typedef struct SupSlot
 	int			binding;		/* -1: unbound */
 	volatile bool stale;		/* settings of its role or database have
 								 * changed since */
-	bool		stale_by_itself;	/* its role has changed them */
+	SupCause	cause;			/* whose doing it is if it leaves */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */

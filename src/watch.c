@@ -142,7 +142,10 @@ collapse_databases(void)
 
 		if (last != NULL && note->kind == SUP_NOTE_SETTINGS && last->kind == note->kind &&
 			OidIsValid(note->role) && last->role == note->role)
+		{
 			last->database = InvalidOid;
+			last->cause = Max(last->cause, note->cause);
+		}
 		else
 			notes.notes[kept++] = *note;
 	}
@@ -152,13 +155,20 @@ collapse_databases(void)
 static void
 add_note(SupNoteKind kind, Oid role, Oid database)
 {
+	/* now, since it may be another role by the time that this commits */
+	SupCause	cause = superuser() ? SUP_CAUSE_NONE :
+		role == GetUserId() || role == GetSessionUserId() ? SUP_CAUSE_ROLE : SUP_CAUSE_OTHER;
+
 	for (int i = 0; i < notes.n; i++)
 	{
-		const SupNote *note = &notes.notes[i];
+		SupNote    *note = &notes.notes[i];
 
 		if (note->kind == kind && (note->role == role || !OidIsValid(note->role)) &&
 			(note->database == database || !OidIsValid(note->database)))
+		{
+			note->cause = Max(note->cause, cause);
 			return;
+		}
 	}
 	if (notes.max == 0)
 	{
@@ -172,7 +182,7 @@ add_note(SupNoteKind kind, Oid role, Oid database)
 		notes.max *= 2;
 		notes.notes = repalloc(notes.notes, notes.max * sizeof(SupNote));
 	}
-	notes.notes[notes.n++] = (SupNote) {kind, role, database};
+	notes.notes[notes.n++] = (SupNote) {kind, role, database, cause};
 }
 
 void
@@ -194,12 +204,12 @@ sup_watch_hold(void)
  * Nothing can be allocated any more, and no error may be raised.
  */
 
-static bool
-has_note(const Notes *n, SupNoteKind kind, Oid role, Oid database)
+static const SupNote *
+find_note(const Notes *n, SupNoteKind kind, Oid role, Oid database)
 {
-	SupNote		key = {kind, role, database};
+	SupNote		key = {kind, role, database, SUP_CAUSE_NONE};
 
-	return bsearch(&key, n->notes, n->n, sizeof(SupNote), compare_notes) != NULL;
+	return bsearch(&key, n->notes, n->n, sizeof(SupNote), compare_notes);
 }
 
 static bool
@@ -226,11 +236,17 @@ publish_changes(const Notes *n)
 
 			if (!OidIsValid(slot->role) || slot->stale)
 				continue;
-			slot->stale = has_note(n, SUP_NOTE_SETTINGS, slot->role, slot->database) ||
-				has_note(n, SUP_NOTE_SETTINGS, slot->role, InvalidOid) ||
-				has_note(n, SUP_NOTE_SETTINGS, InvalidOid, slot->database) ||
-				has_note(n, SUP_NOTE_SETTINGS, InvalidOid, InvalidOid);
-			slot->stale_by_itself = slot->stale && slot->role == GetUserId();
+			for (int j = 0; j < 4; j++)
+			{
+				const SupNote *note = find_note(n, SUP_NOTE_SETTINGS,
+												(j & 1) ? slot->role : InvalidOid,
+												(j & 2) ? slot->database : InvalidOid);
+
+				if (note == NULL)
+					continue;
+				slot->stale = true;
+				slot->cause = Max(slot->cause, note->cause);
+			}
 		}
 		sup_unlock();
 	}
@@ -275,8 +291,8 @@ publish_rights(const Notes *n)
 			SupDeclaration *d = &Sup->declarations[i];
 
 			if (Sup->declaration_keys[i] != 0 && d->source == SUP_FROM_TABLE &&
-				(has_note(n, SUP_NOTE_LOGIN, d->program.role, InvalidOid) ||
-				 has_note(n, SUP_NOTE_GRANT, InvalidOid, d->database)))
+				(find_note(n, SUP_NOTE_LOGIN, d->program.role, InvalidOid) != NULL ||
+				 find_note(n, SUP_NOTE_GRANT, InvalidOid, d->database) != NULL))
 				sup_request_load(d->database);
 		}
 		sup_unlock();
@@ -331,8 +347,8 @@ release_workers(void)
 
 /* What that is; nobody writes to it. */
 static SupNote anything[] = {
-	{SUP_NOTE_SETTINGS, InvalidOid, InvalidOid},
-	{SUP_NOTE_LOAD, InvalidOid, InvalidOid}
+	{SUP_NOTE_SETTINGS, InvalidOid, InvalidOid, SUP_CAUSE_NONE},
+	{SUP_NOTE_LOAD, InvalidOid, InvalidOid, SUP_CAUSE_NONE}
 };
 
 /* The supervisor shall look which prepared transactions there are. */

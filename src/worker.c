@@ -117,6 +117,7 @@ report_exit(int code, Datum arg)
 	if (slot->generation == my_generation)
 	{
 		int			pool = slot->pool;
+		SupCause	cause = slot->cause;
 
 		slot->last_exit_at = slot->exited_at = now;
 		slot->last_exit_code = slot->exit_code = code;
@@ -127,10 +128,12 @@ report_exit(int code, Datum arg)
 		if (slot->declaration >= 0 && code != 0)
 			slot->exit_reason = why_not_begun(slot->phase);
 		slot->exit_of_role = slot->begun || slot->binding >= 0;
-		if (slot->exit_of_role && slot->capped && (code != 0 || slot->stale_by_itself) &&
-			slot->leave == SUP_STAY && !slot->terminate)
-			sup_role_ended_worker(slot->role, slot->phase == SUP_PHASE_CONNECT ? slot->database :
-								  InvalidOid, now);
+		if (code != 0 && slot->leave == SUP_STAY && !slot->terminate)
+			cause = SUP_CAUSE_ROLE;
+		if (slot->exit_of_role && slot->capped && cause != SUP_CAUSE_NONE)
+			sup_role_ended_worker(slot->role,
+								  cause == SUP_CAUSE_ROLE && slot->phase != SUP_PHASE_CONNECT ?
+								  InvalidOid : slot->database, now);
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			sup_task_worker_died(slot, last_sqlstate, last_error);
 		sup_slot_unbind(slot);

@@ -202,6 +202,11 @@ is_error('42809', 'DROP DATABASE template1', 'no DROP of a template');
 is_error('42704', 'ALTER DATABASE a SET TABLESPACE nosuch', 'no SET TABLESPACE to what is not there');
 is_error('22023', 'ALTER DATABASE a SET TABLESPACE pg_global', 'nor to what is not for that');
 is_error(undef, 'ALTER DATABASE a SET TABLESPACE pg_default', 'to where it is it may be moved');
+$node->safe_psql('a', 'CREATE TABLE elsewhere (a int) TABLESPACE place');
+# but for the workers, which are still there, core would say 55000
+is_error('55006', 'ALTER DATABASE a SET TABLESPACE place', 'nor to where it has files already');
+$node->safe_psql('a', 'DROP TABLE elsewhere');
+$node->safe_psql('postgres', 'CHECKPOINT');
 is_error('42P04', 'CREATE DATABASE a', 'no CREATE DATABASE of one that is there');
 is_error('22023', 'CREATE DATABASE b TABLESPACE pg_global', 'none in pg_global');
 is(workers(), $before, 'no worker has to go for any of these');

@@ -224,16 +224,38 @@ refused(q{SELECT supervisor.execute('SELECT 1')}, '55000', 'one by one', session
 bounded($before, $since, 'logins that fail, one by one');
 $eve->query_safe(q{ALTER ROLE eve RESET ALL});
 
-# So is a session that is out of date because its role has changed its settings.
-my $restarts = q{SELECT sum(restarts), extract(epoch FROM clock_timestamp()) FROM supervisor.worker_status WHERE pool = 'default'};
-($before, $since) = split /\|/, value($restarts);
-foreach my $i (1 .. 10)
+# So is a session that goes because its role has changed its settings, or has it go
+# in whatever way.
+sub few_restarts
 {
-	$eve->query_safe("ALTER ROLE eve SET work_mem = ${\(1000 + $i)}");
-	is($eve->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'settings that change: it is served');
+	my ($change, $name, %opts) = @_;
+	my $ask = $opts{ask} // sub { $eve->query_safe($_[0]) };
+	my $restarts = q{SELECT sum(restarts), extract(epoch FROM clock_timestamp()) FROM supervisor.worker_status WHERE pool = 'default'};
+
+	my ($before, $since) = split /\|/, value($restarts);
+	foreach my $i (1 .. 9)
+	{
+		$change->($i);
+		is($ask->(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', "$name: it is served");
+	}
+	my ($after, $now) = split /\|/, value($restarts);
+	cmp_ok($after - $before, '<=', 5 + 2 + ($now - $since), "$name: not many at once");
 }
-my ($after, $now) = split /\|/, value($restarts);
-cmp_ok($after - $before, '<=', 5 + 2 + ($now - $since), 'settings that change: not many at once');
+value('CREATE ROLE staff; GRANT staff TO eve; ALTER ROLE eve CREATEDB; CREATE DATABASE eves OWNER eve');
+value(q{CREATE EXTENSION supervisor; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO eve}, dbname => 'eves');
+my @at_home = (ask => sub { value($_[0], user => 'eve', dbname => 'eves') });
+
+few_restarts(sub { $eve->query_safe("ALTER ROLE eve SET work_mem = ${\(1000 + $_[0])}") }, 'settings that change');
+few_restarts(sub {
+		$eve->query_safe("BEGIN; ALTER ROLE eve SET work_mem = ${\(2000 + $_[0])}; SET ROLE staff; COMMIT; RESET ROLE");
+	}, 'settings that change, and another role commits');
+few_restarts(sub { $eve->query_safe("ALTER DATABASE eves SET work_mem = ${\(1000 + $_[0])}") },
+	'settings of its database', @at_home);
+few_restarts(sub { $eve->query_safe("ALTER DATABASE eves RENAME TO hers; ALTER DATABASE hers RENAME TO eves") },
+	'DDL on its database', @at_home);
+few_restarts(sub {
+		$eve->query_safe(q{SELECT supervisor.restart_worker(slot) FROM supervisor.worker_status WHERE usename = 'eve' AND state = 'running' LIMIT 1});
+	}, 'restarts that it asks for');
 $eve->query_safe(q{ALTER ROLE eve RESET ALL});
 
 # Who may do everything may do this.
