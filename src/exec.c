@@ -517,6 +517,30 @@ errdetail_params(const SupInput *input)
 	return errdetail(SUP_PARAMETERS, buf.data);
 }
 
+/* The same of one without parameters: what it executes, as core's function of that name says. */
+static int
+errdetail_execute(List *parsetrees)
+{
+	ListCell   *lc;
+
+	foreach(lc, parsetrees)
+	{
+		Node	   *stmt = lfirst_node(RawStmt, lc)->stmt;
+		PreparedStatement *prepared = IsA(stmt, ExecuteStmt) ?
+			FetchPreparedStatement(((ExecuteStmt *) stmt)->name, false) : NULL;
+
+		if (prepared != NULL)
+			return errdetail("prepare: %s", prepared->plansource->query_string);
+	}
+	return 0;
+}
+
+static int
+errdetail_statement(const SupInput *input, List *parsetrees)
+{
+	return input->nparams > 0 ? errdetail_params(input) : errdetail_execute(parsetrees);
+}
+
 void
 sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeout_message, char *tag)
 {
@@ -561,7 +585,8 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 	if (should_log(parsetrees))
 	{
 		ereport(LOG,
-				(errmsg("statement: %s", command), errhidestmt(true), errdetail_params(input)));
+				(errmsg("statement: %s", command), errhidestmt(true),
+				 errdetail_statement(input, parsetrees)));
 		was_logged = true;
 	}
 
@@ -729,7 +754,7 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 		case 2:
 			ereport(LOG,
 					(errmsg("duration: %s ms  statement: %s", msec_str, command),
-					 errhidestmt(true), errdetail_params(input)));
+					 errhidestmt(true), errdetail_statement(input, parsetrees)));
 			break;
 	}
 	if (with_usage)
@@ -763,6 +788,10 @@ sup_discard_all(Oid role)
 	if (new_role || OidIsValid(temp_namespace))
 	{
 		StartTransactionCommand();
+
+		/* By what the task has SET it might wait for a safe snapshot, which no cancel ends now. */
+		XactIsoLevel = XACT_READ_COMMITTED;
+		XactDeferrable = false;
 		if (new_role)
 		{
 			SetPGVariable("session_authorization", NIL, false);

@@ -570,10 +570,22 @@ until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left')
 # what is free may be in pieces
 cmp_ok(room(), '>=', $room - 3, 'all shared memory has come back');
 
+# What a task has SET does not count for what is done after it, which no cancel ends:
+# this one would wait for a safe snapshot.
+$admin->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE; INSERT INTO done VALUES (\'open\')');
+is($node->safe_psql('postgres', q{
+	SELECT supervisor.execute('
+		CREATE TEMP TABLE t (a int);
+		SET default_transaction_isolation = serializable;
+		SET default_transaction_read_only = on;
+		SET default_transaction_deferrable = on')}), 'SET', 'a task ends while another transaction is open');
+$admin->query_safe('ROLLBACK');
+
 $session->quit;
 $admin->quit;
 $node->stop;
 ok( !-e $node->data_dir . '/core'
 	  && slurp_file($node->logfile) !~ /TRAP|PANIC|terminated by signal/,
 	'no process has crashed');
+
 done_testing();

@@ -101,6 +101,8 @@ logged(qr/app LOG:  statement: INSERT INTO t SELECT \$1.*\n.*app DETAIL:  [Pp]ar
 value('ALTER ROLE app SET log_min_duration_statement = 0; ALTER ROLE app SET log_parameter_max_length = 3; ALTER ROLE app SET log_parameter_max_length_on_error = 2');
 app(q{SELECT supervisor.forget(supervisor.launch('SELECT $1::text', ARRAY['it''s long']))});
 logged(qr/app LOG:  duration: [0-9.]+ ms  statement: SELECT \$1::text\n.*app DETAIL:  [Pp]arameters: \$1 = 'it''\.\.\.'$/m, 'of one with its duration, as long as may be');
+app(q{SELECT supervisor.execute('PREPARE q AS SELECT 55; EXECUTE q')});
+logged(qr/app LOG:  duration: [0-9.]+ ms  statement: PREPARE q AS SELECT 55; EXECUTE q\n.*app DETAIL:  prepare: PREPARE q AS SELECT 55; EXECUTE q$/m, 'what is executed');
 app(q{SELECT supervisor.execute('SELECT 1000 / $1::int', ARRAY['0'])});
 logged(qr/app ERROR:  division by zero\n.*app CONTEXT:  (?:unnamed portal|portal "").* parameters: \$1 = '0'\n.*app STATEMENT:  SELECT 1000/m, 'of one that fails');
 value('ALTER ROLE app SET log_parameter_max_length = 0; ALTER ROLE app SET log_statement = "all"');
