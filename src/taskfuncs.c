@@ -199,7 +199,7 @@ supervisor_perform(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				 errmsg("supervisor.perform() cannot end this transaction"),
-				 errhint("Call it outside of a transaction block.")));
+				 errhint("Call it outside of a transaction block, and not in a function or in a procedure with SET or SECURITY DEFINER.")));
 
 	/*
 	 * Arguments and rights first: nothing is committed for a call that can't
