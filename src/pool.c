@@ -237,6 +237,7 @@ run_task(SupSlot *slot, SupTask *task)
 	PG_END_TRY();
 	RESUME_CANCEL_INTERRUPTS();
 
+	sup_out_end(state);
 	next = sup_task_finish(slot, task, state, tag, sqlstate, message, &cancel_sent);
 
 	/*

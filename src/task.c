@@ -1264,22 +1264,17 @@ sup_out_tuple(MinimalTuple tuple, Size len)
 	return true;
 }
 
-SupTask *
-sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
-				const char *tag, int sqlstate, const char *message, bool *cancel_sent)
+/*
+ * The rest of the stream goes into the entry if it fits.  If not, and there is
+ * no memory either, then the notices after the last rows are lost, or the
+ * details of an error.
+ */
+void
+sup_out_end(SupTaskState state)
 {
-	SupGarbage	garbage;
-	SupTask    *next;
-	TimestampTz now = GetCurrentTimestamp();
+	SupTask    *task = out_task;
 
-	sup_garbage_init(&garbage);
 	append_late();
-
-	/*
-	 * The rest of the stream goes into the entry if it fits.  If not, and
-	 * there is no memory either, then the notices after the last rows are
-	 * lost, or the details of an error.
-	 */
 	if (out_reads && out_len > SUP_INLINE && !flush(true))
 		out_len = state == SUP_TASK_SUCCEEDED ? out_settled : 0;
 	if (out_reads)
@@ -1290,7 +1285,17 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 		task->out_continues = out_continues;
 	}
 	out_task = NULL;
+}
 
+SupTask *
+sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
+				const char *tag, int sqlstate, const char *message, bool *cancel_sent)
+{
+	SupGarbage	garbage;
+	SupTask    *next;
+	TimestampTz now = GetCurrentTimestamp();
+
+	sup_garbage_init(&garbage);
 	strlcpy(task->tag, tag, sizeof(task->tag));
 	task->sqlstate = sqlstate;
 	strlcpy(task->message, message, sizeof(task->message));
@@ -1342,7 +1347,6 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 
 	sup_garbage_init(&garbage);
 	SUP_ASSERT_LOCKED();
-	out_task = NULL;
 	if (!slot->begun && task->cancel == SUP_NOT_CANCELED)
 	{
 		sup_queue_push_front(sup_take_back(slot), GetCurrentTimestamp());

@@ -138,6 +138,9 @@ extern void sup_out_settle(void);
 /* Forget what has not been sent yet: its statement has failed. */
 extern void sup_out_drop(void);
 
+/* The task has ended in 'state', and will now be finished: complete its stream. */
+extern void sup_out_end(SupTaskState state);
+
 /* Is this process a worker that runs a task now? */
 extern bool sup_in_task(void);
 
