@@ -1059,6 +1059,25 @@ is_slow_held(const SupSlow *slow, TimestampTz now)
 	return slow->held_until > now && slow->held_until <= now + slow->allowed;
 }
 
+/* Its worker has been given a task, for which it will have to log in. */
+void
+sup_login_expect(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	count_slow(slot, slow_of(slot->pool, slot->database));
+	slot->allowed = Max(slot->slow != NULL ? slot->slow->allowed : 0, LOGIN_ALLOWED_US);
+}
+
+/* It lasts longer than is allowed: the database is slow. */
+void
+sup_login_mark(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	if (slot->slow == NULL)
+		count_slow(slot, slow_get(slot->pool, slot->database));
+}
+
+/* It begins. */
 void
 sup_login_begin(SupSlot *slot, TimestampTz now)
 {
@@ -1071,14 +1090,14 @@ sup_login_begin(SupSlot *slot, TimestampTz now)
 	sup_attend(slot);
 }
 
+/* A login lasts longer than is allowed: it is given up if another needs its worker. */
 void
 sup_login_overdue(SupSlot *slot, TimestampTz now)
 {
 	SUP_ASSERT_LOCKED();
 	Assert(!slot->listed);
 	slot->overdue_at = DT_NOEND;
-	if (slot->slow == NULL)
-		count_slow(slot, slow_get(slot->pool, slot->database));
+	sup_login_mark(slot);
 	dlist_push_tail(&Sup->pools[slot->pool].overdue, &slot->pool_node);
 	slot->overdue = true;
 	sup_dispatch(slot->pool, now);
@@ -1477,8 +1496,7 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 		slot->capped = task->capped;
 		slot->stale = false;
 		slot->cause = SUP_CAUSE_NONE;
-		count_slow(slot, slow_of(b->pool, b->database));
-		slot->allowed = Max(slot->slow != NULL ? slot->slow->allowed : 0, LOGIN_ALLOWED_US);
+		sup_login_expect(slot);
 		b->nworkers++;
 	}
 	task->slot = sup_slot_index(slot);

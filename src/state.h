@@ -927,10 +927,17 @@ extern void sup_slot_unbound(SupSlot *slot);
 extern void sup_slot_unlink(SupSlot *slot);
 extern void sup_slot_unbind(SupSlot *slot);
 
-/* A login for a task begins; lasts longer than is allowed; is over, or given up. */
+/*
+ * A login is due, for the task that the worker has been given; begins; lasts
+ * longer than is allowed; is over, or given up.
+ */
+extern void sup_login_expect(SupSlot *slot);
 extern void sup_login_begin(SupSlot *slot, TimestampTz now);
-extern void sup_login_overdue(SupSlot *slot, TimestampTz now);
+extern void sup_login_mark(SupSlot *slot);
 extern void sup_login_over(SupSlot *slot);
+
+/* A login lasts longer than is allowed: it is given up if another needs its worker. */
+extern void sup_login_overdue(SupSlot *slot, TimestampTz now);
 
 /* Take its task from a worker that has not begun with it. */
 extern SupTask *sup_take_back(SupSlot *slot);
