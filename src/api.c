@@ -17,6 +17,7 @@
 
 #include "api.h"
 #include "compat.h"
+#include "declaration.h"
 #include "lifecycle.h"
 #include "supervisor.h"
 #include "wait.h"

@@ -19,6 +19,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "declaration.h"
 #include "exec.h"
 #include "rights.h"
 #include "worker.h"

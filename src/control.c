@@ -11,6 +11,7 @@
 #include "utils/timestamp.h"
 
 #include "args.h"
+#include "match.h"
 #include "rights.h"
 #include "state.h"
 #include "wait.h"

@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "declaration.h"
 #include "declared.h"
 #include "lifecycle.h"
 #include "watch.h"

@@ -43,6 +43,7 @@
 
 #include "compat.h"
 #include "fence.h"
+#include "match.h"
 #include "state.h"
 
 /* Core waits 5 s for others to leave. */

@@ -24,6 +24,7 @@
 #include "compat.h"
 #include "launch.h"
 #include "lifecycle.h"
+#include "match.h"
 #include "policy.h"
 
 /* Nobody tells us of the end of an adopted child: look again after so long. */

@@ -24,6 +24,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "declaration.h"
 #include "worker.h"
 
 /* The database allows no connections: but for bypass_allowconn. */

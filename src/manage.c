@@ -25,6 +25,7 @@
 #include "args.h"
 #include "catalog.h"
 #include "compat.h"
+#include "declaration.h"
 #include "rights.h"
 #include "wait.h"
 #include "watch.h"

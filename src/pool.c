@@ -27,6 +27,8 @@
 
 #include "compat.h"
 #include "exec.h"
+#include "login.h"
+#include "match.h"
 #include "rights.h"
 #include "settings.h"
 #include "task.h"

@@ -12,6 +12,7 @@
 
 #include "compat.h"
 #include "lifecycle.h"
+#include "match.h"
 #include "pools.h"
 #include "task.h"
 

@@ -881,11 +881,6 @@ extern void sup_wake_supervisor(void);
 extern void sup_attend(SupSlot *slot);
 extern void sup_attend_pool(SupPool *pool);
 extern void sup_attend_declaration(SupDeclaration *declaration);
-extern void sup_request_load(Oid database);
-extern SupLoad *sup_load_of(Oid database);
-extern SupLoad *sup_load_get(Oid database);
-extern uint64 sup_await_load(Oid database);
-extern bool sup_load_done(Oid database, uint64 request);
 extern int	sup_prepared_add(const SupPrepared *prepared, dsa_pointer *garbage);
 extern void sup_prepared_free(SupPrepared *prepared);
 extern void sup_wake_supervisor_by(TimestampTz when);
@@ -894,58 +889,8 @@ extern const char *sup_slot_name(const SupSlot *slot);
 
 extern Oid	sup_slot_role(const SupSlot *slot);
 
-extern SupPool *sup_pool_by_name(const char *name);
-extern bool sup_pool_in_use(int pool);
-
-extern SupBinding *sup_binding_get(int pool, Oid database, Oid role);
-extern SupBinding *sup_binding_find(int pool, Oid database, Oid role);
-extern int	sup_role_tasks(Oid role);
-extern Size sup_role_held(Oid role);
-extern void sup_binding_drop(SupBinding *binding);
-
-extern void sup_queue_push_front(SupTask *task, TimestampTz now);
-extern void sup_queue_remove(SupTask *task);
-
-extern SupDeclaration *sup_declaration_find(Oid database, const char *name);
-extern SupDeclaration *sup_declaration_by_id(uint64 id);
-extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
-extern void sup_declaration_free(SupDeclaration *declaration);
-extern void sup_forget_database(Oid database);
-
 extern bool sup_database_fenced(Oid database);
 
 extern void sup_count_coming(SupSlot *slot);
-extern void sup_offer(SupTask *task, TimestampTz now);
-extern void sup_dispatch(int pool, TimestampTz now);
-extern void sup_role_ended_worker(Oid role, Oid database, TimestampTz now);
-extern TimestampTz sup_role_held_until(Oid role, Oid database);
-extern void sup_ask_leave(SupSlot *slot, SupLeave why);
-extern void sup_ask_terminate(SupSlot *slot);
-extern TimestampTz sup_slot_expires(const SupSlot *slot);
-extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
-extern void sup_slot_unbound(SupSlot *slot);
-extern void sup_slot_unlink(SupSlot *slot);
-extern void sup_slot_unbind(SupSlot *slot);
-
-/*
- * A login is due, for the task that the worker has been given; begins; lasts
- * longer than is allowed; is over, or given up.
- */
-extern void sup_login_expect(SupSlot *slot);
-extern void sup_login_begin(SupSlot *slot, TimestampTz now);
-extern void sup_login_mark(SupSlot *slot);
-extern void sup_login_over(SupSlot *slot);
-
-/* A login lasts longer than is allowed: it is given up if another needs its worker. */
-extern void sup_login_overdue(SupSlot *slot, TimestampTz now);
-
-/* Take its task from a worker that has not begun with it. */
-extern SupTask *sup_take_back(SupSlot *slot);
-
-/*
- * Serve again what is blocked no longer: a fence has been lowered, or it is
- * review_at.  Takes the lock itself, time and again.
- */
-extern void sup_review_blocked(int pool, TimestampTz now);
 
 #endif							/* SUP_STATE_H */

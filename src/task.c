@@ -31,6 +31,7 @@
 #include "utils/varlena.h"
 
 #include "columns.h"
+#include "match.h"
 #include "rights.h"
 #include "settings.h"
 #include "task.h"

@@ -50,7 +50,9 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "declaration.h"
 #include "fence.h"
+#include "match.h"
 #include "state.h"
 #include "watch.h"
 

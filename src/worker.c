@@ -30,6 +30,7 @@
 
 #include "compat.h"
 #include "exec.h"
+#include "match.h"
 #include "rights.h"
 #include "task.h"
 #include "worker.h"

@@ -1,0 +1,201 @@
+/*-------------------------------------------------------------------------
+ *
+ * declaration.c
+ *	  Declared workers in shared memory, and the databases whose tables are to be read.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+
+#include "declaration.h"
+
+/* A database for which a session waits is read no more often. */
+#define AWAITED_US	(25 * 1000)
+
+/*
+ * Declarations.  The caller holds the lock.
+ */
+
+static uint32
+declaration_key(Oid database, const char *name)
+{
+	uint32		key = hash_combine(murmurhash32(database),
+								   hash_bytes((const unsigned char *) name, strlen(name)));
+
+	return key != 0 ? key : 1;
+}
+
+SupDeclaration *
+sup_declaration_find(Oid database, const char *name)
+{
+	uint32		key = declaration_key(database, name);
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] == key &&
+			Sup->declarations[i].database == database &&
+			strcmp(Sup->declarations[i].name, name) == 0)
+			return &Sup->declarations[i];
+	return NULL;
+}
+
+/* NULL: it is gone. */
+SupDeclaration *
+sup_declaration_by_id(uint64 id)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] != 0 && Sup->declarations[i].id == id)
+			return &Sup->declarations[i];
+	return NULL;
+}
+
+/* Take an entry for one that is not there yet; NULL: there is no room. */
+SupDeclaration *
+sup_declaration_add(Oid database, const char *name)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] == 0)
+		{
+			SupDeclaration *d = &Sup->declarations[i];
+
+			memset(d, 0, sizeof(SupDeclaration));
+			Sup->declaration_keys[i] = declaration_key(database, name);
+			d->id = ++Sup->last_declaration_id;
+			d->database = database;
+			strlcpy(d->name, name, NAMEDATALEN);
+			dlist_init(&d->slots);
+			return d;
+		}
+	return NULL;
+}
+
+void
+sup_declaration_free(SupDeclaration *declaration)
+{
+	SUP_ASSERT_LOCKED();
+	Assert(dlist_is_empty(&declaration->slots));
+	if (declaration->attended)
+		dlist_delete(&declaration->attention_node);
+	declaration->attended = false;
+	declaration->name[0] = '\0';
+	Sup->declaration_keys[declaration - Sup->declarations] = 0;
+}
+
+/* Forget a database's declarations. */
+void
+sup_forget_database(Oid database)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+
+		if (Sup->declaration_keys[i] != 0 && d->database == database && OidIsValid(database))
+		{
+			d->gone = true;
+			sup_attend_declaration(d);
+		}
+	}
+}
+
+/*
+ * Databases to be read.  The caller holds the lock.
+ */
+
+/* The entry of a database; NULL: it has none. */
+SupLoad *
+sup_load_of(Oid database)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_LOADS; i++)
+		if (Sup->loads[i].database == database)
+			return &Sup->loads[i];
+	return NULL;
+}
+
+/* The same, or a new one: a free one, or one that nobody has asked for since; NULL: no room. */
+SupLoad *
+sup_load_get(Oid database)
+{
+	SupLoad    *load = sup_load_of(database);
+
+	if (load != NULL)
+		return load;
+	load = sup_load_of(InvalidOid);
+	for (int i = 0; i < SUP_LOADS && (load == NULL || OidIsValid(load->database)); i++)
+	{
+		SupLoad    *l = &Sup->loads[i];
+
+		if (l->due == DT_NOEND && l->database != Sup->loading &&
+			(load == NULL || l->began < load->began))
+			load = l;
+	}
+	if (load != NULL)
+	{
+		memset(load, 0, sizeof(SupLoad));
+		load->database = database;
+		load->due = DT_NOEND;
+	}
+	return load;
+}
+
+/*
+ * Have the declarations of a database read.  The first request after a while is
+ * served at once, the others at intervals that grow.
+ */
+void
+sup_request_load(Oid database)
+{
+	SupLoad    *load = sup_load_get(database);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (load == NULL)
+		Sup->load_all = true;
+	else
+	{
+		load->requested = ++Sup->last_request;
+		if (now >= load->began + load->interval)
+			load->interval = 0;
+
+		/* Asked for again, it keeps its place; and what failed slowly holds up others. */
+		if (load->due == DT_NOEND || (load->failures > 0 && !load->slow))
+			load->due = Min(load->due, Max(now, load->began + load->interval));
+	}
+	sup_wake_supervisor();
+}
+
+/*
+ * Somebody waits for what has been asked for: by then, see sup_load_done(), it
+ * will be read.
+ */
+uint64
+sup_await_load(Oid database)
+{
+	SupLoad    *load = sup_load_of(database);
+
+	if (load == NULL)
+		return 0;
+	if (load->due != DT_NOEND)
+	{
+		load->awaited = true;
+		load->due = Min(load->due, Max(GetCurrentTimestamp(), load->began + AWAITED_US));
+		sup_wake_supervisor();
+	}
+	/* What is being read now may have been asked for by nobody. */
+	return Max(load->requested, load->reading);
+}
+
+/* Has it been read since, or is it in vain to wait for that? */
+bool
+sup_load_done(Oid database, uint64 request)
+{
+	SupLoad    *load = sup_load_of(database);
+
+	if (load == NULL)
+		return Sup->loading != database;
+	return load->read >= request || load->failures > 0;
+}

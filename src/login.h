@@ -1,0 +1,33 @@
+/*-------------------------------------------------------------------------
+ *
+ * login.h
+ *	  Logins of pool workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_LOGIN_H
+#define SUP_LOGIN_H
+
+#include "state.h"
+
+/* The caller holds the lock. */
+
+/*
+ * A login is due, for the task that the worker has been given; begins; lasts
+ * longer than is allowed; is over, or given up.
+ */
+extern void sup_login_expect(SupSlot *slot);
+extern void sup_login_begin(SupSlot *slot, TimestampTz now);
+extern void sup_login_mark(SupSlot *slot);
+extern void sup_login_over(SupSlot *slot);
+
+/* What is known of a slow database; NULL: it is not. */
+extern SupSlow *sup_slow_of(int pool, Oid database);
+
+/* As many logins to slow databases as the pool has room for? */
+extern bool sup_slow_are_full(const SupPool *pool);
+
+/* Shall none begin there yet? */
+extern bool sup_slow_is_held(const SupSlow *slow, TimestampTz now);
+
+#endif							/* SUP_LOGIN_H */

@@ -1,0 +1,758 @@
+/*-------------------------------------------------------------------------
+ *
+ * match.c
+ *	  Matches tasks with workers: pools, bindings and their queues.
+ *
+ * A task is given to a worker by whoever makes the match possible: the
+ * session that submits it, the worker that ends another, a new worker that
+ * became ready, a worker's exit, the end of a fence.  The supervisor process
+ * is not on that path.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+
+#include "login.h"
+#include "match.h"
+
+/*
+ * A worker leaves for a binding that has waited so long without getting ahead;
+ * for one that has about as many workers as its own, so long.
+ */
+#define STARVATION_US	(100 * 1000)
+#define STARVATION_AT_PAR_US	(1000 * 1000)
+
+/* In a pool, not more often than that, however many wait. */
+#define MAKE_ROOM_US	(20 * 1000)
+
+/*
+ * An end of a worker that its role has caused counts for so long.  A role is
+ * held back while its ends sum up to more than the second; for no longer than
+ * the third, since they may have been somebody else's idea.
+ */
+#define END_COUNTS_US	INT64CONST(1000000)
+#define ENDS_ALLOWED_US	(5 * END_COUNTS_US)
+#define LONGEST_HOLD_US	(10 * END_COUNTS_US)
+
+/* How many bindings are moved under one hold of the lock. */
+#define MOVES_PER_LOCK	64
+
+/*
+ * Pools and bindings.  The caller holds the lock.
+ */
+
+SupPool *
+sup_pool_by_name(const char *name)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		if (Sup->pools[i].name[0] != '\0' && strcmp(Sup->pools[i].name, name) == 0)
+			return &Sup->pools[i];
+	return NULL;
+}
+
+/* Has the pool a binding?  Then its entry can't be given to another. */
+bool
+sup_pool_in_use(int pool)
+{
+	SUP_ASSERT_LOCKED();
+	return Sup->pools[pool].nbindings > 0;
+}
+
+static int *
+bucket_of(Oid role)
+{
+	/* By role alone, so that one chain has all tasks of a role. */
+	return &Sup->buckets[murmurhash32(role) & (Sup->nbuckets - 1)];
+}
+
+SupBinding *
+sup_binding_find(int pool, Oid database, Oid role)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
+	{
+		SupBinding *b = &Sup->bindings[i];
+
+		if (b->pool == pool && b->database == database && b->role == role)
+			return b;
+	}
+	return NULL;
+}
+
+/* Find or make a binding.  There is always room for one. */
+SupBinding *
+sup_binding_get(int pool, Oid database, Oid role)
+{
+	SupBinding *b = sup_binding_find(pool, database, role);
+	int		   *bucket;
+	int			i;
+
+	if (b != NULL)
+		return b;
+
+	i = Sup->free_binding;
+	Assert(i >= 0);
+	b = &Sup->bindings[i];
+	Sup->free_binding = b->next;
+	memset(b, 0, sizeof(SupBinding));
+	b->pool = pool;
+	b->database = database;
+	b->role = role;
+	b->held_until = sup_role_held_until(role, database);
+	Sup->pools[pool].nbindings++;
+	dlist_init(&b->queue);
+	dlist_init(&b->idle);
+	bucket = bucket_of(role);
+	b->next = *bucket;
+	*bucket = i;
+	return b;
+}
+
+/* Give a binding back if it has neither task nor worker any more. */
+void
+sup_binding_drop(SupBinding *binding)
+{
+	int			i = (int) (binding - Sup->bindings);
+	int		   *link;
+
+	SUP_ASSERT_LOCKED();
+	if (binding->ntasks > 0 || binding->nworkers > 0)
+		return;
+	Assert(binding->place == SUP_NOWHERE);
+	for (link = bucket_of(binding->role); *link != i; link = &Sup->bindings[*link].next)
+		 /* there it is */ ;
+	*link = binding->next;
+	binding->next = Sup->free_binding;
+	Sup->free_binding = i;
+	Sup->pools[binding->pool].nbindings--;
+	if (Sup->pools[binding->pool].promised == i)
+		Sup->pools[binding->pool].promised = -1;
+
+	/* Its entry may be free now. */
+	if (Sup->pools[binding->pool].removed)
+		sup_attend_pool(&Sup->pools[binding->pool]);
+}
+
+/* How many tasks a role has, over all databases and pools. */
+int
+sup_role_tasks(Oid role)
+{
+	int			n = 0;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
+		if (Sup->bindings[i].role == role)
+			n += Sup->bindings[i].ntasks;
+	return n;
+}
+
+/* How much of the area the tasks and prepared transactions of a role hold. */
+Size
+sup_role_held(Oid role)
+{
+	Size		held = 0;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
+		if (Sup->bindings[i].role == role)
+			held += Sup->bindings[i].held;
+	for (int i = 0; i < Sup->nprepared && Sup->prepared_held > 0; i++)
+		if (Sup->prepared_keys[i] != 0 && Sup->prepared[i].role == role)
+			held += Sup->prepared[i].held;
+	return held;
+}
+
+/*
+ * Roles that end workers.  A successor is a fork and, with the next task, a
+ * login: so who ends them one after the other, by a task or because his login
+ * fails, has his tasks wait.
+ */
+
+/* Until when a role is held back in a database; it may be past. */
+TimestampTz
+sup_role_held_until(Oid role, Oid database)
+{
+	TimestampTz debt = ENDS_ALLOWED_US;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_DEBTORS; i++)
+		if (Sup->debtors[i].role == role &&
+			(!OidIsValid(Sup->debtors[i].database) || Sup->debtors[i].database == database))
+			debt = Max(debt, Sup->debtors[i].debt);
+	return debt - ENDS_ALLOWED_US;
+}
+
+/* A login lasts longer than is allowed: it is given up if another needs its worker. */
+void
+sup_login_overdue(SupSlot *slot, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	Assert(!slot->listed);
+	slot->overdue_at = DT_NOEND;
+	sup_login_mark(slot);
+	dlist_push_tail(&Sup->pools[slot->pool].overdue, &slot->pool_node);
+	slot->overdue = true;
+	sup_dispatch(slot->pool, now);
+}
+
+static inline bool
+is_held(const SupBinding *b, TimestampTz now)
+{
+	/* beyond that it is of a clock that has been put back */
+	return b->held_until > now && b->held_until <= now + LONGEST_HOLD_US;
+}
+
+/* Shall nobody serve it now? */
+static bool
+is_blocked(const SupBinding *b, TimestampTz now)
+{
+	return is_held(b, now) || sup_database_fenced(b->database);
+}
+
+/* Shall at least nobody log in for it? */
+static bool
+is_closed(const SupBinding *b, TimestampTz now)
+{
+	const SupSlow *slow = sup_slow_of(b->pool, b->database);
+
+	return is_blocked(b, now) ||
+		(slow != NULL &&
+		 (slow->logins > 0 || sup_slow_are_full(&Sup->pools[b->pool]) || sup_slow_is_held(slow, now)));
+}
+
+/* Put a binding at the end of a list of its pool. */
+static void
+place_binding(SupBinding *b, SupPlace place, TimestampTz now)
+{
+	SupPool    *pool = &Sup->pools[b->pool];
+
+	if (b->place != SUP_NOWHERE)
+		dlist_delete(&b->node);
+	if (b->place == SUP_BLOCKED)
+	{
+		pool->nblocked--;
+		pool->nqueued_blocked -= b->nqueued;
+	}
+	b->place = place;
+	if (place == SUP_QUEUED)
+	{
+		dlist_push_tail(&pool->queued, &b->node);
+		b->waiting_since = now;
+	}
+	else if (place == SUP_BLOCKED)
+	{
+		const SupSlow *slow = sup_slow_of(b->pool, b->database);
+		TimestampTz until = is_held(b, now) ? b->held_until : 0;
+
+		dlist_push_tail(&pool->blocked, &b->node);
+		pool->nblocked++;
+		pool->nqueued_blocked += b->nqueued;
+		if (slow != NULL && sup_slow_is_held(slow, now))
+			until = Max(until, slow->held_until);
+		else if (slow != NULL && slow->logins == 0 && sup_slow_are_full(pool))
+			pool->slow_waits = true;
+		if (until != 0)
+		{
+			pool->review_at = Min(pool->review_at, until);
+			sup_wake_supervisor_by(until);
+		}
+	}
+}
+
+/*
+ * A worker has ended, and that was the doing of its role; or of whoever owns the
+ * database, for which the role shall not have to wait elsewhere: then it counts
+ * there alone.
+ */
+void
+sup_role_ended_worker(Oid role, Oid database, TimestampTz now)
+{
+	SupDebtor  *debtor = &Sup->debtors[0];
+
+#define IS_DEBTOR(d) ((d)->role == role && (d)->database == database)
+	SUP_ASSERT_LOCKED();
+
+	/* Those that are free, or owe nothing any more, owe least. */
+	for (int i = 0; i < SUP_DEBTORS && !IS_DEBTOR(debtor); i++)
+		if (IS_DEBTOR(&Sup->debtors[i]) || Sup->debtors[i].debt < debtor->debt)
+			debtor = &Sup->debtors[i];
+	if (!IS_DEBTOR(debtor))
+		debtor->debt = 0;
+#undef IS_DEBTOR
+	debtor->role = role;
+	debtor->database = database;
+	debtor->debt = Min(Max(debtor->debt, now) + END_COUNTS_US,
+					   now + ENDS_ALLOWED_US + LONGEST_HOLD_US);
+
+	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
+	{
+		SupBinding *b = &Sup->bindings[i];
+
+		if (b->role != role || (OidIsValid(database) && b->database != database))
+			continue;
+		b->held_until = Max(b->held_until, debtor->debt - ENDS_ALLOWED_US);
+		if (b->place == SUP_QUEUED && is_held(b, now))
+			place_binding(b, SUP_BLOCKED, now);
+	}
+}
+
+/*
+ * Queues
+ */
+
+static void
+count_queued(SupBinding *b, int change, TimestampTz now)
+{
+	SupPool    *pool = &Sup->pools[b->pool];
+
+	b->nqueued += change;
+	pool->nqueued += change;
+	if (b->place == SUP_BLOCKED)
+		pool->nqueued_blocked += change;
+	if (b->nqueued == 0)
+		place_binding(b, SUP_NOWHERE, now);
+	else if (b->place == SUP_NOWHERE)
+		place_binding(b, is_closed(b, now) ? SUP_BLOCKED : SUP_QUEUED, now);
+}
+
+/* Queue a task before the others of its binding: it was taken and not begun. */
+void
+sup_queue_push_front(SupTask *task, TimestampTz now)
+{
+	SupBinding *b = &Sup->bindings[task->binding];
+
+	SUP_ASSERT_LOCKED();
+	pg_atomic_write_u32(&task->state, SUP_TASK_QUEUED);
+	dlist_push_head(&b->queue, &task->node);
+	count_queued(b, 1, now);
+}
+
+void
+sup_queue_remove(SupTask *task)
+{
+	SUP_ASSERT_LOCKED();
+	dlist_delete(&task->node);
+	count_queued(&Sup->bindings[task->binding], -1, 0);
+}
+
+SupTask *
+sup_take_back(SupSlot *slot)
+{
+	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
+
+	SUP_ASSERT_LOCKED();
+	pg_atomic_write_u32(&slot->task, 0);
+	slot->begun = false;
+	Sup->nbusy--;
+	task->slot = -1;
+	task->started_at = 0;
+	return task;
+}
+
+/* Take the next task, of a binding that is not blocked. */
+static SupTask *
+pop_task(SupBinding *b, TimestampTz now)
+{
+	SupTask    *task = dlist_container(SupTask, node, dlist_pop_head_node(&b->queue));
+
+	count_queued(b, -1, now);
+	if (b->nqueued > 0)
+		place_binding(b, SUP_QUEUED, now);	/* next time it is another's turn */
+	return task;
+}
+
+/*
+ * Matching.  The caller holds the lock.
+ */
+
+/*
+ * The binding that has waited longest for a worker; NULL: none waits.  Those
+ * that have been closed meanwhile are moved out of the way, each once.
+ */
+static SupBinding *
+oldest_waiting(SupPool *pool, TimestampTz now)
+{
+	for (int i = 0; i < MOVES_PER_LOCK && !dlist_is_empty(&pool->queued); i++)
+	{
+		SupBinding *b = dlist_head_element(SupBinding, node, &pool->queued);
+
+		if (!is_closed(b, now))
+			return b;
+		place_binding(b, SUP_BLOCKED, now);
+	}
+	if (!dlist_is_empty(&pool->queued))
+		sup_attend_pool(pool);	/* it goes on from here */
+	return NULL;
+}
+
+/*
+ * The binding that a worker without one should serve: of those that have
+ * fewest workers, since who has many has waited long more easily.  'oldest'
+ * waits; there are no more that have a worker than there are workers.
+ */
+static SupBinding *
+binding_to_serve(SupPool *pool, SupBinding *oldest, TimestampTz now)
+{
+	SupBinding *best = oldest;
+	int			moved = 0;
+	dlist_mutable_iter iter;
+
+	if (pool->promised >= 0)
+	{
+		SupBinding *b = &Sup->bindings[pool->promised];
+
+		pool->promised = -1;
+		if (b->place == SUP_QUEUED && !is_closed(b, now))
+			return b;
+	}
+	dlist_foreach_modify(iter, &pool->queued)
+	{
+		SupBinding *b = dlist_container(SupBinding, node, iter.cur);
+
+		if (best->nworkers == 0 || moved == MOVES_PER_LOCK)
+			break;
+		if (b->nworkers >= best->nworkers)
+			continue;
+		if (is_closed(b, now))
+		{
+			place_binding(b, SUP_BLOCKED, now);
+			moved++;
+		}
+		else
+			best = b;
+	}
+	return best;
+}
+
+/* Queued tasks that could be run now. */
+static inline int
+servable(const SupPool *pool)
+{
+	return pool->nqueued - pool->nqueued_blocked;
+}
+
+/*
+ * Shall a worker of that binding leave for others that wait too long?  Not if
+ * as many as these are already on their way.
+ *
+ * Who has no worker, or would still have fewer with this one, waits not for
+ * long.  Who has about as many waits longer; and if it has several, as long
+ * again as its tasks have run: with long ones it gets ahead seldom, and must
+ * not come to have all workers by that.  It is promised the next worker, as
+ * others may have fewer then.  Who has more has his share.  There are no more
+ * of these than workers, so that not many are looked at.
+ */
+static bool
+others_starve(SupPool *pool, const SupBinding *mine, TimestampTz now)
+{
+	int			starving = 0;
+	int			moved = 0;
+	bool		older = true;
+	dlist_mutable_iter iter;
+
+	if (now >= pool->made_room_at && now - pool->made_room_at < MAKE_ROOM_US)
+		return false;
+	dlist_foreach_modify(iter, &pool->queued)
+	{
+		SupBinding *b = dlist_container(SupBinding, node, iter.cur);
+		int64		waited = now - b->waiting_since;
+		bool		starves = b->nworkers == 0 || b->nworkers < mine->nworkers - 1;
+		bool		at_par;
+
+		if (waited <= STARVATION_US)
+			break;
+		if (b == mine)
+			older = false;
+		if (b == mine || !dlist_is_empty(&b->idle))
+			continue;
+		if (is_closed(b, now))
+		{
+			place_binding(b, SUP_BLOCKED, now);
+			if (++moved == MOVES_PER_LOCK)
+				break;
+			continue;
+		}
+		at_par = !starves && b->nworkers <= mine->nworkers && older && pool->promised < 0 &&
+			waited > STARVATION_AT_PAR_US && now >= b->dear_until;
+		if ((starves || at_par) && ++starving > pool->ncoming)
+		{
+			if (at_par)
+				pool->promised = b - Sup->bindings;
+			pool->made_room_at = now;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Take a slot off the lists of workers that may be given a task. */
+void
+sup_slot_unlink(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	if (!slot->listed)
+		return;
+	dlist_delete(&slot->pool_node);
+	if (slot->binding >= 0)
+		dlist_delete(&slot->binding_node);
+	slot->listed = false;
+}
+
+/*
+ * Give a task, which is on no queue, to a worker of its binding or to an
+ * unbound one, and wake that.
+ */
+static void
+give(SupSlot *slot, SupTask *task, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	Assert(pg_atomic_read_u32(&slot->task) == 0);
+	Assert(slot->binding < 0 || slot->binding == task->binding);
+
+	sup_slot_unlink(slot);
+	if (slot->binding < 0)
+	{
+		SupBinding *b = &Sup->bindings[task->binding];
+
+		slot->binding = task->binding;
+		slot->database = b->database;
+		slot->role = b->role;
+		slot->capped = task->capped;
+		slot->stale = false;
+		slot->cause = SUP_CAUSE_NONE;
+		sup_login_expect(slot);
+		b->nworkers++;
+	}
+	task->slot = sup_slot_index(slot);
+	task->started_at = slot->given_at = now;
+	pg_atomic_write_u32(&task->state, SUP_TASK_RUNNING);
+	slot->begun = false;
+	Sup->nbusy++;
+	sup_stop_counting(&slot->spinning);
+	pg_write_barrier();
+	pg_atomic_write_u32(&slot->task, sup_task_index(task) + 1);
+	if (slot->proc != MyProc)
+		sup_wake(slot->proc);
+}
+
+/* Idle workers of a binding take its queued tasks. */
+static void
+serve_by_idle(SupBinding *b, TimestampTz now)
+{
+	while (b->nqueued > 0 && !dlist_is_empty(&b->idle))
+		give(dlist_head_element(SupSlot, binding_node, &b->idle), pop_task(b, now), now);
+}
+
+/* Give up a login, for which its task waits again. */
+static void
+give_up_login(SupSlot *slot, TimestampTz now)
+{
+	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
+
+	slot->leaving = true;
+	sup_ask_terminate(slot);
+	if (task->cancel == SUP_NOT_CANCELED)
+		sup_queue_push_front(sup_take_back(slot), now);
+}
+
+/*
+ * Match queued tasks of a pool with workers: unbound ones take them, and
+ * where none is left the one that has been idle longest makes room, or one that
+ * logs in for longer than is allowed.  Of these, one after the other: it may be
+ * that they need no more than a moment.
+ */
+void
+sup_dispatch(int pool, TimestampTz now)
+{
+	SupPool    *p = &Sup->pools[pool];
+	SupBinding *b;
+
+	SUP_ASSERT_LOCKED();
+	while ((b = oldest_waiting(p, now)) != NULL && !dlist_is_empty(&p->unbound))
+		give(dlist_head_element(SupSlot, pool_node, &p->unbound),
+			 pop_task(binding_to_serve(p, b, now), now), now);
+	while (b != NULL && p->ncoming < servable(p) && !dlist_is_empty(&p->idle))
+		sup_ask_leave(dlist_tail_element(SupSlot, pool_node, &p->idle), SUP_LEAVE_RECYCLE);
+
+	if ((b != NULL || p->slow_waits) && p->ncoming == 0 && !dlist_is_empty(&p->overdue))
+		give_up_login(dlist_head_element(SupSlot, pool_node, &p->overdue), now);
+}
+
+/* A new task: a worker takes it, or it is queued behind the others of its binding. */
+void
+sup_offer(SupTask *task, TimestampTz now)
+{
+	SupBinding *b = &Sup->bindings[task->binding];
+	bool		blocked = is_blocked(b, now);
+
+	SUP_ASSERT_LOCKED();
+	if (b->nqueued == 0 && !blocked && !dlist_is_empty(&b->idle))
+	{
+		give(dlist_head_element(SupSlot, binding_node, &b->idle), task, now);
+		return;
+	}
+	pg_atomic_write_u32(&task->state, SUP_TASK_QUEUED);
+	dlist_push_tail(&b->queue, &task->node);
+	count_queued(b, 1, now);
+	if (!blocked)
+		serve_by_idle(b, now);
+	sup_dispatch(b->pool, now);
+}
+
+void
+sup_review_blocked(int pool, TimestampTz now)
+{
+	SupPool    *p = &Sup->pools[pool];
+	int			left;
+
+	sup_lock();
+	p->review_at = DT_NOEND;
+	for (left = p->nblocked; left > 0 && !dlist_is_empty(&p->blocked); left--)
+	{
+		SupBinding *b = dlist_head_element(SupBinding, node, &p->blocked);
+
+		place_binding(b, is_closed(b, now) ? SUP_BLOCKED : SUP_QUEUED, now);
+		if (!is_blocked(b, now))
+			serve_by_idle(b, now);
+		if (left % MOVES_PER_LOCK == 0)
+		{
+			sup_unlock();
+			sup_lock();
+		}
+	}
+	sup_dispatch(pool, now);
+	sup_unlock();
+}
+
+/* Ask a worker to leave as soon as it has no task. */
+void
+sup_ask_leave(SupSlot *slot, SupLeave why)
+{
+	SUP_ASSERT_LOCKED();
+	slot->leave = why;
+	if (slot->listed)
+	{
+		sup_slot_unlink(slot);
+		slot->leaving = true;
+		sup_count_coming(slot);
+	}
+	if (slot->proc != NULL)
+		sup_wake(slot->proc);
+}
+
+/* A worker shall be terminated: until it is, it is given no task. */
+void
+sup_ask_terminate(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	slot->terminate = true;
+	if (slot->listed)
+	{
+		sup_slot_unlink(slot);
+		slot->leaving = true;
+	}
+	sup_login_over(slot);
+	sup_attend(slot);
+}
+
+/*
+ * When supervisor.worker_lifetime, which is on, ends for a worker: a little
+ * apart from its neighbors', which may have started together with it.
+ */
+TimestampTz
+sup_slot_expires(const SupSlot *slot)
+{
+	int64		lifetime = sup_worker_lifetime * INT64CONST(1000);
+
+	return slot->attached_at + lifetime + lifetime / 64 * (sup_slot_index(slot) % 16);
+}
+
+/*
+ * A worker has ended its task: the next one, or NULL if it is idle now or,
+ * with slot->leaving set, shall go.
+ */
+SupTask *
+sup_next_task(SupSlot *slot, TimestampTz now)
+{
+	SupBinding *b = &Sup->bindings[slot->binding];
+	SupPool    *p = &Sup->pools[slot->pool];
+
+	SUP_ASSERT_LOCKED();
+	Assert(pg_atomic_read_u32(&slot->task) == 0 && !slot->listed);
+
+	if (slot->leave == SUP_STAY && sup_worker_lifetime > 0 &&
+		now >= sup_slot_expires(slot))
+		slot->leave = SUP_LEAVE_RECYCLE;
+	if (b->nworkers > 1)
+		b->dear_until = Max(b->dear_until, now + (now - slot->given_at));
+
+	/* No binding starves: make room for one that waits too long. */
+	if (slot->leave == SUP_STAY && others_starve(p, b, now))
+		slot->leave = SUP_LEAVE_RECYCLE;
+
+	if (slot->leave == SUP_STAY && !slot->terminate)
+	{
+		if (b->nqueued > 0 && !is_blocked(b, now))
+		{
+			SupTask    *task = pop_task(b, now);
+
+			give(slot, task, now);
+			return task;
+		}
+
+		/* Nothing for this one, but work for another. */
+		if (oldest_waiting(p, now) != NULL && dlist_is_empty(&p->unbound) &&
+			p->ncoming < servable(p))
+			slot->leave = SUP_LEAVE_RECYCLE;
+	}
+	if (slot->leave != SUP_STAY || slot->terminate)
+	{
+		slot->leaving = true;
+		sup_count_coming(slot);
+		return NULL;
+	}
+
+	if (p->size == 0)
+		sup_attend_pool(p);		/* which kept it for what was queued */
+	dlist_push_head(&b->idle, &slot->binding_node);
+	dlist_push_head(&p->idle, &slot->pool_node);
+	slot->listed = true;
+	return NULL;
+}
+
+/* A worker is ready and has no binding; with slot->leaving set it shall go. */
+void
+sup_slot_unbound(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	Assert(slot->binding < 0 && !slot->listed);
+	if (slot->leave != SUP_STAY || slot->terminate)
+		slot->leaving = true;
+	sup_count_coming(slot);
+	if (slot->leaving)
+		return;
+	dlist_push_tail(&Sup->pools[slot->pool].unbound, &slot->pool_node);
+	slot->listed = true;
+	sup_dispatch(slot->pool, GetCurrentTimestamp());
+}
+
+/* A worker ends its binding, because it ends or must not connect now. */
+void
+sup_slot_unbind(SupSlot *slot)
+{
+	SupBinding *b;
+
+	SUP_ASSERT_LOCKED();
+	sup_slot_unlink(slot);
+	sup_login_over(slot);
+	if (slot->binding < 0)
+		return;
+	b = &Sup->bindings[slot->binding];
+	slot->binding = -1;
+	b->nworkers--;
+	sup_binding_drop(b);
+}

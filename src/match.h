@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * match.h
+ *	  Matches tasks with workers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_MATCH_H
+#define SUP_MATCH_H
+
+#include "state.h"
+
+/* All but the last: the caller holds the lock. */
+
+extern SupPool *sup_pool_by_name(const char *name);
+extern bool sup_pool_in_use(int pool);
+extern SupBinding *sup_binding_find(int pool, Oid database, Oid role);
+extern SupBinding *sup_binding_get(int pool, Oid database, Oid role);
+extern void sup_binding_drop(SupBinding *binding);
+extern int	sup_role_tasks(Oid role);
+extern Size sup_role_held(Oid role);
+extern TimestampTz sup_role_held_until(Oid role, Oid database);
+
+/* A login lasts longer than is allowed: it is given up if another needs its worker. */
+extern void sup_login_overdue(SupSlot *slot, TimestampTz now);
+extern void sup_role_ended_worker(Oid role, Oid database, TimestampTz now);
+extern void sup_queue_push_front(SupTask *task, TimestampTz now);
+extern void sup_queue_remove(SupTask *task);
+
+/* Take its task from a worker that has not begun with it. */
+extern SupTask *sup_take_back(SupSlot *slot);
+extern void sup_slot_unlink(SupSlot *slot);
+extern void sup_dispatch(int pool, TimestampTz now);
+extern void sup_offer(SupTask *task, TimestampTz now);
+extern void sup_ask_leave(SupSlot *slot, SupLeave why);
+extern void sup_ask_terminate(SupSlot *slot);
+extern TimestampTz sup_slot_expires(const SupSlot *slot);
+extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
+extern void sup_slot_unbound(SupSlot *slot);
+extern void sup_slot_unbind(SupSlot *slot);
+
+/*
+ * Serve again what is blocked no longer: a fence has been lowered, or it is
+ * review_at.  Takes the lock itself, time and again.
+ */
+extern void sup_review_blocked(int pool, TimestampTz now);
+
+#endif							/* SUP_MATCH_H */
