@@ -18,6 +18,7 @@
 #include "read.h"
 #include "settings.h"
 #include "state.h"
+#include "submit.h"
 #include "task.h"
 #include "wait.h"
 

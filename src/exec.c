@@ -47,6 +47,7 @@
 #include "exec.h"
 #include "rights.h"
 #include "settings.h"
+#include "stream.h"
 
 /*
  * Messages to the client

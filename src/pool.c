@@ -31,6 +31,7 @@
 #include "match.h"
 #include "rights.h"
 #include "settings.h"
+#include "stream.h"
 #include "task.h"
 #include "wait.h"
 #include "worker.h"

@@ -642,3 +642,11 @@ sup_count_coming(SupSlot *slot)
 		Sup->pools[slot->pool].ncoming += coming ? 1 : -1;
 	slot->coming = coming;
 }
+
+bool
+sup_in_pool_worker(void)
+{
+	SupSlot    *slot = SupMySlot;
+
+	return slot != NULL && slot->kind == SUP_KIND_POOL;
+}

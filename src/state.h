@@ -873,6 +873,9 @@ sup_stop_counting(pg_atomic_uint32 *spinning)
 		pg_atomic_fetch_sub_u32(&Sup->nspinning, 1);
 }
 
+/* Is this process a worker of a pool? */
+extern bool sup_in_pool_worker(void);
+
 /* The next entry of that identifier after that one; -1: none.  Takes the lock. */
 extern int	sup_prepared_next(const char *gid, int after);
 

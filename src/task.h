@@ -45,29 +45,6 @@ extern SupChunk *sup_chunk(dsa_pointer pointer);
 
 /* ---- the submitting session ---- */
 
-/*
- * Append a command as a worker wants it.  'columns' and 'params' may be
- * NULL; settings are those of sup_settings_collect().
- */
-extern void sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
-						  int nparams, char **params, int nsettings, StringInfo settings);
-
-/* Is this process a worker of a pool? */
-extern bool sup_in_pool_worker(void);
-
-/* Raises an error if this session, as it is now, may not submit. */
-extern void sup_task_check_submitter(SupTaskKind kind);
-
-/*
- * Submit up to n packed commands; returns how many had room.  None had: with
- * 'must' an error says which room is missing; where it is memory, and
- * 'no_memory' is not NULL, that says so instead.  Errors: no such pool (42704),
- * a pool of size 0 (55000), no supervisor (55000), no worker (53000), no room
- * (53400, 53200).
- */
-extern int	sup_task_submit(const char *pool, SupTaskKind kind, int n, const StringInfoData *inputs,
-							SupTaskRef *refs, bool concurrently, bool must, bool *no_memory);
-
 /* This session does not wait any longer: cancel the task, and drop its result. */
 extern void sup_task_abandon(SupTaskRef *ref);
 
@@ -110,39 +87,6 @@ extern void sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate
  * makes no sense.
  */
 extern SupInput *sup_task_input(SupTask *task);
-
-/* Begin its result. */
-extern void sup_out_begin(SupTask *task);
-
-/*
- * Append to the result.  May wait for the reader to make room, take interrupts
- * meanwhile, and raise 54000 or 53200; with 'force' it raises nothing, takes
- * none, waits only while somebody reads, and says whether it had room.
- * Re-entered while something else is being sent, it keeps the message for
- * later.
- */
-extern bool sup_out_message(char type, const void *data, Size len, bool force);
-extern void sup_out_row(TupleDesc desc, Datum *values, bool *isnull);
-
-/*
- * The same for one that is a tuple already, of that length; what 't_len' says
- * does not count, since it may be part of a heap tuple.  False: it is too
- * large for that.
- */
-extern bool sup_out_tuple(MinimalTuple tuple, Size len);
-
-/* Let the reader see now what there is.  Raises nothing. */
-extern void sup_out_push(void);
-extern void sup_out_settle(void);
-
-/* Forget what has not been sent yet: its statement has failed. */
-extern void sup_out_drop(void);
-
-/* The task has ended in 'state', and will now be finished: complete its stream. */
-extern void sup_out_end(SupTaskState state);
-
-/* Is this process a worker that runs a task now? */
-extern bool sup_in_task(void);
 
 /*
  * The task has ended in 'state'; publish that and take the next task, under

@@ -23,6 +23,7 @@
 #include "rights.h"
 #include "settings.h"
 #include "state.h"
+#include "submit.h"
 #include "task.h"
 #include "wait.h"
 

@@ -1,0 +1,247 @@
+/*-------------------------------------------------------------------------
+ *
+ * submit.c
+ *	  A session submits tasks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+
+#include "columns.h"
+#include "match.h"
+#include "rights.h"
+#include "submit.h"
+#include "task.h"
+#include "wait.h"
+
+/* Set once, after it is. */
+static bool exit_callback_registered = false;
+
+static void
+session_exit(int code, Datum arg)
+{
+	sup_session_end();
+}
+
+void
+sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
+			  int nparams, char **params, int nsettings, StringInfo settings)
+{
+	SupInput	input;
+
+	input.command_len = strlen(command);
+	input.ncolumns = columns ? columns->natts : -1;
+	input.nparams = nparams;
+	input.nsettings = nsettings;
+	appendBinaryStringInfo(buf, (char *) &input, sizeof(input));
+	appendBinaryStringInfo(buf, command, input.command_len + 1);
+	if (columns != NULL)
+		sup_append_columns(buf, columns);
+	for (int i = 0; i < nparams; i++)
+	{
+		int32		len = params[i] ? strlen(params[i]) : -1;
+
+		appendBinaryStringInfo(buf, (char *) &len, sizeof(len));
+		if (params[i])
+			appendBinaryStringInfo(buf, params[i], len + 1);
+	}
+	if (nsettings > 0)
+		appendBinaryStringInfo(buf, settings->data, settings->len);
+}
+
+void
+sup_task_check_submitter(SupTaskKind kind)
+{
+	/* Nor can a login event trigger, which each worker would fire that it waits for. */
+	if (sup_in_pool_worker() && kind != SUP_TASK_LAUNCH)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a task cannot wait for a task"),
+				 errhint("Use supervisor.launch() and supervisor.forget().")));
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot submit a task during a parallel operation")));
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot submit a task within security-restricted operation")));
+	sup_check_may_connect();
+}
+
+/* Why a pool takes no task now; the caller holds no lock. */
+static void
+refuse_pool(const char *name, bool removed, bool down, const char *detail)
+{
+	if (removed)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("pool \"%s\" does not exist", name),
+				 errhint("Pools are named by \"supervisor.pools\".")));
+	if (!down)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pool \"%s\" has size 0", name),
+				 errhint("Increase \"%s\" and reload the configuration.",
+						 strcmp(name, SUP_DEFAULT_POOL) == 0 ?
+						 "supervisor.pool_size" : "supervisor.pools")));
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no worker of pool \"%s\" could be started", name),
+			 errdetail_internal("%s", detail)));
+}
+
+int
+sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfoData *inputs,
+				SupTaskRef *refs, bool concurrently, bool must, bool *no_memory)
+{
+	Oid			role = GetUserId();
+	bool		capped = !superuser_arg(role);
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	dsa_pointer *dsa_in = NULL;
+	SupPool    *pool;
+	SupBinding *b;
+	TimestampTz now;
+	int			done = 0;
+	int			room;
+	bool		out_of_memory = false;
+
+	session->cpu = sup_current_cpu();
+	sup_await_supervisor();
+
+	(void) sup_area();			/* the result is looked at under the lock */
+	if (!exit_callback_registered)
+	{
+		before_shmem_exit(session_exit, (Datum) 0);
+		exit_callback_registered = true;
+	}
+
+	/* What does not fit in an entry goes to the area. */
+	for (int i = 0; i < n; i++)
+	{
+		if (inputs[i].len <= SUP_INLINE)
+			continue;
+		if (dsa_in == NULL)
+			dsa_in = palloc0(sizeof(dsa_pointer) * n);
+		dsa_in[i] = dsa_allocate_extended(sup_area(), sup_area_size(inputs[i].len),
+										  DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+		if (!DsaPointerIsValid(dsa_in[i]))
+		{
+			out_of_memory = true;
+			n = i;				/* those before it have room */
+			break;
+		}
+		memcpy(dsa_get_address(sup_area(), dsa_in[i]), inputs[i].data, inputs[i].len);
+		sup_clear_rest(dsa_get_address(sup_area(), dsa_in[i]), sup_area_size(inputs[i].len), inputs[i].len);
+	}
+
+	now = GetCurrentTimestamp();
+	sup_lock();
+
+	pool = sup_pool_by_name(pool_name);
+	if (pool == NULL || pool->removed || pool->size == 0 || pool->down)
+	{
+		bool		removed = pool == NULL || pool->removed;
+		bool		down = !removed && pool->down && pool->size > 0;
+		char		detail[SUP_MESSAGE];
+
+		strlcpy(detail, down ? pool->down_detail : "", sizeof(detail));
+		sup_unlock();
+		for (int i = 0; dsa_in != NULL && i < n; i++)
+			if (DsaPointerIsValid(dsa_in[i]))
+				dsa_free(sup_area(), dsa_in[i]);
+		refuse_pool(pool_name, removed, down, detail);
+	}
+
+	/* with a free task there is a free binding, too */
+	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role) : n;
+	b = Min(n, room) > 0 && Sup->free_task >= 0 ?
+		sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
+	for (; done < Min(n, room) && Sup->free_task >= 0; done++)
+	{
+		int			i = Sup->free_task;
+		SupTask    *task = &Sup->tasks[i];
+
+		if (dsa_in != NULL && DsaPointerIsValid(dsa_in[done]))
+		{
+			if (capped && sup_role_held(role) + sup_area_size(inputs[done].len) > SUP_HALF_OF_AREA)
+			{
+				out_of_memory = true;
+				break;
+			}
+			b->held += sup_area_size(inputs[done].len);
+		}
+
+		Sup->free_task = task->slot;
+		task->kind = kind;
+		task->id = Sup->task_ids[i] = ++Sup->last_task_id;
+		task->binding = b - Sup->bindings;
+		task->owner = sup_my_session();
+		task->slot = -1;
+		task->reading = task->awaited = kind != SUP_TASK_LAUNCH;
+		task->capped = capped;
+		task->concurrently = concurrently;
+		task->cancel = SUP_NOT_CANCELED;
+		task->timeout = sup_task_timeout;
+		task->submitted_at = now;
+		task->started_at = task->finished_at = 0;
+		task->in_finished = task->in_news = false;
+		task->in = dsa_in ? dsa_in[done] : InvalidDsaPointer;
+		task->in_len = inputs[done].len;
+		memcpy(task->head, inputs[done].data, Min(inputs[done].len, SUP_INLINE));
+		task->first = task->last = InvalidDsaPointer;
+		task->unread = task->taken = 0;
+		task->out_len = 0;
+		task->tag[0] = task->message[0] = task->detail[0] = '\0';
+		task->sqlstate = 0;
+		task->hint = false;
+		dlist_push_tail(&session->tasks, &task->owner_node);
+		b->ntasks++;
+		if (kind == SUP_TASK_BATCH)
+			session->outstanding++;
+		refs[done].task = task;
+		refs[done].id = task->id;
+
+		sup_offer(task, now);
+	}
+	if (b != NULL)
+		sup_binding_drop(b);
+	sup_unlock();
+
+	for (int i = done; dsa_in != NULL && i < n; i++)
+		if (DsaPointerIsValid(dsa_in[i]))
+			dsa_free(sup_area(), dsa_in[i]);
+	if (dsa_in != NULL)
+		pfree(dsa_in);
+
+	if (no_memory != NULL)
+		*no_memory = done == 0 && out_of_memory;
+	if (done == 0 && must && !(out_of_memory && no_memory != NULL))
+	{
+		if (out_of_memory)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of shared memory for tasks"),
+					 capped ? errdetail("A role that is no superuser holds at most half of it.") : 0,
+					 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
+		if (room <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("too many tasks for role \"%s\"", GetUserNameFromId(role, false)),
+					 errdetail("A role that is no superuser holds at most %d tasks, half of \"%s\".",
+							   sup_max_tasks / 2, "supervisor.max_tasks"),
+					 errhint("Read results with supervisor.result(), give them up with supervisor.forget(), or increase \"%s\".",
+							 "supervisor.max_tasks")));
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many tasks"),
+				 errhint("You might need to increase \"%s\".", "supervisor.max_tasks")));
+	}
+	return done;
+}
