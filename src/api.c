@@ -16,12 +16,12 @@
 #include "storage/ipc.h"
 
 #include "api.h"
+#include "child.h"
 #include "compat.h"
 #include "declaration.h"
 #include "lifecycle.h"
 #include "supervisor.h"
 #include "wait.h"
-#include "worker.h"
 
 /*
  * Understanding

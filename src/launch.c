@@ -14,8 +14,8 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "entries.h"
 #include "launch.h"
-#include "worker.h"
 
 void
 sup_register_supervisor(void)

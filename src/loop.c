@@ -24,11 +24,11 @@
 
 #include "compat.h"
 #include "declared.h"
+#include "entries.h"
 #include "lifecycle.h"
 #include "pools.h"
 #include "task.h"
 #include "watch.h"
-#include "worker.h"
 
 /* A turn; returns when the next one is due. */
 static TimestampTz

@@ -35,8 +35,6 @@
 #include "rights.h"
 #include "settings.h"
 #include "task.h"
-#include "wait.h"
-#include "worker.h"
 
 /* How many tasks are looked at under one hold of the lock. */
 #define LOOKS_PER_LOCK	32

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * loader.c
+ * loader_worker.c
  *	  Reads the declared workers of one database into shared memory.
  *
  * It is a superuser's session that reads one table, which catalog.c vouches
@@ -23,9 +23,10 @@
 #include "utils/syscache.h"
 
 #include "catalog.h"
+#include "child.h"
 #include "compat.h"
 #include "declaration.h"
-#include "worker.h"
+#include "entries.h"
 
 /* The database allows no connections: but for bypass_allowconn. */
 static bool closed = false;

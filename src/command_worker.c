@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * command.c
+ * command_worker.c
  *	  A declared worker that runs a command, once or again and again.
  *
  * It is a session of its role.  An error in the command ends the process, and
@@ -18,11 +18,12 @@
 #include "utils/memutils.h"
 
 #include "catalog.h"
+#include "child.h"
 #include "compat.h"
 #include "declaration.h"
+#include "entries.h"
 #include "exec.h"
 #include "rights.h"
-#include "worker.h"
 
 /* This session is out of date: another takes its place, and keeps its schedule. */
 pg_noreturn static void

@@ -1,11 +1,8 @@
 /*-------------------------------------------------------------------------
  *
- * worker.c
- *	  A child of the supervisor: its entry, and its report at the end.
- *
- * A child learns all it needs from its slot.  It reports its own end there:
- * a process that ends without running its exit callbacks takes the whole
- * cluster through a crash restart, so the report can be relied upon.
+ * child.c
+ *	  What each child of the supervisor does: take its slot, say that it is
+ *	  ready, log in as its role, and report its end.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,16 +25,14 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "child.h"
 #include "compat.h"
-#include "exec.h"
 #include "match.h"
 #include "rights.h"
 #include "task.h"
-#include "worker.h"
 
 static uint64 my_generation;
 static emit_log_hook_type next_emit_log_hook = NULL;
-
 
 /*
  * The last error of this process that went, or would have gone, to the log.  Set
@@ -152,36 +147,8 @@ report_exit(int code, Datum arg)
 	ConditionVariableBroadcast(&Sup->changed);
 }
 
-/*
- * Run a declared C function, as the postmaster would: what it gets to see of
- * itself is its own, and signals are still blocked.
- */
-pg_noreturn static void
-run_library(const SupProgram *program)
-{
-	bgworker_main_type function;
-
-	strlcpy(MyBgworkerEntry->bgw_library_name, program->library,
-			sizeof(MyBgworkerEntry->bgw_library_name));
-	strlcpy(MyBgworkerEntry->bgw_function_name, program->function,
-			sizeof(MyBgworkerEntry->bgw_function_name));
-	MyBgworkerEntry->bgw_main_arg = Int32GetDatum(program->argument);
-	memset(MyBgworkerEntry->bgw_extra, 0, BGW_EXTRALEN);
-	strlcpy(MyBgworkerEntry->bgw_extra, program->extra, BGW_EXTRALEN);
-
-	SupMySlot->phase = SUP_PHASE_LOAD;
-	function = (bgworker_main_type) load_external_function(program->library, program->function,
-														   true, NULL);
-	SupMySlot->phase = SUP_PHASE_RUN;
-	if (!program->says_ready)
-		sup_worker_ready(SupMySlot);
-	function(MyBgworkerEntry->bgw_main_arg);
-	proc_exit(0);
-}
-
-/* Take the slot that this process was started for; NULL: it is too late for that. */
-static SupSlot *
-attach(int index, uint64 generation, char *name, SupProgram *program)
+SupSlot *
+sup_child_attach(int index, uint64 generation, char *name, SupProgram *program)
 {
 	SupSlot    *slot;
 	bool		mine;
@@ -225,53 +192,6 @@ attach(int index, uint64 generation, char *name, SupProgram *program)
 	emit_log_hook = note_log;
 	error_context_stack = &callback;
 	return slot;
-}
-
-/* Do what the slot of this process says. */
-pg_noreturn static void
-begin(int index, uint64 generation)
-{
-	char		name[NAMEDATALEN] = "";
-	SupProgram	program;
-	SupSlot    *slot = attach(index, generation, name, &program);
-
-	/* Nobody wants to hear of one that came too late. */
-	if (slot == NULL || slot->leave != SUP_STAY)
-		proc_exit(0);
-	if (slot->kind == SUP_KIND_LIBRARY)
-		run_library(&program);
-
-	/* Its first block, which it keeps, is large enough for a short command. */
-	MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext",
-										   ALLOCSET_DEFAULT_MINSIZE, 32 * 1024,
-										   ALLOCSET_DEFAULT_MAXSIZE);
-	sup_redirect_messages();
-
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	BackgroundWorkerUnblockSignals();
-
-	if (slot->kind == SUP_KIND_COMMAND)
-		sup_command_main(slot, name, &program);
-	else if (slot->kind == SUP_KIND_LOADER)
-		sup_loader_main(slot);
-	else
-		sup_pool_main(slot);
-}
-
-void
-sup_worker_main(Datum main_arg)
-{
-	uint64		generation;
-
-	memcpy(&generation, MyBgworkerEntry->bgw_extra, sizeof(generation));
-	begin(DatumGetInt32(main_arg), generation);
-}
-
-void
-sup_static_main(Datum main_arg)
-{
-	begin(DatumGetInt32(main_arg), SUP_STATIC_GENERATION);
 }
 
 void

@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * pool.c
+ * pool_worker.c
  *	  A pool worker: waits for tasks and runs them.
  *
  * It starts unbound.  Its first task binds it to that task's database and
@@ -25,7 +25,9 @@
 #include "utils/ps_status.h"
 #include "utils/timeout.h"
 
+#include "child.h"
 #include "compat.h"
+#include "entries.h"
 #include "exec.h"
 #include "login.h"
 #include "match.h"
@@ -34,7 +36,6 @@
 #include "stream.h"
 #include "task.h"
 #include "wait.h"
-#include "worker.h"
 
 static SupTask *
 given_task(SupSlot *slot)

@@ -1,0 +1,95 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker_main.c
+ *	  Where a child of the supervisor begins.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+
+#include "child.h"
+#include "entries.h"
+#include "exec.h"
+
+/*
+ * Run a declared C function, as the postmaster would: what it gets to see of
+ * itself is its own, and signals are still blocked.
+ */
+pg_noreturn static void
+run_library(const SupProgram *program)
+{
+	bgworker_main_type function;
+
+	strlcpy(MyBgworkerEntry->bgw_library_name, program->library,
+			sizeof(MyBgworkerEntry->bgw_library_name));
+	strlcpy(MyBgworkerEntry->bgw_function_name, program->function,
+			sizeof(MyBgworkerEntry->bgw_function_name));
+	MyBgworkerEntry->bgw_main_arg = Int32GetDatum(program->argument);
+	memset(MyBgworkerEntry->bgw_extra, 0, BGW_EXTRALEN);
+	strlcpy(MyBgworkerEntry->bgw_extra, program->extra, BGW_EXTRALEN);
+
+	SupMySlot->phase = SUP_PHASE_LOAD;
+	function = (bgworker_main_type) load_external_function(program->library, program->function,
+														   true, NULL);
+	SupMySlot->phase = SUP_PHASE_RUN;
+	if (!program->says_ready)
+		sup_worker_ready(SupMySlot);
+	function(MyBgworkerEntry->bgw_main_arg);
+	proc_exit(0);
+}
+
+/* Do what the slot of this process says. */
+pg_noreturn static void
+begin(int index, uint64 generation)
+{
+	char		name[NAMEDATALEN] = "";
+	SupProgram	program;
+	SupSlot    *slot = sup_child_attach(index, generation, name, &program);
+
+	/* Nobody wants to hear of one that came too late. */
+	if (slot == NULL || slot->leave != SUP_STAY)
+		proc_exit(0);
+	if (slot->kind == SUP_KIND_LIBRARY)
+		run_library(&program);
+
+	/* Its first block, which it keeps, is large enough for a short command. */
+	MessageContext = AllocSetContextCreate(TopMemoryContext, "MessageContext",
+										   ALLOCSET_DEFAULT_MINSIZE, 32 * 1024,
+										   ALLOCSET_DEFAULT_MAXSIZE);
+	sup_redirect_messages();
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	if (slot->kind == SUP_KIND_COMMAND)
+		sup_command_main(slot, name, &program);
+	else if (slot->kind == SUP_KIND_LOADER)
+		sup_loader_main(slot);
+	else
+		sup_pool_main(slot);
+}
+
+void
+sup_worker_main(Datum main_arg)
+{
+	uint64		generation;
+
+	memcpy(&generation, MyBgworkerEntry->bgw_extra, sizeof(generation));
+	begin(DatumGetInt32(main_arg), generation);
+}
+
+void
+sup_static_main(Datum main_arg)
+{
+	begin(DatumGetInt32(main_arg), SUP_STATIC_GENERATION);
+}
