@@ -135,7 +135,8 @@ sub quiet
 			AND NOT EXISTS (SELECT FROM supervisor.worker_status WHERE activity = 'busy' OR state NOT IN ('running', 'stopped'))
 			AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'supervisor loader')
 			-- the table may be read again only a moment later
-			AND NOT EXISTS (SELECT name FROM supervisor.worker_status WHERE kind = 'command' EXCEPT SELECT name FROM supervisor.worker)});
+			AND NOT EXISTS (SELECT name FROM supervisor.worker_status WHERE kind = 'command' AND datname = current_database()
+				EXCEPT SELECT name FROM supervisor.worker)});
 }
 
 sub pid_of
