@@ -251,6 +251,16 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
 }
 
+void
+sup_set_declared(void)
+{
+	sup_lock();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] != 0)
+			sup_attend_declaration(&Sup->declarations[i]);
+	sup_unlock();
+}
+
 /*
  * Databases
  */
@@ -372,14 +382,11 @@ forget_dropped(const List *existing)
 }
 
 void
-sup_set_declared(void)
+sup_set_loads(void)
 {
 	uint32		hash = hash_bytes((const unsigned char *) sup_databases, strlen(sup_databases));
 
 	sup_lock();
-	for (int i = 0; i < Sup->ndeclarations; i++)
-		if (Sup->declaration_keys[i] != 0)
-			sup_attend_declaration(&Sup->declarations[i]);
 
 	/*
 	 * On a standby nobody tells of a change that the primary has made: a

@@ -10,8 +10,9 @@
 
 #include "datatype/timestamp.h"
 
-/* The settings may have changed. */
+/* The settings may have changed: of declarations, and of which databases are read. */
 extern void sup_set_declared(void);
+extern void sup_set_loads(void);
 
 /*
  * Look at the declarations of which something has changed, or which may get a

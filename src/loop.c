@@ -114,6 +114,7 @@ sup_supervisor_main(Datum main_arg)
 	MemoryContextSwitchTo(cycle);
 	sup_set_pools();
 	sup_set_declared();
+	sup_set_loads();
 
 	for (;;)
 	{
@@ -129,6 +130,7 @@ sup_supervisor_main(Datum main_arg)
 			sup_injection_point("supervisor-reload");
 			sup_set_pools();
 			sup_set_declared();
+			sup_set_loads();
 		}
 		if (catchupInterruptPending)
 			ProcessCatchupInterrupt();
