@@ -10,17 +10,13 @@
 
 #include "datatype/timestamp.h"
 
-/* The settings may have changed: of declarations, and of which databases are read. */
+/* The settings may have changed. */
 extern void sup_set_declared(void);
-extern void sup_set_loads(void);
 
 /*
  * Look at the declarations of which something has changed, or which may get a
  * slot that was freed.
  */
 extern void sup_look_at_declarations(bool slots_freed, TimestampTz now);
-
-/* See to it that databases are read whose declarations may have changed; when to look again. */
-extern TimestampTz sup_look_at_loads(TimestampTz now);
 
 #endif							/* SUP_DECLARED_H */

@@ -26,6 +26,7 @@
 #include "declared.h"
 #include "entries.h"
 #include "lifecycle.h"
+#include "loads.h"
 #include "pools.h"
 #include "task.h"
 #include "watch.h"

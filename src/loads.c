@@ -1,0 +1,550 @@
+/*-------------------------------------------------------------------------
+ *
+ * loads.c
+ *	  Has the tables of declared workers read.  For the supervisor only.
+ *
+ * The supervisor has no database, so it can't read supervisor.worker.  A
+ * short-lived process does that, the loader, for one database at a time: for
+ * all at the start of the server and after promotion, and for one when its
+ * table has changed.  What it read stays in shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_database.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "declaration.h"
+#include "lifecycle.h"
+#include "loads.h"
+#include "watch.h"
+
+/* A loader that failed is not tried more often, nor is a pass begun. */
+#define RETRY_MIN_US	INT64CONST(1000000)
+
+/* From one reading of a database to the next, if somebody goes on asking. */
+#define INTERVAL_MIN_US	INT64CONST(100000)
+#define INTERVAL_MAX_US	INT64CONST(1000000)
+
+/* A loader has so long to get ready; each failure doubles it. */
+#define PATIENCE_US		INT64CONST(2000000)
+
+/* What took longer to fail holds up others. */
+#define SLOW_US			INT64CONST(500000)
+
+/* Where one failed, the next has so long before others go first ... */
+#define GRACE_US		INT64CONST(100000)
+
+/* ... and others are no earlier than this before it. */
+#define BEHIND_US		INT64CONST(5000000)
+
+/* Whom the pass over all databases is about, in order of their OIDs. */
+static List *databases = NIL;
+
+/* When to go through all databases because too many of them failed. */
+static TimestampTz pass_due = DT_NOEND;
+
+/* When the last pass began. */
+static TimestampTz pass_began = 0;
+
+/* Until then pg_database is locked. */
+static TimestampTz locked_until = 0;
+
+/* When the loader was sent. */
+static TimestampTz loading_since;
+
+/* Whose turn it is: the pass's, or that of a database that was asked for. */
+static bool pass_is_next = false;
+
+/* Its workers can't run: say so.  The caller holds the lock. */
+static void
+shut_database(Oid database, const char *detail)
+{
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+
+		if (Sup->declaration_keys[i] != 0 && d->database == database)
+		{
+			d->bad = SUP_DATABASE_NOT_ALLOWED;
+			strlcpy(d->bad_detail, detail, sizeof(d->bad_detail));
+			sup_attend_declaration(d);
+		}
+	}
+}
+
+static int
+compare_oids(const ListCell *a, const ListCell *b)
+{
+	return lfirst_oid(a) < lfirst_oid(b) ? -1 : lfirst_oid(a) > lfirst_oid(b);
+}
+
+/*
+ * Look into pg_database, which a process without a database can: for one, or
+ * with 0 for all whose declared workers shall run, which are returned in
+ * order.  Those of the others are forgotten, or kept from running.  False: it is
+ * locked.  We would not see to anything else while we wait for that.
+ */
+static bool
+find_databases(Oid wanted, List **databases_found)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *result = NIL;
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	if (!ConditionalLockRelationOid(DatabaseRelationId, AccessShareLock))
+	{
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(context);
+		return false;
+	}
+	rel = table_open(DatabaseRelationId, NoLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		const char *shut = NULL;
+		MemoryContext oldcontext;
+
+		CHECK_FOR_INTERRUPTS();
+		if (OidIsValid(wanted) && form->oid != wanted)
+			continue;
+		found = true;
+		if (!sup_database_listed(NameStr(form->datname)))
+		{
+			sup_lock();
+			sup_forget_database(form->oid);
+			sup_unlock();
+			continue;
+		}
+		if (form->datistemplate)
+			shut = "its database is a template";
+		else if (sup_database_invalid(form))
+			shut = "its database is invalid";
+		if (shut != NULL)
+		{
+			sup_lock();
+			shut_database(form->oid, shut);
+			sup_unlock();
+			continue;
+		}
+		oldcontext = MemoryContextSwitchTo(context);
+		result = lappend_oid(result, form->oid);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+
+	if (OidIsValid(wanted) && !found)
+	{
+		sup_lock();
+		sup_forget_database(wanted);
+		sup_unlock();
+	}
+	list_sort(result, compare_oids);
+	*databases_found = result;
+	return true;
+}
+
+/* Databases that have declarations, and are gone. */
+static void
+forget_dropped(const List *existing)
+{
+	sup_lock();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+
+		if (Sup->declaration_keys[i] != 0 && OidIsValid(d->database) &&
+			d->bad != SUP_DATABASE_NOT_ALLOWED && !list_member_oid(existing, d->database))
+		{
+			d->gone = true;
+			sup_attend_declaration(d);
+		}
+	}
+	sup_unlock();
+}
+
+void
+sup_set_loads(void)
+{
+	uint32		hash = hash_bytes((const unsigned char *) sup_databases, strlen(sup_databases));
+
+	sup_lock();
+
+	/*
+	 * On a standby nobody tells of a change that the primary has made: a
+	 * reload makes it look.
+	 */
+	if (hash != Sup->databases_hash || RecoveryInProgress())
+		Sup->load_all = true;
+	Sup->databases_hash = hash;
+
+	/* A former supervisor may have died before it had a loader for these. */
+	for (int i = 0; i < SUP_LOADS; i++)
+		if (Sup->loads[i].due == DT_NOEND && Sup->loads[i].database != Sup->loading &&
+			Sup->loads[i].read < Sup->loads[i].reading)
+			Sup->loads[i].due = 0;
+	sup_unlock();
+}
+
+/* A database is about to be read. */
+static void
+begin_load(SupLoad *load, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	load->interval = load->interval == 0 || load->awaited ? INTERVAL_MIN_US :
+		Min(load->interval * 2, INTERVAL_MAX_US);
+	load->due = DT_NOEND;		/* unless it is asked for again */
+	load->awaited = false;
+	load->began = now;
+	load->reading = ++Sup->last_request;
+}
+
+/* It can't be read now. */
+static void
+put_off(Oid database, TimestampTz until)
+{
+	SupLoad    *load = sup_load_get(database);
+
+	SUP_ASSERT_LOCKED();
+	if (load != NULL)
+		load->due = Min(load->due, until);
+	else
+		Sup->load_all = true;
+}
+
+/* Send the loader. */
+static void
+send_loader(Oid database, TimestampTz now)
+{
+	SupLoad    *load = sup_load_of(database);
+
+	SUP_ASSERT_LOCKED();
+	Sup->loading = database;
+	Sup->loaded = false;
+	Sup->load_patience = PATIENCE_US << (load != NULL ? Min(load->failures, 10) : 0);
+	loading_since = now;
+}
+
+/* It has failed; false: not for the first time. */
+static bool
+load_failed(SupLoad *load, TimestampTz now)
+{
+	SupPolicy	policy = sup_default_policy();
+	int64		delay;
+
+	SUP_ASSERT_LOCKED();
+	if (load == NULL)
+	{
+		pass_due = now + Max(policy.restart_delay_max, RETRY_MIN_US);
+		return false;
+	}
+	load->failures++;
+	load->slow = now - loading_since > SLOW_US;
+	delay = sup_policy_delay(&policy, load->failures, pg_prng_double(&pg_global_prng_state));
+	load->due = now + Max(delay, RETRY_MIN_US);
+	return load->failures == 1;
+}
+
+/* The loader has ended: was it well? */
+static void
+load_ended(TimestampTz now)
+{
+	SupSlot    *slot = sup_loader_slot();
+	Oid			database = Sup->loading;
+	const char *error = slot->last_error;
+	SupLoad    *load;
+	bool		news = false;
+
+	if (slot->last_sqlstate == ERRCODE_ADMIN_SHUTDOWN)
+		error = "it took too long";
+	else if (slot->last_exit_code == -1)
+		error = "the process did not start in time";
+	sup_lock();
+	Sup->loading = InvalidOid;
+	load = sup_load_get(database);
+	if (slot->last_exit_code != 0)
+		news = load_failed(load, now);
+	else if (load != NULL && Sup->loaded)
+	{
+		load->read = load->reading;
+		load->failures = 0;
+	}
+	else
+		put_off(database, loading_since + INTERVAL_MIN_US); /* a fence was in its way */
+	if (news)
+	{
+		char		detail[SUP_MESSAGE];
+
+		snprintf(detail, sizeof(detail), "database %u: %.200s", database, error);
+		sup_add_event(NULL, "loader failed", detail);
+	}
+	sup_unlock();
+	ConditionVariableBroadcast(&Sup->changed);
+	if (news)
+		ereport(LOG,
+				(errmsg("could not read the declared workers of database %u: %s",
+						database, error),
+				 errdetail("It is tried again with growing delays.")));
+}
+
+/* Is it a database's turn, unless others go first? */
+static bool
+load_is_due(const SupLoad *load, TimestampTz now)
+{
+	return OidIsValid(load->database) && load->due <= now && !sup_database_fenced(load->database);
+}
+
+/*
+ * The loader reads a database where it has failed before: others do not wait for
+ * that.  Returns when to look again.
+ */
+static TimestampTz
+cut_short(TimestampTz now)
+{
+	SupLoad    *load;
+	TimestampTz when = DT_NOEND;
+
+	sup_lock();
+	load = sup_load_of(Sup->loading);
+	if (load != NULL && load->failures > 0 && sup_loader_slot()->leave == SUP_STAY)
+	{
+		if (Sup->load_all || OidIsValid(Sup->load_cursor))
+			when = now;
+		for (int i = 0; i < SUP_LOADS; i++)
+			if (OidIsValid(Sup->loads[i].database) && Sup->loads[i].failures == 0 &&
+				!sup_database_fenced(Sup->loads[i].database))
+				when = Min(when, Sup->loads[i].due);
+		when = Max(when, loading_since + GRACE_US);
+		if (now >= when)
+		{
+			sup_end_process(sup_loader_slot(), SUP_LEAVE_RECYCLE);
+			when = DT_NOEND;
+		}
+	}
+	sup_unlock();
+	return when;
+}
+
+/* The later, the less urgent. */
+static TimestampTz
+urgency(const SupLoad *load)
+{
+	return load->due + (load->failures > 0 ? BEHIND_US : load->awaited ? -BEHIND_US : 0);
+}
+
+/*
+ * The database that has waited longest of those that somebody asked for;
+ * 'next' is when another one falls due.
+ */
+static Oid
+requested_load(TimestampTz now, TimestampTz *next)
+{
+	SupLoad    *first = NULL;
+	Oid			database = InvalidOid;
+
+	sup_lock();
+	for (int i = 0; i < SUP_LOADS; i++)
+	{
+		SupLoad    *load = &Sup->loads[i];
+
+		if (OidIsValid(load->database) && load->due > now)
+			*next = Min(*next, load->due);
+		else if (load_is_due(load, now) && (first == NULL || urgency(load) < urgency(first)))
+			first = load;
+	}
+	if (first != NULL)
+	{
+		database = first->database;
+		begin_load(first, now);
+	}
+	sup_unlock();
+	return database;
+}
+
+/* The next database of the pass over all of them. */
+static Oid
+next_of_pass(TimestampTz now, TimestampTz *next)
+{
+	Oid			database = InvalidOid;
+	ListCell   *lc;
+
+	/* One that is under way comes to its end first, or it might never. */
+	if ((now >= pass_due || Sup->load_all) && !OidIsValid(Sup->load_cursor))
+	{
+		if (now < pass_began + RETRY_MIN_US)
+		{
+			*next = Min(*next, pass_began + RETRY_MIN_US);
+			return InvalidOid;
+		}
+		pass_due = DT_NOEND;
+		pass_began = now;
+		sup_lock();
+		Sup->load_all = false;
+		Sup->load_cursor = 1;
+		sup_unlock();
+		list_free(databases);
+		databases = NIL;
+	}
+	*next = Min(*next, pass_due);
+	if (!OidIsValid(Sup->load_cursor))
+		return InvalidOid;
+
+	if (databases == NIL)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+		bool		found = find_databases(InvalidOid, &databases);
+
+		MemoryContextSwitchTo(oldcontext);
+		if (!found)
+		{
+			locked_until = now + RETRY_MIN_US;
+			return InvalidOid;
+		}
+		forget_dropped(databases);
+	}
+
+	sup_lock();
+	foreach(lc, databases)
+	{
+		Oid			candidate = lfirst_oid(lc);
+		SupLoad    *load;
+
+		if (candidate < Sup->load_cursor)
+			continue;
+		Sup->load_cursor = candidate + 1;
+		load = sup_load_get(candidate);
+		if (load != NULL && load->failures > 0)
+			continue;			/* it has its own time */
+		if (!sup_database_fenced(candidate))
+		{
+			database = candidate;
+			if (load != NULL)
+				begin_load(load, now);
+			break;
+		}
+		sup_request_load(candidate);	/* the others need not wait for that */
+	}
+	if (!OidIsValid(database))
+	{
+		Sup->load_cursor = InvalidOid;	/* that was the last */
+		if (Sup->load_all)
+			*next = now;
+	}
+	sup_unlock();
+	return database;
+}
+
+/* The database that was asked for, if its declared workers shall run. */
+static Oid
+requested_database(TimestampTz now, TimestampTz *next)
+{
+	Oid			database = requested_load(now, next);
+	List	   *found = NIL;
+	SupLoad    *load;
+
+	if (!OidIsValid(database))
+		return InvalidOid;
+	if (find_databases(database, &found))
+	{
+		if (found != NIL)
+			return database;
+		sup_lock();
+		load = sup_load_of(database);
+		if (load != NULL)
+			load->read = load->reading;
+		sup_unlock();
+		ConditionVariableBroadcast(&Sup->changed);
+		*next = now;
+		return InvalidOid;
+	}
+	locked_until = now + RETRY_MIN_US;
+	sup_lock();
+	put_off(database, locked_until);
+	sup_unlock();
+	return InvalidOid;
+}
+
+TimestampTz
+sup_look_at_loads(TimestampTz now)
+{
+	SupSlot    *slot = sup_loader_slot();
+	TimestampTz next = DT_NOEND;
+	bool		recovery = RecoveryInProgress();
+	Oid			database = InvalidOid;
+
+	if (slot->state == SUP_EMPTY && OidIsValid(Sup->loading))
+		load_ended(now);
+	sup_lock();
+	if (Sup->in_recovery && !recovery)
+	{
+		/* The standby has been promoted. */
+		Sup->load_all = Sup->check_prepared = true;
+		for (int i = 0; i < sup_nslots(); i++)
+			if (Sup->slots[i].state == SUP_WAITING && Sup->slots[i].reason == SUP_RECOVERY)
+				sup_attend(&Sup->slots[i]);
+	}
+	Sup->in_recovery = recovery;
+	sup_unlock();
+	sup_look_at_prepared();
+
+	if (OidIsValid(Sup->loading))
+		return cut_short(now);	/* one at a time */
+	if (now < locked_until)
+		return locked_until;
+
+	/* By turns: nobody shall hold up the pass by asking again and again. */
+	pass_is_next = !pass_is_next;
+	if (pass_is_next)
+		database = next_of_pass(now, &next);
+	if (!OidIsValid(database) && now >= locked_until)
+		database = requested_database(now, &next);
+	if (!OidIsValid(database) && now >= locked_until && !pass_is_next)
+		database = next_of_pass(now, &next);
+	if (now < locked_until)
+		return locked_until;
+
+	sup_lock();
+	if (slot->state == SUP_EMPTY)
+	{
+		/*
+		 * On a standby with nothing to read, it is the process that tells of
+		 * promotion.
+		 */
+		send_loader(database, now);
+		if (OidIsValid(database) || recovery)
+			sup_take_loader_slot(now);
+	}
+	else if (OidIsValid(database) && !sup_has_process(slot))
+		send_loader(database, now); /* it has yet to start: let it read */
+	else if (OidIsValid(database))
+	{
+		/* That one makes room meanwhile. */
+		put_off(database, now);
+		sup_end_process(slot, SUP_LEAVE_RECYCLE);
+	}
+	sup_unlock();
+	return next;
+}
