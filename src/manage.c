@@ -247,7 +247,7 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 		row.nulls[SUP_COL_ENABLED] = false;
 
 	sup_catalog_insert(table, &row);
-	sup_watch_database(MyDatabaseId);
+	sup_note_load(MyDatabaseId);
 	added_in = GetTopTransactionId();
 	PG_RETURN_VOID();
 }
@@ -275,7 +275,7 @@ supervisor_alter_worker(PG_FUNCTION_ARGS)
 	take_arguments(fcinfo, &row);
 	check_row(&row, &parsed);
 	sup_catalog_update(table, &row);
-	sup_watch_database(MyDatabaseId);
+	sup_note_load(MyDatabaseId);
 	PG_RETURN_VOID();
 }
 
@@ -298,7 +298,7 @@ supervisor_remove_worker(PG_FUNCTION_ARGS)
 						name, parsed.extension),
 				 errhint("You can stop it with supervisor.stop_worker(), or drop the extension.")));
 	sup_catalog_delete(table, &row);
-	sup_watch_database(MyDatabaseId);
+	sup_note_load(MyDatabaseId);
 	PG_RETURN_VOID();
 }
 
@@ -351,7 +351,7 @@ hold_worker(NameControl *c, SupDeclaration *d)
 	if (OidIsValid(c->database))
 	{
 		d->holder = MyProcPid;
-		sup_watch_hold();
+		sup_note_hold();
 	}
 
 	/* Where there is no process, it is a new one that is awaited. */
@@ -577,7 +577,7 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 		row.nulls[SUP_COL_ENABLED] = false;
 		row.values[SUP_COL_ENABLED] = BoolGetDatum(on);
 		sup_catalog_update(table, &row);
-		sup_watch_database(MyDatabaseId);
+		sup_note_load(MyDatabaseId);
 	}
 
 	if (on)
@@ -706,6 +706,6 @@ supervisor_worker_changed(PG_FUNCTION_ARGS)
 				 errmsg("must be superuser to write to table \"%s\"", "supervisor.worker"),
 				 errhint("Use supervisor.add_worker(), alter_worker() and remove_worker().")));
 	if (Sup != NULL)
-		sup_watch_database(MyDatabaseId);
+		sup_note_load(MyDatabaseId);
 	PG_RETURN_POINTER(NULL);
 }

@@ -154,8 +154,8 @@ collapse_databases(void)
 	notes.n = kept;
 }
 
-static void
-add_note(SupNoteKind kind, Oid role, Oid database)
+void
+sup_note(SupNoteKind kind, Oid role, Oid database)
 {
 	/* now, since it may be another role by the time that this commits */
 	SupCause	cause = superuser() ? SUP_CAUSE_NONE :
@@ -188,16 +188,43 @@ add_note(SupNoteKind kind, Oid role, Oid database)
 }
 
 void
-sup_watch_database(Oid database)
+sup_note_load(Oid database)
 {
 	if (OidIsValid(database))
-		add_note(SUP_NOTE_LOAD, InvalidOid, database);
+		sup_note(SUP_NOTE_LOAD, InvalidOid, database);
 }
 
 void
-sup_watch_hold(void)
+sup_note_hold(void)
 {
 	holds_workers = true;
+}
+
+void
+sup_note_rename(Oid database)
+{
+	renames = true;
+	sup_note_load(database);
+}
+
+void
+sup_note_doomed(Oid database)
+{
+	doomed_database = database;
+}
+
+void
+sup_note_dropped(void)
+{
+	database_dropped = OidIsValid(doomed_database);
+	sup_note_load(doomed_database);
+}
+
+void
+sup_note_prepare(const char *gid)
+{
+	strlcpy(prepared_gid, gid, GIDSIZE);
+	preparing = prepared_gid;
 }
 
 /*
@@ -515,12 +542,12 @@ take_prepared(int i, bool exactly)
 	return true;
 }
 
-/* Is there a prepared transaction with that identifier, and is it known? */
-static bool
-is_known(const char *gid)
+bool
+sup_finish_prepared(const char *gid)
 {
 	bool		known = false;
 
+	(void) sup_area();			/* once that is done, nothing may fail */
 	for (int i = -1; (i = sup_prepared_next(gid, i)) >= 0 && !known;)
 	{
 		TransactionId xid;
@@ -530,16 +557,14 @@ is_known(const char *gid)
 		sup_unlock();
 		known = TransactionIdIsInProgress(xid);
 	}
+	finishing = known;
 	return known;
 }
 
-/* A prepared transaction has been finished by this session. */
-static void
-finished(const TransactionStmt *stmt, bool known)
+void
+sup_finished_prepared(const char *gid, bool commits, bool known)
 {
-	bool		commits = stmt->kind == TRANS_STMT_COMMIT_PREPARED;
-
-	for (int i = -1; (i = sup_prepared_next(stmt->gid, i)) >= 0;)
+	for (int i = -1; (i = sup_prepared_next(gid, i)) >= 0;)
 		known |= take_prepared(i, !commits);
 	if (!known)
 	{
@@ -669,14 +694,14 @@ note_altered(ObjectAccessType access, Oid class, Oid object, void *arg)
 	if (class == DatabaseRelationId || class == AuthIdRelationId)
 		altered = object;
 	else if (class == DbRoleSettingRelationId)
-		add_note(SUP_NOTE_SETTINGS, other, object);
+		sup_note(SUP_NOTE_SETTINGS, other, object);
 	else if (class == InheritsRelationId)
 	{
 		if (is_ours(RelationRelationId, object) || is_ours(RelationRelationId, other))
-			sup_watch_database(MyDatabaseId);
+			sup_note_load(MyDatabaseId);
 	}
 	else if (is_ours(class, object))
-		sup_watch_database(MyDatabaseId);
+		sup_note_load(MyDatabaseId);
 }
 
 /* Something is about to be dropped: its number may be looked up for the last time. */
@@ -691,7 +716,7 @@ note_drop(Oid class, Oid object, const ObjectAccessDrop *drop)
 		if (name != NULL && strcmp(name, "supervisor") != 0)
 		{
 			if (sup_catalog_delete_extension(name))
-				sup_watch_database(MyDatabaseId);
+				sup_note_load(MyDatabaseId);
 			return;
 		}
 	}
@@ -703,19 +728,19 @@ note_drop(Oid class, Oid object, const ObjectAccessDrop *drop)
 		if (HeapTupleIsValid(tuple))
 		{
 			if (!((Form_pg_database) GETSTRUCT(tuple))->datistemplate && object != MyDatabaseId)
-				doomed_database = object;
+				sup_note_doomed(object);
 			ReleaseSysCache(tuple);
 		}
 	}
 	else if (class == AuthIdRelationId)
 	{
 		/* One day another role may have its number, which has not its sessions. */
-		add_note(SUP_NOTE_SETTINGS, object, InvalidOid);
-		add_note(SUP_NOTE_LOGIN, object, InvalidOid);
+		sup_note(SUP_NOTE_SETTINGS, object, InvalidOid);
+		sup_note(SUP_NOTE_LOGIN, object, InvalidOid);
 	}
 	else if ((drop == NULL || (drop->dropflags & PERFORM_DELETION_INTERNAL) == 0) &&
 			 is_ours(class, object))
-		sup_watch_database(MyDatabaseId);
+		sup_note_load(MyDatabaseId);
 }
 
 /*
@@ -798,11 +823,10 @@ note_command(Node *stmt, List *granted, List *acls)
 	switch (nodeTag(stmt))
 	{
 		case T_DropdbStmt:
-			database_dropped = OidIsValid(doomed_database);
-			sup_watch_database(doomed_database);
+			sup_note_dropped();
 			break;
 		case T_CreatedbStmt:
-			sup_watch_database(altered);
+			sup_note_load(altered);
 			break;
 		case T_AlterDatabaseStmt:
 			foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
@@ -810,14 +834,13 @@ note_command(Node *stmt, List *granted, List *acls)
 				const char *option = lfirst_node(DefElem, lc)->defname;
 
 				if (strcmp(option, "is_template") == 0 || strcmp(option, "allow_connections") == 0)
-					sup_watch_database(altered);
+					sup_note_load(altered);
 			}
 			break;
 		case T_RenameStmt:
 			if (((RenameStmt *) stmt)->renameType != OBJECT_DATABASE)
 				break;
-			renames = true;
-			sup_watch_database(altered);
+			sup_note_rename(altered);
 			break;
 		case T_GrantStmt:
 			forboth(lc, granted, before, acls)
@@ -825,14 +848,14 @@ note_command(Node *stmt, List *granted, List *acls)
 				Acl		   *acl = database_acl(lfirst_oid(lc));
 
 				if (acl != NULL && lfirst(before) != NULL && !aclequal(acl, lfirst(before)))
-					add_note(SUP_NOTE_GRANT, InvalidOid, lfirst_oid(lc));
+					sup_note(SUP_NOTE_GRANT, InvalidOid, lfirst_oid(lc));
 			}
 			break;
 		case T_AlterTableStmt:
 			/* Core tells the hook of most of it, but not of row security. */
 			if (is_ours(RelationRelationId,
 						RangeVarGetRelid(((AlterTableStmt *) stmt)->relation, NoLock, true)))
-				sup_watch_database(MyDatabaseId);
+				sup_note_load(MyDatabaseId);
 			break;
 		case T_AlterRoleStmt:
 			foreach(lc, ((AlterRoleStmt *) stmt)->options)
@@ -841,9 +864,9 @@ note_command(Node *stmt, List *granted, List *acls)
 
 				/* Superusers own what is trusted. */
 				if (strcmp(option, "superuser") == 0)
-					add_note(SUP_NOTE_LOAD, InvalidOid, InvalidOid);
+					sup_note(SUP_NOTE_LOAD, InvalidOid, InvalidOid);
 				else if (strcmp(option, "canlogin") == 0 && OidIsValid(altered))
-					add_note(SUP_NOTE_LOGIN, altered, InvalidOid);
+					sup_note(SUP_NOTE_LOGIN, altered, InvalidOid);
 			}
 			break;
 		default:
@@ -861,21 +884,14 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 	TransactionStmt *transaction = watch && IsA(stmt, TransactionStmt) ? (TransactionStmt *) stmt : NULL;
 	bool		finishes = transaction != NULL && (transaction->kind == TRANS_STMT_COMMIT_PREPARED ||
 												   transaction->kind == TRANS_STMT_ROLLBACK_PREPARED);
-	bool		known = finishes && is_known(transaction->gid);
+	bool		known = finishes && sup_finish_prepared(transaction->gid);
 	List	   *granted = NIL;
 	List	   *acls = NIL;
 
 	altered = InvalidOid;
-	if (finishes)
-		(void) sup_area();		/* once that is done, nothing may fail */
-	if (known)
-		finishing = true;
-	else if (transaction != NULL && transaction->kind == TRANS_STMT_PREPARE)
-	{
-		strlcpy(prepared_gid, transaction->gid, GIDSIZE);
-		preparing = prepared_gid;
-	}
-	else if (watch)
+	if (transaction != NULL && transaction->kind == TRANS_STMT_PREPARE)
+		sup_note_prepare(transaction->gid);
+	else if (watch && !known)
 	{
 		look_at_grant(stmt, &granted, &acls);
 		sup_make_room(pstmt, context);
@@ -889,7 +905,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 								queryEnv, dest, qc);
 
 	if (finishes)
-		finished(transaction, known);
+		sup_finished_prepared(transaction->gid, transaction->kind == TRANS_STMT_COMMIT_PREPARED, known);
 
 	/* It may have ended the transaction, as CALL does. */
 	if (watch && transaction == NULL && IsTransactionState())
