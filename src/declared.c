@@ -26,7 +26,6 @@
 #include "declaration.h"
 #include "declared.h"
 #include "lifecycle.h"
-#include "watch.h"
 
 /* No process of it shall run, and why not; SUP_NO_REASON: they shall. */
 static SupReason

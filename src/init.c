@@ -16,6 +16,7 @@
 #include "fence.h"
 #include "guc.h"
 #include "launch.h"
+#include "notes.h"
 #include "read.h"
 #include "state.h"
 #include "watch.h"
@@ -60,7 +61,8 @@ _PG_init(void)
 	next_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
 	sup_install_fence();
-	sup_install_watch();		/* after it: at commit it is called before it */
+	sup_install_notes();		/* after it: at commit it is called before it */
+	sup_install_watch();
 	sup_install_relay();
 	sup_register_supervisor();
 	sup_api_publish();

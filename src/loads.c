@@ -31,7 +31,7 @@
 #include "declaration.h"
 #include "lifecycle.h"
 #include "loads.h"
-#include "watch.h"
+#include "notes.h"
 
 /* A loader that failed is not tried more often, nor is a pass begun. */
 #define RETRY_MIN_US	INT64CONST(1000000)

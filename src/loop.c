@@ -27,9 +27,9 @@
 #include "entries.h"
 #include "lifecycle.h"
 #include "loads.h"
+#include "notes.h"
 #include "pools.h"
 #include "task.h"
-#include "watch.h"
 
 /* A turn; returns when the next one is due. */
 static TimestampTz

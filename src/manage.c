@@ -26,9 +26,9 @@
 #include "catalog.h"
 #include "compat.h"
 #include "declaration.h"
+#include "notes.h"
 #include "rights.h"
 #include "wait.h"
-#include "watch.h"
 
 /* Transaction in which this session has added workers; set when it has. */
 static TransactionId added_in = InvalidTransactionId;

@@ -361,7 +361,7 @@ typedef struct SupNote
 } SupNote;
 
 /*
- * What a prepared transaction has to tell when it is committed: see watch.c.
+ * What a prepared transaction has to tell when it is committed: see notes.c.
  * Its entry is written by who is about to prepare it, and read and freed by who
  * finds it finished, or failed.  Who frees it has its memory in the area for
  * himself, and frees that without the lock.
@@ -876,16 +876,11 @@ sup_stop_counting(pg_atomic_uint32 *spinning)
 /* Is this process a worker of a pool? */
 extern bool sup_in_pool_worker(void);
 
-/* The next entry of that identifier after that one; -1: none.  Takes the lock. */
-extern int	sup_prepared_next(const char *gid, int after);
-
 /* All that follow: the caller holds the lock. */
 extern void sup_wake_supervisor(void);
 extern void sup_attend(SupSlot *slot);
 extern void sup_attend_pool(SupPool *pool);
 extern void sup_attend_declaration(SupDeclaration *declaration);
-extern int	sup_prepared_add(const SupPrepared *prepared, dsa_pointer *garbage);
-extern void sup_prepared_free(SupPrepared *prepared);
 extern void sup_wake_supervisor_by(TimestampTz when);
 extern void sup_add_event(const SupSlot *slot, const char *event, const char *detail);
 extern const char *sup_slot_name(const SupSlot *slot);
