@@ -193,9 +193,8 @@ stop_timeout_of(const SupSlot *slot)
 	return either(d ? d->terms.stop_timeout : -1, sup_stop_timeout * INT64CONST(1000));
 }
 
-/* A slot has changed: note when to look again. */
-static void
-settle(SupSlot *slot, TimestampTz now)
+void
+sup_agenda_update(SupSlot *slot, TimestampTz now)
 {
 	int			i = sup_slot_index(slot);
 	TimestampTz when = DT_NOEND;
@@ -226,16 +225,6 @@ settle(SupSlot *slot, TimestampTz now)
 	sup_count_coming(slot);
 }
 
-/* Whoever a slot belongs to is to be looked at, too. */
-static void
-attend_owner(SupSlot *slot)
-{
-	if (slot->pool >= 0)
-		sup_attend_pool(&Sup->pools[slot->pool]);
-	if (slot->declaration >= 0)
-		sup_attend_declaration(&Sup->declarations[slot->declaration]);
-}
-
 /*
  * Transitions.  Only this process writes 'state'.  The caller holds the lock.
  */
@@ -251,8 +240,8 @@ sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, T
 	slot->state_since = now;
 	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
 	states_changed = true;
-	settle(slot, now);
-	attend_owner(slot);
+	sup_agenda_update(slot, now);
+	sup_attend_owner(slot);
 }
 
 static void
@@ -294,7 +283,7 @@ empty_to_waiting(SupSlot *slot, SupKind kind, int pool, int declaration, int ins
 SupSlot *
 sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
 {
-	int			i = next_member(empty, -1);
+	int			i = sup_next_empty(-1);
 	SupSlot    *slot;
 	SupKind		kind = SUP_KIND_POOL;
 
@@ -318,7 +307,7 @@ sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
 		sup_enter(slot, SUP_BACKOFF, SUP_EXITED, detail, now);
 	}
 	else
-		settle(slot, now);
+		sup_agenda_update(slot, now);
 	return slot;
 }
 
@@ -329,7 +318,7 @@ sup_take_loader_slot(TimestampTz now)
 
 	SUP_ASSERT_LOCKED();
 	empty_to_waiting(slot, SUP_KIND_LOADER, -1, -1, 1, now);
-	settle(slot, now);
+	sup_agenda_update(slot, now);
 }
 
 void
@@ -372,7 +361,7 @@ sup_make_due(SupSlot *slot, TimestampTz now)
 	if (sup_has_process(slot) || (slot->state != SUP_WAITING && slot->state != SUP_BACKOFF))
 		return;
 	slot->restart_at = now;
-	settle(slot, now);
+	sup_agenda_update(slot, now);
 }
 
 void
@@ -593,8 +582,8 @@ waiting_again(SupSlot *slot, TimestampTz now)
 	slot->reason = SUP_NO_REASON;
 	slot->detail[0] = '\0';
 	slot->state_since = now;
-	settle(slot, now);
-	attend_owner(slot);
+	sup_agenda_update(slot, now);
+	sup_attend_owner(slot);
 }
 
 /* What follows the end of a pool worker, or of the loader.  The caller holds the lock. */
@@ -812,7 +801,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	sup_lock();
 	if (exited)
 	{
-		settle(slot, now);
+		sup_agenda_update(slot, now);
 		slot->look_again = Min(slot->look_again * 2, REAP_LOOK_MAX_MS);
 		sup_unlock();
 		return;
@@ -824,7 +813,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		sup_enter(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 	}
 	else
-		settle(slot, now);
+		sup_agenda_update(slot, now);
 	sup_unlock();
 
 	if (terminate && slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
@@ -854,7 +843,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 }
 
 void
-sup_look_at_slots(TimestampTz now)
+sup_agenda_turn(TimestampTz now)
 {
 	memcpy(look, moving, set_words() * sizeof(uint64));
 
@@ -865,16 +854,8 @@ sup_look_at_slots(TimestampTz now)
 										   dlist_pop_head_node(&Sup->attention));
 
 		slot->attended = false;
-		attend_owner(slot);
+		sup_attend_owner(slot);
 		set_member(look, sup_slot_index(slot), true);
-	}
-	if (Sup->fence_lowered)
-	{
-		/* Those that waited for it are due. */
-		Sup->fence_lowered = false;
-		for (int i = 0; i < sup_nslots(); i++)
-			if (Sup->slots[i].state == SUP_WAITING && Sup->slots[i].reason == SUP_FENCED)
-				sup_make_due(&Sup->slots[i], now);
 	}
 	sup_unlock();
 	while (!pairingheap_is_empty(heap))
@@ -886,8 +867,42 @@ sup_look_at_slots(TimestampTz now)
 		set_member(look, due - dues, true);
 		set_due(due - dues, DT_NOEND);
 	}
+}
 
-	for (int i = next_member(look, -1); i >= 0; i = next_member(look, i))
+int
+sup_next_to_look_at(int slot)
+{
+	return next_member(look, slot);
+}
+
+int
+sup_next_startable(int slot)
+{
+	return next_member(startable, slot);
+}
+
+int
+sup_next_empty(int slot)
+{
+	return next_member(empty, slot);
+}
+
+void
+sup_look_at_slots(TimestampTz now)
+{
+	sup_lock();
+	if (Sup->fence_lowered)
+	{
+		/* Those that waited for it are due. */
+		Sup->fence_lowered = false;
+		for (int i = 0; i < sup_nslots(); i++)
+			if (Sup->slots[i].state == SUP_WAITING && Sup->slots[i].reason == SUP_FENCED)
+				sup_make_due(&Sup->slots[i], now);
+	}
+	sup_unlock();
+
+	sup_agenda_turn(now);
+	for (int i = sup_next_to_look_at(-1); i >= 0; i = sup_next_to_look_at(i))
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
@@ -897,7 +912,7 @@ sup_look_at_slots(TimestampTz now)
 		else
 		{
 			sup_lock();
-			settle(slot, now);
+			sup_agenda_update(slot, now);
 			sup_unlock();
 		}
 	}
@@ -927,16 +942,16 @@ sup_start_due(TimestampTz now)
 	int			loader = sup_slot_index(sup_loader_slot());
 
 	/* What it reads may be that there shall be fewer. */
-	if (next_member(startable, loader - 1) == loader)
+	if (sup_next_startable(loader - 1) == loader)
 		start_due(sup_loader_slot(), &retry_at, now);
-	for (int i = next_member(startable, -1); i >= 0; i = next_member(startable, i))
+	for (int i = sup_next_startable(-1); i >= 0; i = sup_next_startable(i))
 		start_due(&Sup->slots[i], &retry_at, now);
 }
 
 TimestampTz
 sup_next_due(void)
 {
-	if (next_member(startable, -1) >= 0)
+	if (sup_next_startable(-1) >= 0)
 		return 0;
 	if (pairingheap_is_empty(heap))
 		return DT_NOEND;
@@ -996,16 +1011,12 @@ sup_roll(dlist_head *slots, TimestampTz now)
 }
 
 void
-sup_lifecycle_init(void)
+sup_agenda_init(void)
 {
-	int			adopted = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	MemoryContext lifecycle_context;
-	MemoryContext oldcontext;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "supervisor agenda",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext oldcontext = MemoryContextSwitchTo(context);
 
-	lifecycle_context = AllocSetContextCreate(TopMemoryContext, "supervisor lifecycle",
-											  ALLOCSET_DEFAULT_SIZES);
-	oldcontext = MemoryContextSwitchTo(lifecycle_context);
 	dues = palloc0(sizeof(Due) * sup_nslots());
 	heap = pairingheap_allocate(compare_dues, NULL);
 	moving = palloc0(sizeof(uint64) * set_words());
@@ -1013,7 +1024,15 @@ sup_lifecycle_init(void)
 	startable = palloc0(sizeof(uint64) * set_words());
 	look = palloc0(sizeof(uint64) * set_words());
 	MemoryContextSwitchTo(oldcontext);
+}
 
+void
+sup_lifecycle_init(void)
+{
+	int			adopted = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	sup_agenda_init();
 	sup_lock();
 	Sup->check_prepared = true;
 	for (int i = 0; i < sup_nslots(); i++)
@@ -1047,7 +1066,7 @@ sup_lifecycle_init(void)
 		}
 		if (!slot->attended)
 			sup_attend(slot);
-		settle(slot, now);
+		sup_agenda_update(slot, now);
 	}
 	for (int i = 0; i < Sup->ndeclarations; i++)
 		if (Sup->declaration_keys[i] != 0)

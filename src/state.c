@@ -423,6 +423,16 @@ sup_attend_declaration(SupDeclaration *declaration)
 	sup_wake_supervisor();
 }
 
+/* Whoever a slot belongs to is to be looked at, too. */
+void
+sup_attend_owner(SupSlot *slot)
+{
+	if (slot->pool >= 0)
+		sup_attend_pool(&Sup->pools[slot->pool]);
+	if (slot->declaration >= 0)
+		sup_attend_declaration(&Sup->declarations[slot->declaration]);
+}
+
 /* Make sure that the supervisor looks at the table by that time. */
 void
 sup_wake_supervisor_by(TimestampTz when)

@@ -881,6 +881,7 @@ extern void sup_wake_supervisor(void);
 extern void sup_attend(SupSlot *slot);
 extern void sup_attend_pool(SupPool *pool);
 extern void sup_attend_declaration(SupDeclaration *declaration);
+extern void sup_attend_owner(SupSlot *slot);
 extern void sup_wake_supervisor_by(TimestampTz when);
 extern void sup_add_event(const SupSlot *slot, const char *event, const char *detail);
 extern const char *sup_slot_name(const SupSlot *slot);
