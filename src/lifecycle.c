@@ -3,11 +3,6 @@
  * lifecycle.c
  *	  The life of a slot, from state to state.  For the supervisor only.
  *
- * A turn costs what has changed or fallen due, not what there is: it looks at
- * slots that somebody has asked it to look at (Sup->attention), at those whose
- * time has come (a heap), and at those whose process is on its way in or out,
- * since the postmaster's signal does not say whose news it brings.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,15 +16,12 @@
 #include "storage/ipc.h"
 #include "utils/memutils.h"
 
+#include "agenda.h"
 #include "compat.h"
 #include "launch.h"
 #include "lifecycle.h"
 #include "match.h"
 #include "policy.h"
-
-/* Nobody tells us of the end of an adopted child: look again after so long. */
-#define REAP_LOOK_MIN_MS	5
-#define REAP_LOOK_MAX_MS	500
 
 /* What could not even be started is not tried more often, whatever the policy. */
 #define RETRY_MIN_US	INT64CONST(1000000)
@@ -37,89 +29,12 @@
 /* A worker has to make room for the loader no more often. */
 #define EVICTION_US		INT64CONST(5000000)
 
-/* When a slot is to be looked at. */
-typedef struct Due
-{
-	pairingheap_node node;
-	TimestampTz when;
-	bool		in_heap;
-} Due;
-
-/*
- * The supervisor alone has these, and runs nobody's code: it takes interrupts
- * between two slots, and what they do does not come back here.
- */
-static Due *dues;				/* by slot */
-static pairingheap *heap;
-static uint64 *moving;			/* set of slots on their way in or out */
-static uint64 *empty;
-static uint64 *startable;		/* wanted, and due now */
-static uint64 *look;			/* to be looked at in this turn */
-
 static bool slots_freed = false;
 static bool states_changed = false;
 
 /* Were we last refused a background worker slot? */
 static bool no_background_worker_slot = false;
 static bool no_loader_slot = false;
-
-static int
-compare_dues(const pairingheap_node *a, const pairingheap_node *b, void *arg)
-{
-	const Due  *x = pairingheap_const_container(Due, node, a);
-	const Due  *y = pairingheap_const_container(Due, node, b);
-
-	return x->when < y->when ? 1 : x->when > y->when ? -1 : 0;
-}
-
-static void
-set_due(int slot, TimestampTz when)
-{
-	Due		   *due = &dues[slot];
-
-	if (due->in_heap)
-		pairingheap_remove(heap, &due->node);
-	due->in_heap = when != DT_NOEND;
-	due->when = when;
-	if (due->in_heap)
-		pairingheap_add(heap, &due->node);
-}
-
-/* Sets of slots, which can be changed while the lock is held. */
-
-static int
-set_words(void)
-{
-	return sup_nslots() / 64 + 1;
-}
-
-static void
-set_member(uint64 *set, int slot, bool is_member)
-{
-	uint64		bit = UINT64CONST(1) << (slot % 64);
-
-	if (is_member)
-		set[slot / 64] |= bit;
-	else
-		set[slot / 64] &= ~bit;
-}
-
-/* The first member after that one; -1: none. */
-static int
-next_member(const uint64 *set, int slot)
-{
-	slot++;
-	for (int i = slot / 64; i < set_words(); i++)
-	{
-		uint64		word = set[i];
-
-		if (i == slot / 64)
-			word &= ~UINT64CONST(0) << (slot % 64);
-		if (word != 0)
-			return i * 64 + pg_rightmost_one_pos64(word);
-	}
-	return -1;
-}
 
 static double
 jitter(void)
@@ -191,38 +106,6 @@ stop_timeout_of(const SupSlot *slot)
 	const SupDeclaration *d = declaration_of(slot);
 
 	return either(d ? d->terms.stop_timeout : -1, sup_stop_timeout * INT64CONST(1000));
-}
-
-void
-sup_agenda_update(SupSlot *slot, TimestampTz now)
-{
-	int			i = sup_slot_index(slot);
-	TimestampTz when = DT_NOEND;
-	bool		has_process = sup_has_process(slot);
-	bool		waits = !has_process &&
-		(slot->state == SUP_WAITING || slot->state == SUP_BACKOFF);
-
-	SUP_ASSERT_LOCKED();
-	if (waits)
-		when = slot->restart_at;
-	else if (has_process && slot->exited)
-		/* The postmaster has yet to reap it, and tells us, unless adopted. */
-		when = TimestampTzPlusMilliseconds(now, slot->notifies ? REAP_LOOK_MAX_MS : slot->look_again);
-	else if (has_process && slot->deadline != 0)
-		when = slot->deadline;
-	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0)
-		when = slot->heartbeat_at + slot->heartbeat_timeout;
-	else if (slot->state == SUP_RUNNING)
-		when = Min(slot->login_until, slot->overdue_at);
-
-	set_member(startable, i, waits && when <= now);
-	set_due(i, waits && when <= now ? DT_NOEND : when);
-
-	/* Promotion, of which the loader's slot tells, brings all others that wait for it. */
-	set_member(moving, i, has_process && (slot->state != SUP_RUNNING || slot->exited) &&
-			   (slot->state != SUP_WAITING || slot->kind == SUP_KIND_LOADER));
-	set_member(empty, i, slot->state == SUP_EMPTY && slot != sup_loader_slot());
-	sup_count_coming(slot);
 }
 
 /*
@@ -410,7 +293,7 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->pid = 0;
 	slot->proc = NULL;
 	slot->database = slot->role = InvalidOid;
-	slot->look_again = REAP_LOOK_MIN_MS;
+	slot->look_again = SUP_REAP_LOOK_MIN_MS;
 	slot->started_at = now;
 	slot->version = d != NULL ? d->version : 0;
 	slot->heartbeat_at = now;
@@ -802,7 +685,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	if (exited)
 	{
 		sup_agenda_update(slot, now);
-		slot->look_again = Min(slot->look_again * 2, REAP_LOOK_MAX_MS);
+		slot->look_again = Min(slot->look_again * 2, SUP_REAP_LOOK_MAX_MS);
 		sup_unlock();
 		return;
 	}
@@ -840,51 +723,6 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT, "it does not react to SIGTERM", now);
 		sup_unlock();
 	}
-}
-
-void
-sup_agenda_turn(TimestampTz now)
-{
-	memcpy(look, moving, set_words() * sizeof(uint64));
-
-	sup_lock();
-	while (!dlist_is_empty(&Sup->attention))
-	{
-		SupSlot    *slot = dlist_container(SupSlot, attention_node,
-										   dlist_pop_head_node(&Sup->attention));
-
-		slot->attended = false;
-		sup_attend_owner(slot);
-		set_member(look, sup_slot_index(slot), true);
-	}
-	sup_unlock();
-	while (!pairingheap_is_empty(heap))
-	{
-		Due		   *due = pairingheap_container(Due, node, pairingheap_first(heap));
-
-		if (due->when > now)
-			break;
-		set_member(look, due - dues, true);
-		set_due(due - dues, DT_NOEND);
-	}
-}
-
-int
-sup_next_to_look_at(int slot)
-{
-	return next_member(look, slot);
-}
-
-int
-sup_next_startable(int slot)
-{
-	return next_member(startable, slot);
-}
-
-int
-sup_next_empty(int slot)
-{
-	return next_member(empty, slot);
 }
 
 void
@@ -948,16 +786,6 @@ sup_start_due(TimestampTz now)
 		start_due(&Sup->slots[i], &retry_at, now);
 }
 
-TimestampTz
-sup_next_due(void)
-{
-	if (sup_next_startable(-1) >= 0)
-		return 0;
-	if (pairingheap_is_empty(heap))
-		return DT_NOEND;
-	return pairingheap_container(Due, node, pairingheap_first(heap))->when;
-}
-
 bool
 sup_unsettled(void)
 {
@@ -1011,22 +839,6 @@ sup_roll(dlist_head *slots, TimestampTz now)
 }
 
 void
-sup_agenda_init(void)
-{
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "supervisor agenda",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext oldcontext = MemoryContextSwitchTo(context);
-
-	dues = palloc0(sizeof(Due) * sup_nslots());
-	heap = pairingheap_allocate(compare_dues, NULL);
-	moving = palloc0(sizeof(uint64) * set_words());
-	empty = palloc0(sizeof(uint64) * set_words());
-	startable = palloc0(sizeof(uint64) * set_words());
-	look = palloc0(sizeof(uint64) * set_words());
-	MemoryContextSwitchTo(oldcontext);
-}
-
-void
 sup_lifecycle_init(void)
 {
 	int			adopted = 0;
@@ -1060,7 +872,7 @@ sup_lifecycle_init(void)
 				 * is replaced at leisure; of others we hear by their report.
 				 */
 				slot->notifies = false;
-				slot->look_again = REAP_LOOK_MIN_MS;
+				slot->look_again = SUP_REAP_LOOK_MIN_MS;
 				slot->roll = slot->kind == SUP_KIND_POOL;
 			}
 		}

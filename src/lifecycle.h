@@ -13,23 +13,6 @@
 /* A new supervisor: rebuild what it knows by heart from the table. */
 extern void sup_lifecycle_init(void);
 
-/* Once in the supervisor's life. */
-extern void sup_agenda_init(void);
-
-/* A slot has changed: note when to look again.  The caller holds the lock. */
-extern void sup_agenda_update(SupSlot *slot, TimestampTz now);
-
-/* A turn begins: find the slots that are to be looked at. */
-extern void sup_agenda_turn(TimestampTz now);
-
-/*
- * The next slot after that one that is to be looked at in this turn; that is
- * wanted, and due now; that is empty.  -1: there is none.
- */
-extern int	sup_next_to_look_at(int slot);
-extern int	sup_next_startable(int slot);
-extern int	sup_next_empty(int slot);
-
 /* Look at these slots in this turn: attended ones, and those that are due. */
 extern void sup_look_at_slots(TimestampTz now);
 
@@ -41,9 +24,6 @@ extern bool sup_slots_freed(void);
 
 /* Has a state changed since this was asked last?  Then sessions may wait for that. */
 extern bool sup_states_changed(void);
-
-/* When a slot falls due next. */
-extern TimestampTz sup_next_due(void);
 
 /* All that follow: the caller holds the lock. */
 

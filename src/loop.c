@@ -22,6 +22,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
 
+#include "agenda.h"
 #include "compat.h"
 #include "declared.h"
 #include "entries.h"

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * agenda.h
+ *	  The supervisor's agenda.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_AGENDA_H
+#define SUP_AGENDA_H
+
+#include "state.h"
+
+/* Nobody tells us of the end of an adopted child: look again after so long. */
+#define SUP_REAP_LOOK_MIN_MS	5
+#define SUP_REAP_LOOK_MAX_MS	500
+
+/* Once in the supervisor's life. */
+extern void sup_agenda_init(void);
+
+/* A slot has changed: note when to look again.  The caller holds the lock. */
+extern void sup_agenda_update(SupSlot *slot, TimestampTz now);
+
+/* A turn begins: find the slots that are to be looked at. */
+extern void sup_agenda_turn(TimestampTz now);
+
+/*
+ * The next slot after that one that is to be looked at in this turn; that is
+ * wanted, and due now; that is empty.  -1: there is none.
+ */
+extern int	sup_next_to_look_at(int slot);
+extern int	sup_next_startable(int slot);
+extern int	sup_next_empty(int slot);
+
+/* When a slot falls due next. */
+extern TimestampTz sup_next_due(void);
+
+#endif							/* SUP_AGENDA_H */
