@@ -1,12 +1,17 @@
-# The sources keep to the layers of docs/design.md: each file includes its own
-# header, and headers of lower rows of the table there.  Who alone may do what
-# is kept, too.
+# The sources keep to the layers of docs/design.md: a file calls files of lower rows
+# of the table there, and none that no process of its own runs.  Headers tell nothing
+# of that, so the symbols of the object files are compared.  Who alone may do what is
+# kept, too.
 
 use strict;
 use warnings;
 
 use FindBin;
+use lib "$FindBin::RealBin";
 use Test::More;
+
+use PostgreSQL::Test::Utils;
+use SupervisorTest;
 
 my $root = "$FindBin::RealBin/..";
 
@@ -34,27 +39,63 @@ cmp_ok(scalar keys %text, '>', 0, 'there are sources');
 note 'layers';
 
 my ($table) = slurp("$root/docs/design.md") =~ /^## Files\n(.*?)(?=^## |\z)/ms;
-my %row;
+my (%row, %processes);
 
-while (($table // '') =~ /^\| (\d+) \| `([^`]+)` \|/mg)
+while (($table // '') =~ /^\| (\d+) \| `([^`]+)` \| ([\w, ]+) \|/mg)
 {
-	my ($row, $entry) = ($1, $2);
+	my ($row, $entry, $processes) = ($1, $2, $3);
 
 	foreach my $file ($entry =~ /^(\w+)\.\[ch\]$/ ? ("$1.c", "$1.h") : $entry)
 	{
 		ok(!exists $row{$file}, "$file is in the table of docs/design.md once");
 		$row{$file} = $row;
+		$processes{$file} = { map { $_ => 1 } split /, /, $processes };
 	}
 }
 is_deeply([ sort keys %row ], [ sort keys %text ], 'the table names all files of src, and no other');
 
-foreach my $file (sort keys %text)
+# Compiles a source, and returns its symbols: those that it defines, and those that it needs.
+my %config = map { $_ => SupervisorTest::pg_config($_) } qw(cc cppflags cflags cflags_sl includedir-server);
+my $dir = PostgreSQL::Test::Utils::tempdir('layers');
+
+sub symbols
 {
-	foreach my $header ($text{$file} =~ /^\s*#\s*include\s+"([^"]+)"/mg)
+	my ($file) = @_;
+	my $object = "$dir/$file.o";
+	my $command = join ' ', @config{qw(cc cppflags cflags cflags_sl)}, '-O0 -w -DSUP_VERSION=\'"0"\'',
+	  "-I$config{'includedir-server'} -I$root/src -c -o $object $root/src/$file";
+
+	system($command) == 0 or die "could not compile $file: $command\n";
+	open my $nm, '-|', 'nm', '-P', $object or die "could not run nm: $!";
+	my (%defined, %needed);
+	while (<$nm>)
 	{
-		# all others are the server's
-		next if !exists $text{$header} || $header eq $file =~ s/\.c$/.h/r;
-		cmp_ok($row{$header} // 99, '<', $row{$file} // -1, "$file may include $header");
+		my ($name, $type) = split;
+		$defined{$name} = 1 if $type =~ /^[TDBRCVW]$/;
+		$needed{$name} = 1 if $type eq 'U';
+	}
+	close $nm or die "nm failed on $file\n";
+	return (\%defined, \%needed);
+}
+
+my (%home, %needed);
+foreach my $file (grep { /\.c$/ } sort keys %text)
+{
+	(my $defined, $needed{$file}) = symbols($file);
+	$home{$_} = $file foreach keys %$defined;
+}
+
+# Each line is a call, or the use of a variable.
+foreach my $file (sort keys %needed)
+{
+	my %used;
+
+	push @{ $used{ $home{$_} } }, $_ foreach grep { exists $home{$_} } sort keys %{ $needed{$file} };
+	foreach my $other (sort keys %used)
+	{
+		cmp_ok($row{$other}, '<', $row{$file}, "$file may call $other, as " . join ', ', @{ $used{$other} });
+		ok( $processes{$other}{any} || grep({ $processes{$other}{$_} } keys %{ $processes{$file} }),
+			"a process runs both $file and $other");
 	}
 }
 
