@@ -164,7 +164,7 @@ sup_child_attach(int index, uint64 generation, char *name, SupProgram *program)
 	sup_injection_point("supervisor-attach");
 	sup_lock();
 	mine = slot->generation == my_generation && !slot->attached &&
-		(slot->state == SUP_STARTING ||
+		(slot->state == SUP_STARTING || slot->registering ||
 		 (slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY));
 	if (mine)
 	{

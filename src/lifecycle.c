@@ -109,8 +109,35 @@ stop_timeout_of(const SupSlot *slot)
 }
 
 /*
- * Transitions.  Only this process writes 'state'.  The caller holds the lock.
+ * Transitions.  Only this process writes 'state', and while shared memory is set
+ * up, the postmaster.  The caller holds the lock.
  */
+
+#define TO(state)	(1 << (state))
+#define ENDED		(TO(SUP_WAITING) | TO(SUP_BACKOFF) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY))
+
+/* Which state may follow which: docs/design.md says when. */
+static const uint16 legal[SUP_NUM_STATES] = {
+	[SUP_EMPTY] = TO(SUP_WAITING) | TO(SUP_STARTING),
+	[SUP_WAITING] = TO(SUP_STARTING) | TO(SUP_RUNNING) | TO(SUP_STOPPING) | ENDED,
+	[SUP_STARTING] = TO(SUP_RUNNING) | TO(SUP_STOPPING) | ENDED,
+	[SUP_RUNNING] = TO(SUP_STOPPING) | ENDED,
+	[SUP_STOPPING] = TO(SUP_STUCK) | ENDED,
+	[SUP_STUCK] = ENDED,
+	[SUP_BACKOFF] = TO(SUP_STARTING) | TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY),
+	[SUP_STOPPED] = TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY),
+	[SUP_FAILED] = TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY)
+};
+
+static void
+set_state(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
+{
+	Assert((legal[slot->state] & TO(state)) != 0);
+	slot->state = state;
+	slot->reason = reason;
+	slot->state_since = now;
+	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
+}
 
 void
 sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
@@ -118,18 +145,15 @@ sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, T
 	SUP_ASSERT_LOCKED();
 	if ((slot->state != state || slot->reason != reason) && slot->kind != SUP_KIND_LOADER)
 		sup_add_event(slot, sup_state_names[state], detail);
-	slot->state = state;
-	slot->reason = reason;
-	slot->state_since = now;
-	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
+	set_state(slot, state, reason, detail, now);
 	states_changed = true;
 	sup_agenda_update(slot, now);
 	sup_attend_owner(slot);
 }
 
+/* Make an empty slot one of these; the caller says in which state. */
 static void
-empty_to_waiting(SupSlot *slot, SupKind kind, int pool, int declaration, int instance,
-				 TimestampTz now)
+take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, TimestampTz now)
 {
 	Assert(slot->state == SUP_EMPTY);
 	slot->kind = kind;
@@ -157,10 +181,6 @@ empty_to_waiting(SupSlot *slot, SupKind kind, int pool, int declaration, int ins
 	slot->last_error[0] = '\0';
 	slot->last_role = InvalidOid;
 	slot->tasks_succeeded = slot->tasks_failed = slot->tasks_canceled = 0;
-	slot->state = SUP_WAITING;
-	slot->reason = SUP_NO_REASON;
-	slot->detail[0] = '\0';
-	slot->state_since = now;
 }
 
 SupSlot *
@@ -176,7 +196,8 @@ sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
 	slot = &Sup->slots[i];
 	if (declaration >= 0)
 		kind = Sup->declarations[declaration].program.kind;
-	empty_to_waiting(slot, kind, pool, declaration, instance, now);
+	take(slot, kind, pool, declaration, instance, now);
+	set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
 	dlist_push_tail(pool >= 0 ? &Sup->pools[pool].slots : &Sup->declarations[declaration].slots,
 					&slot->owner_node);
 
@@ -200,7 +221,8 @@ sup_take_loader_slot(TimestampTz now)
 	SupSlot    *slot = sup_loader_slot();
 
 	SUP_ASSERT_LOCKED();
-	empty_to_waiting(slot, SUP_KIND_LOADER, -1, -1, 1, now);
+	take(slot, SUP_KIND_LOADER, -1, -1, 1, now);
+	set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
 	sup_agenda_update(slot, now);
 }
 
@@ -307,7 +329,7 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	int64		timeout;
 
 	SUP_ASSERT_LOCKED();
-	empty_to_waiting(slot, d->program.kind, -1, d - Sup->declarations, instance, now);
+	take(slot, d->program.kind, -1, d - Sup->declarations, instance, now);
 	dlist_push_tail(&d->slots, &slot->owner_node);
 	new_process(slot, now);
 	Assert(slot->generation == SUP_STATIC_GENERATION);
@@ -315,7 +337,7 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	slot->has_handle = true;
 	timeout = start_timeout_of(slot);
 	slot->deadline = timeout > 0 ? now + timeout : 0;
-	slot->state = SUP_STARTING;
+	set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 }
 
 /*
@@ -369,7 +391,6 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 {
 	SupHandle	handle;
 	SupPolicy	policy = policy_of(slot);
-	SupState	before = slot->state;
 	SupDeclaration *d = declaration_of(slot);
 	SupLaunch	launch = {0};
 	int64		timeout = start_timeout_of(slot);
@@ -404,8 +425,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 			BgWorkerStart_RecoveryFinished : BgWorkerStart_ConsistentState;
 	recovery = recovery && launch.start_after == BgWorkerStart_RecoveryFinished;
 	slot->deadline = timeout > 0 && !recovery ? now + timeout : 0;
-	slot->state = SUP_STARTING; /* so that the child, which may be quick,
-								 * finds it so */
+	slot->registering = true;	/* for the child, which may be quick, and for
+								 * a successor of ours */
 	sup_count_coming(slot);
 	sup_unlock();
 
@@ -414,7 +435,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	sup_injection_point("supervisor-registered");
 
 	sup_lock();
-	slot->state = before;
+	slot->registering = false;
 	if (registered)
 	{
 		slot->handle = handle;
@@ -461,10 +482,7 @@ static void
 waiting_again(SupSlot *slot, TimestampTz now)
 {
 	slot->restart_at = now;
-	slot->state = SUP_WAITING;
-	slot->reason = SUP_NO_REASON;
-	slot->detail[0] = '\0';
-	slot->state_since = now;
+	set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
 	sup_agenda_update(slot, now);
 	sup_attend_owner(slot);
 }
@@ -527,6 +545,99 @@ declared_ended(SupSlot *slot, SupReason reason, const char *detail, SupVerdict v
 		waiting_again(slot, now);
 }
 
+/* How a process has ended. */
+typedef struct Ending
+{
+	bool		started;		/* or else it never came to attach */
+	bool		asked;			/* somebody wanted it to end */
+	bool		clean;			/* with exit code 0, and not because it was late
+								 * or silent */
+	SupReason	reason;
+	char		detail[SUP_MESSAGE];
+} Ending;
+
+static Ending
+ending_of(const SupSlot *slot, bool started)
+{
+	Ending		e = {.started = started, .reason = SUP_EXITED};
+	bool		late = slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT;
+	bool		silent = slot->state == SUP_STOPPING && slot->reason == SUP_NO_HEARTBEAT;
+
+	e.asked = slot->leave != SUP_STAY || (slot->kind == SUP_KIND_POOL && slot->terminate && !late);
+	e.clean = started && slot->exit_code == 0 && !late && !silent;
+	if (late || silent)
+		e.reason = slot->reason;
+	else if (e.asked)
+		e.reason = SUP_REQUESTED;
+
+	if (late)
+		strlcpy(e.detail, "the process did not start in time", sizeof(e.detail));
+	else if (silent)
+		strlcpy(e.detail, "it sent no heartbeat in time", sizeof(e.detail));
+	else if (!started)
+		strlcpy(e.detail, "the process ended before it had started", sizeof(e.detail));
+	else if (slot->last_error[0] != '\0')
+		snprintf(e.detail, sizeof(e.detail), "exit code %d: %.200s", slot->exit_code, slot->last_error);
+	else
+		snprintf(e.detail, sizeof(e.detail), "exit code %d", slot->exit_code);
+	return e;
+}
+
+/*
+ * What follows, and when.  What could not begin its work is tried again as
+ * declared_ended() says.
+ */
+static SupVerdict
+verdict_on(SupSlot *slot, const Ending *e, const SupPolicy *policy, TimestampTz now,
+		   TimestampTz *restart_at)
+{
+	bool		is_pool = slot->kind == SUP_KIND_POOL;
+	SupVerdict	verdict = SUP_VERDICT_RESTART;
+	SupExit		ended;
+
+	/*
+	 * What ends in a task, in its bind, or between tasks by somebody who may
+	 * signal the role's backends, is the doing of that role: it costs nobody
+	 * else the wait for a back-off.  The verdict is always to restart: a pool
+	 * slot never stops or fails for good.
+	 */
+	ended.requested = e->asked || (is_pool && (slot->surplus || e->clean ||
+											   (e->started && slot->exit_of_role)));
+	ended.clean = e->clean;
+	ended.started_at = slot->started_at;
+	ended.ended_at = e->started ? slot->exited_at : now;
+
+	*restart_at = now;
+	if (slot->exit_reason == SUP_NO_REASON)
+		verdict = sup_policy_decide(policy, &ended, &slot->history, now, jitter(), restart_at);
+	if (!e->asked && !e->started)
+		*restart_at = Max(*restart_at, now + RETRY_MIN_US);
+
+	/* Its row was not what it had been told: the loader comes first. */
+	if (!is_pool && slot->leave == SUP_LEAVE_RECYCLE && slot->phase == SUP_PHASE_LOAD)
+		*restart_at = now + RETRY_MIN_US;
+	return verdict;
+}
+
+/* One line for an end that is news: neither asked for, nor clean, nor told before. */
+static void
+log_end(const SupSlot *slot, const char *name, const Ending *e, const SupPolicy *policy,
+		TimestampTz held_until, TimestampTz now)
+{
+	if (slot->state == SUP_FAILED)
+		ereport(LOG,
+				(errmsg("%s ended: %s", name, e->detail),
+				 errdetail("It has failed more than %d times within %lld ms, and is given up.",
+						   policy->max_restarts, (long long) (policy->restart_window / 1000)),
+				 errhint("Fix the cause, then call supervisor.start_worker().")));
+	else
+		ereport(LOG,
+				(errmsg("%s ended: %s", name, e->detail),
+				 held_until > now ?
+				 errdetail("Its role, %u, has ended too many workers: its tasks wait for %ld ms.",
+						   slot->last_role, sup_milliseconds_until(now, held_until)) : 0));
+}
+
 /*
  * The process is gone for good: policy says what follows.  'started' is false
  * if it never came to attach.
@@ -535,55 +646,17 @@ static void
 process_ended(SupSlot *slot, bool started, TimestampTz now)
 {
 	SupPolicy	policy = policy_of(slot);
-	SupExit		ended;
+	Ending		e;
 	SupVerdict	verdict;
-	int64		restart_at;
-	bool		is_pool = slot->kind == SUP_KIND_POOL;
-	bool		late = slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT;
-	bool		silent = slot->state == SUP_STOPPING && slot->reason == SUP_NO_HEARTBEAT;
-	bool		asked = slot->leave != SUP_STAY || (is_pool && slot->terminate && !late);
-	SupReason	reason = late ? SUP_START_TIMEOUT : silent ? SUP_NO_HEARTBEAT :
-		asked ? SUP_REQUESTED : SUP_EXITED;
-	char		detail[SUP_MESSAGE];
+	TimestampTz restart_at;
+	TimestampTz held_until = 0;
 	bool		news = true;
-	TimestampTz held_until;
 	const char *name = name_of(slot);
 
 	if (!started)
 		slot->exit_reason = SUP_NO_REASON;
-	ended.started_at = slot->started_at;
-	ended.ended_at = started ? slot->exited_at : now;
-	ended.clean = started && slot->exit_code == 0 && !late && !silent;
-
-	/*
-	 * What ends in a task, in its bind, or between tasks by somebody who may
-	 * signal the role's backends, is the doing of that role: it costs nobody
-	 * else the wait for a back-off.  The verdict is always to restart: a pool
-	 * slot never stops or fails for good.
-	 */
-	ended.requested = asked || (is_pool && (slot->surplus || ended.clean ||
-											(started && slot->exit_of_role)));
-	verdict = SUP_VERDICT_RESTART;
-	restart_at = now;
-	if (slot->exit_reason == SUP_NO_REASON)
-		verdict = sup_policy_decide(&policy, &ended, &slot->history, now, jitter(), &restart_at);
-	if (!asked && !started)
-		restart_at = Max(restart_at, now + RETRY_MIN_US);
-
-	/* Its row was not what it had been told: the loader comes first. */
-	if (asked && slot->leave == SUP_LEAVE_RECYCLE && !is_pool && slot->phase == SUP_PHASE_LOAD)
-		restart_at = now + RETRY_MIN_US;
-
-	if (late)
-		strlcpy(detail, "the process did not start in time", sizeof(detail));
-	else if (silent)
-		strlcpy(detail, "it sent no heartbeat in time", sizeof(detail));
-	else if (!started)
-		strlcpy(detail, "the process ended before it had started", sizeof(detail));
-	else if (slot->last_error[0] != '\0')
-		snprintf(detail, sizeof(detail), "exit code %d: %.200s", slot->exit_code, slot->last_error);
-	else
-		snprintf(detail, sizeof(detail), "exit code %d", slot->exit_code);
+	e = ending_of(slot, started);
+	verdict = verdict_on(slot, &e, &policy, now, &restart_at);
 
 	sup_lock();
 	if (!started)
@@ -595,40 +668,29 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 		slot->last_role = InvalidOid;
 	}
 	if (slot->kind != SUP_KIND_LOADER)
-		sup_add_event(slot, "exited", detail);
+		sup_add_event(slot, "exited", e.detail);
 	slot->restarts++;
 	slot->pid = 0;
 	slot->has_handle = false;
 	slot->deadline = 0;
 
 	/* A command that goes on where it was keeps its schedule. */
-	if (!(ended.clean && (slot->leave == SUP_LEAVE_FENCE || slot->leave == SUP_LEAVE_RECYCLE)))
+	if (!(e.clean && (slot->leave == SUP_LEAVE_FENCE || slot->leave == SUP_LEAVE_RECYCLE)))
 		slot->next_run = 0;
 	if (slot->declaration >= 0)
-		declared_ended(slot, reason, detail, verdict, restart_at, &news, now);
+		declared_ended(slot, e.reason, e.detail, verdict, restart_at, &news, now);
 	else
-		undeclared_ended(slot, reason, detail, restart_at, now);
+		undeclared_ended(slot, e.reason, e.detail, restart_at, now);
 	retry_refused(now);
-	held_until = is_pool ? sup_role_held_until(slot->last_role, slot->last_database) : 0;
+	if (slot->kind == SUP_KIND_POOL)
+		held_until = sup_role_held_until(slot->last_role, slot->last_database);
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
 
 	/* What the loader could not read is logged with its database. */
-	if (asked || slot->surplus || slot->kind == SUP_KIND_LOADER || !news ||
-		(ended.clean && slot->exit_reason == SUP_NO_REASON))
-		return;
-	if (slot->state == SUP_FAILED)
-		ereport(LOG,
-				(errmsg("%s ended: %s", name, detail),
-				 errdetail("It has failed more than %d times within %lld ms, and is given up.",
-						   policy.max_restarts, (long long) (policy.restart_window / 1000)),
-				 errhint("Mend the cause, then call supervisor.start_worker().")));
-	else
-		ereport(LOG,
-				(errmsg("%s ended: %s", name, detail),
-				 held_until > now ?
-				 errdetail("Its role, %u, has ended too many workers: its tasks wait for %ld ms.",
-						   slot->last_role, sup_milliseconds_until(now, held_until)) : 0));
+	if (news && !e.asked && !slot->surplus && slot->kind != SUP_KIND_LOADER &&
+		(!e.clean || slot->exit_reason != SUP_NO_REASON))
+		log_end(slot, name, &e, &policy, held_until, now);
 }
 
 /* Ask the postmaster to terminate the process of a slot. */
@@ -861,8 +923,8 @@ sup_lifecycle_init(void)
 				 * it is late.
 				 */
 				slot->generation++;
-				slot->state = SUP_WAITING;
-				slot->reason = SUP_NO_REASON;
+				slot->registering = false;
+				set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
 				slot->restart_at = now;
 			}
 			else
@@ -871,6 +933,9 @@ sup_lifecycle_init(void)
 				 * The postmaster has forgotten whom to tell.  A pool worker
 				 * is replaced at leisure; of others we hear by their report.
 				 */
+				if (slot->registering)
+					set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
+				slot->registering = false;
 				slot->notifies = false;
 				slot->look_again = SUP_REAP_LOOK_MIN_MS;
 				slot->roll = slot->kind == SUP_KIND_POOL;

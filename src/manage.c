@@ -389,7 +389,7 @@ all_started(void *arg)
 
 			if (c->generations[sup_slot_index(slot)] == slot->generation + 1)
 				continue;
-			if (slot->version == d->version && slot->ready && slot->state != SUP_STARTING &&
+			if (slot->version == d->version && slot->ready && slot->state != SUP_STARTING && !slot->registering &&
 				slot->leave == SUP_STAY && (!slot->exited || slot->exit_code == 0))
 				ready++;
 			else if (slot->state == SUP_STOPPED || slot->state == SUP_FAILED)

@@ -570,10 +570,10 @@ sup_count_coming(SupSlot *slot)
 	SUP_ASSERT_LOCKED();
 	if (slot->pool < 0)
 		return;
-	if ((slot->state == SUP_STARTING && !slot->ready) ||
+	if (((slot->state == SUP_STARTING || slot->registering) && !slot->ready) ||
 		(slot->state == SUP_WAITING && slot->reason == SUP_NO_REASON))
 		coming = !slot->surplus;
-	else if (slot->state == SUP_STARTING || slot->state == SUP_RUNNING ||
+	else if (slot->state == SUP_STARTING || slot->registering || slot->state == SUP_RUNNING ||
 			 (slot->state == SUP_STOPPING && slot->exited))
 		coming = !slot->surplus && (slot->leaving || slot->exited);
 	if (coming != slot->coming)

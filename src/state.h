@@ -83,6 +83,8 @@ typedef enum SupState
 	SUP_FAILED
 } SupState;
 
+#define SUP_NUM_STATES	(SUP_FAILED + 1)
+
 typedef enum SupReason
 {
 	SUP_NO_REASON,
@@ -441,6 +443,7 @@ typedef struct SupSlot
 	dlist_node	owner_node;		/* in the list of its pool or declaration */
 	int			instance;
 	uint64		generation;		/* never reset; incremented for each process */
+	bool		registering;	/* the postmaster is being asked for its process */
 	bool		has_handle;
 	SupHandle	handle;
 	bool		notifies;		/* the postmaster tells this supervisor of its
@@ -841,7 +844,7 @@ sup_loader_slot(void)
 static inline bool
 sup_has_process(const SupSlot *slot)
 {
-	return slot->state == SUP_STARTING || slot->state == SUP_RUNNING ||
+	return slot->registering || slot->state == SUP_STARTING || slot->state == SUP_RUNNING ||
 		slot->state == SUP_STOPPING || slot->state == SUP_STUCK ||
 		(slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY);
 }

@@ -335,7 +335,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 			CHECK_FOR_INTERRUPTS();
 			sup_lock();
 		}
-		if ((slot->state != SUP_STARTING && slot->state != SUP_RUNNING) ||
+		if ((slot->state != SUP_STARTING && slot->state != SUP_RUNNING && !slot->registering) ||
 			slot->kind != SUP_KIND_POOL || !slot->ready || slot->leaving)
 			continue;
 		if (pg_atomic_read_u32(&slot->task) != 0)

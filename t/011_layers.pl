@@ -108,6 +108,35 @@ sub with
 	return [ grep { $_ ne 'supervisor.h' && code($text{$_}) =~ $pattern } sort keys %text ];
 }
 
+note 'transitions';
+
+# What docs/design.md says of the life of a slot is what lifecycle.c holds to be legal.
+my ($life) = slurp("$root/docs/design.md") =~ /^## Life of a slot\n(.*?)(?=^## )/ms;
+my (%told, %legal);
+while ($life =~ /^\| ([a-z, ]+) \| ([a-z, ]+) \| /mg)
+{
+	my ($from, $to) = ($1, $2);
+
+	next if $from eq 'from';
+	foreach my $state (split /, /, $from)
+	{
+		$told{$state}{$_} = 1 foreach split /, /, $to;
+	}
+}
+my ($ended) = $text{'lifecycle.c'} =~ /^#define ENDED\s+(.*)$/m;
+my ($rows) = $text{'lifecycle.c'} =~ /^static const uint16 legal\[\w+\] = \{\n(.*?)^\};/ms;
+while ($rows =~ /\[SUP_(\w+)\] = ([^,\n]*)/g)
+{
+	my ($from, $to) = (lc $1, $2);
+
+	$to =~ s/\bENDED\b/$ended/;
+	$legal{$from}{ lc $_ } = 1 foreach $to =~ /TO\(SUP_(\w+)\)/g;
+}
+is_deeply(\%legal, \%told, 'those that are legal are those that docs/design.md tells of');
+unlike(code($text{$_}), qr/\bslot->state = /, "$_ does not set a state past the check")
+  foreach grep { $_ ne 'views.c' && $_ ne 'lifecycle.c' } sort keys %text;
+is(scalar(() = code($text{'lifecycle.c'}) =~ /\bslot->state = /g), 1, 'nor does lifecycle.c but in one place');
+
 note 'who alone does what';
 
 is_deeply(with(qr/\bPG_VERSION_NUM\b/), [ 'compat.c', 'compat.h' ], 'only compat.[ch] look at the version');
