@@ -26,6 +26,7 @@
 #include "declaration.h"
 #include "declared.h"
 #include "lifecycle.h"
+#include "transition.h"
 
 /* No process of it shall run, and why not; SUP_NO_REASON: they shall. */
 static SupReason

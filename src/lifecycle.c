@@ -22,15 +22,13 @@
 #include "lifecycle.h"
 #include "match.h"
 #include "policy.h"
+#include "transition.h"
 
 /* What could not even be started is not tried more often, whatever the policy. */
 #define RETRY_MIN_US	INT64CONST(1000000)
 
 /* A worker has to make room for the loader no more often. */
 #define EVICTION_US		INT64CONST(5000000)
-
-static bool slots_freed = false;
-static bool states_changed = false;
 
 /* Were we last refused a background worker slot? */
 static bool no_background_worker_slot = false;
@@ -109,179 +107,6 @@ stop_timeout_of(const SupSlot *slot)
 }
 
 /*
- * Transitions.  Only this process writes 'state', and while shared memory is set
- * up, the postmaster.  The caller holds the lock.
- */
-
-#define TO(state)	(1 << (state))
-#define ENDED		(TO(SUP_WAITING) | TO(SUP_BACKOFF) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY))
-
-/* Which state may follow which: docs/design.md says when. */
-static const uint16 legal[SUP_NUM_STATES] = {
-	[SUP_EMPTY] = TO(SUP_WAITING) | TO(SUP_STARTING),
-	[SUP_WAITING] = TO(SUP_STARTING) | TO(SUP_RUNNING) | TO(SUP_STOPPING) | ENDED,
-	[SUP_STARTING] = TO(SUP_RUNNING) | TO(SUP_STOPPING) | ENDED,
-	[SUP_RUNNING] = TO(SUP_STOPPING) | ENDED,
-	[SUP_STOPPING] = TO(SUP_STUCK) | ENDED,
-	[SUP_STUCK] = ENDED,
-	[SUP_BACKOFF] = TO(SUP_STARTING) | TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY),
-	[SUP_STOPPED] = TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY),
-	[SUP_FAILED] = TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY)
-};
-
-static void
-set_state(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
-{
-	Assert((legal[slot->state] & TO(state)) != 0);
-	slot->state = state;
-	slot->reason = reason;
-	slot->state_since = now;
-	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
-}
-
-void
-sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
-{
-	SUP_ASSERT_LOCKED();
-	if ((slot->state != state || slot->reason != reason) && slot->kind != SUP_KIND_LOADER)
-		sup_add_event(slot, sup_state_names[state], detail);
-	set_state(slot, state, reason, detail, now);
-	states_changed = true;
-	sup_agenda_update(slot, now);
-	sup_attend_owner(slot);
-}
-
-/* Make an empty slot one of these; the caller says in which state. */
-static void
-take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, TimestampTz now)
-{
-	Assert(slot->state == SUP_EMPTY);
-	slot->kind = kind;
-	slot->pool = pool;
-	slot->declaration = declaration;
-	slot->instance = instance;
-	slot->surplus = slot->roll = slot->terminate = slot->leaving = false;
-	slot->leave = SUP_STAY;
-	slot->attached = slot->ready = slot->exited = false;
-	slot->exit_reason = SUP_NO_REASON;
-	slot->has_handle = false;
-	slot->version = declaration >= 0 ? Sup->declarations[declaration].version : 0;
-	slot->next_run = 0;
-	slot->runs = false;
-	slot->started_at = slot->deadline = 0;
-	slot->heartbeat_timeout = 0;
-	slot->restart_at = now;
-	slot->attempts = 0;
-	slot->missing = SUP_NO_REASON;
-	slot->restarts = 0;
-	memset(&slot->history, 0, sizeof(slot->history));
-	slot->last_exit_at = 0;
-	slot->last_exit_code = -1;
-	slot->last_sqlstate = 0;
-	slot->last_error[0] = '\0';
-	slot->last_role = InvalidOid;
-	slot->tasks_succeeded = slot->tasks_failed = slot->tasks_canceled = 0;
-}
-
-SupSlot *
-sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
-{
-	int			i = sup_next_empty(-1);
-	SupSlot    *slot;
-	SupKind		kind = SUP_KIND_POOL;
-
-	SUP_ASSERT_LOCKED();
-	if (i < 0)
-		return NULL;
-	slot = &Sup->slots[i];
-	if (declaration >= 0)
-		kind = Sup->declarations[declaration].program.kind;
-	take(slot, kind, pool, declaration, instance, now);
-	set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
-	dlist_push_tail(pool >= 0 ? &Sup->pools[pool].slots : &Sup->declarations[declaration].slots,
-					&slot->owner_node);
-
-	/* What may have crashed the server waits, so that a person can stop it. */
-	if (kind == SUP_KIND_LIBRARY && now < Sup->library_start_at)
-	{
-		char		detail[SUP_MESSAGE];
-
-		snprintf(detail, sizeof(detail), "the server has crashed, %d times in a row", Sup->crashes);
-		slot->restart_at = Sup->library_start_at;
-		sup_enter(slot, SUP_BACKOFF, SUP_EXITED, detail, now);
-	}
-	else
-		sup_agenda_update(slot, now);
-	return slot;
-}
-
-void
-sup_take_loader_slot(TimestampTz now)
-{
-	SupSlot    *slot = sup_loader_slot();
-
-	SUP_ASSERT_LOCKED();
-	take(slot, SUP_KIND_LOADER, -1, -1, 1, now);
-	set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
-	sup_agenda_update(slot, now);
-}
-
-void
-sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
-{
-	SUP_ASSERT_LOCKED();
-	sup_enter(slot, SUP_EMPTY, SUP_NO_REASON, why, now);
-	if (slot->kind != SUP_KIND_LOADER)
-		dlist_delete(&slot->owner_node);
-	slot->pool = slot->declaration = -1;
-	slot->generation++;
-	slot->has_handle = false;
-	slot->roll = slot->surplus = false;
-	slot->pid = 0;
-	slots_freed = true;
-}
-
-bool
-sup_states_changed(void)
-{
-	bool		changed = states_changed;
-
-	states_changed = false;
-	return changed;
-}
-
-bool
-sup_slots_freed(void)
-{
-	bool		freed = slots_freed;
-
-	slots_freed = false;
-	return freed;
-}
-
-void
-sup_make_due(SupSlot *slot, TimestampTz now)
-{
-	SUP_ASSERT_LOCKED();
-	if (sup_has_process(slot) || (slot->state != SUP_WAITING && slot->state != SUP_BACKOFF))
-		return;
-	slot->restart_at = now;
-	sup_agenda_update(slot, now);
-}
-
-void
-sup_end_process(SupSlot *slot, SupLeave why)
-{
-	SUP_ASSERT_LOCKED();
-	if (!sup_has_process(slot) || slot->exited)
-		return;
-	if (slot->leave == SUP_STAY)
-		slot->leave = why;
-	if (slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
-		sup_ask_terminate(slot);
-}
-
-/*
  * Start and end
  */
 
@@ -329,7 +154,7 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	int64		timeout;
 
 	SUP_ASSERT_LOCKED();
-	take(slot, d->program.kind, -1, d - Sup->declarations, instance, now);
+	sup_take(slot, d->program.kind, -1, d - Sup->declarations, instance, now);
 	dlist_push_tail(&d->slots, &slot->owner_node);
 	new_process(slot, now);
 	Assert(slot->generation == SUP_STATIC_GENERATION);
@@ -337,7 +162,7 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	slot->has_handle = true;
 	timeout = start_timeout_of(slot);
 	slot->deadline = timeout > 0 ? now + timeout : 0;
-	set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
+	sup_set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 }
 
 /*
@@ -482,7 +307,7 @@ static void
 waiting_again(SupSlot *slot, TimestampTz now)
 {
 	slot->restart_at = now;
-	set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
+	sup_set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
 	sup_agenda_update(slot, now);
 	sup_attend_owner(slot);
 }
@@ -848,18 +673,6 @@ sup_start_due(TimestampTz now)
 		start_due(&Sup->slots[i], &retry_at, now);
 }
 
-bool
-sup_unsettled(void)
-{
-	bool		unsettled = slots_freed || !dlist_is_empty(&Sup->attention) ||
-		!dlist_is_empty(&Sup->changed_declarations);
-
-	SUP_ASSERT_LOCKED();
-	for (int i = 0; i < SUP_MAX_POOLS; i++)
-		unsettled |= Sup->pools[i].attended && Sup->pools[i].name[0] != '\0';
-	return unsettled;
-}
-
 void
 sup_roll(dlist_head *slots, TimestampTz now)
 {
@@ -924,7 +737,7 @@ sup_lifecycle_init(void)
 				 */
 				slot->generation++;
 				slot->registering = false;
-				set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
+				sup_set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
 				slot->restart_at = now;
 			}
 			else
@@ -934,7 +747,7 @@ sup_lifecycle_init(void)
 				 * is replaced at leisure; of others we hear by their report.
 				 */
 				if (slot->registering)
-					set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
+					sup_set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 				slot->registering = false;
 				slot->notifies = false;
 				slot->look_again = SUP_REAP_LOOK_MIN_MS;

@@ -32,6 +32,7 @@
 #include "lifecycle.h"
 #include "loads.h"
 #include "notes.h"
+#include "transition.h"
 
 /* A loader that failed is not tried more often, nor is a pass begun. */
 #define RETRY_MIN_US	INT64CONST(1000000)

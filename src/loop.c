@@ -31,6 +31,7 @@
 #include "notes.h"
 #include "pools.h"
 #include "task.h"
+#include "transition.h"
 
 /* A turn; returns when the next one is due. */
 static TimestampTz

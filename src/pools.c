@@ -15,6 +15,7 @@
 #include "match.h"
 #include "pools.h"
 #include "task.h"
+#include "transition.h"
 
 /* What is to be logged of a pool. */
 #define NEWS_NO_SLOT	0x01

@@ -110,7 +110,7 @@ sub with
 
 note 'transitions';
 
-# What docs/design.md says of the life of a slot is what lifecycle.c holds to be legal.
+# What docs/design.md says of the life of a slot is what transition.c holds to be legal.
 my ($life) = slurp("$root/docs/design.md") =~ /^## Life of a slot\n(.*?)(?=^## )/ms;
 my (%told, %legal);
 while ($life =~ /^\| ([a-z, ]+) \| ([a-z, ]+) \| /mg)
@@ -123,8 +123,8 @@ while ($life =~ /^\| ([a-z, ]+) \| ([a-z, ]+) \| /mg)
 		$told{$state}{$_} = 1 foreach split /, /, $to;
 	}
 }
-my ($ended) = $text{'lifecycle.c'} =~ /^#define ENDED\s+(.*)$/m;
-my ($rows) = $text{'lifecycle.c'} =~ /^static const uint16 legal\[\w+\] = \{\n(.*?)^\};/ms;
+my ($ended) = $text{'transition.c'} =~ /^#define ENDED\s+(.*)$/m;
+my ($rows) = $text{'transition.c'} =~ /^static const uint16 legal\[\w+\] = \{\n(.*?)^\};/ms;
 while ($rows =~ /\[SUP_(\w+)\] = ([^,\n]*)/g)
 {
 	my ($from, $to) = (lc $1, $2);
@@ -134,8 +134,8 @@ while ($rows =~ /\[SUP_(\w+)\] = ([^,\n]*)/g)
 }
 is_deeply(\%legal, \%told, 'those that are legal are those that docs/design.md tells of');
 unlike(code($text{$_}), qr/\bslot->state = /, "$_ does not set a state past the check")
-  foreach grep { $_ ne 'views.c' && $_ ne 'lifecycle.c' } sort keys %text;
-is(scalar(() = code($text{'lifecycle.c'}) =~ /\bslot->state = /g), 1, 'nor does lifecycle.c but in one place');
+  foreach grep { $_ ne 'views.c' && $_ ne 'transition.c' } sort keys %text;
+is(scalar(() = code($text{'transition.c'}) =~ /\bslot->state = /g), 1, 'nor does transition.c but in one place');
 
 note 'who alone does what';
 

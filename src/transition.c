@@ -1,0 +1,201 @@
+/*-------------------------------------------------------------------------
+ *
+ * transition.c
+ *	  The states of a slot, and how it goes from one to another.
+ *
+ * For the supervisor, and for the postmaster while it sets up shared memory.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "agenda.h"
+#include "match.h"
+#include "transition.h"
+
+static bool slots_freed = false;
+static bool states_changed = false;
+
+/*
+ * Transitions.  Only this process writes 'state', and while shared memory is set
+ * up, the postmaster.  The caller holds the lock.
+ */
+
+#define TO(state)	(1 << (state))
+#define ENDED		(TO(SUP_WAITING) | TO(SUP_BACKOFF) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY))
+
+/* Which state may follow which: docs/design.md says when. */
+static const uint16 legal[SUP_NUM_STATES] = {
+	[SUP_EMPTY] = TO(SUP_WAITING) | TO(SUP_STARTING),
+	[SUP_WAITING] = TO(SUP_STARTING) | TO(SUP_RUNNING) | TO(SUP_STOPPING) | ENDED,
+	[SUP_STARTING] = TO(SUP_RUNNING) | TO(SUP_STOPPING) | ENDED,
+	[SUP_RUNNING] = TO(SUP_STOPPING) | ENDED,
+	[SUP_STOPPING] = TO(SUP_STUCK) | ENDED,
+	[SUP_STUCK] = ENDED,
+	[SUP_BACKOFF] = TO(SUP_STARTING) | TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY),
+	[SUP_STOPPED] = TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY),
+	[SUP_FAILED] = TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY)
+};
+
+void
+sup_set_state(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
+{
+	Assert((legal[slot->state] & TO(state)) != 0);
+	slot->state = state;
+	slot->reason = reason;
+	slot->state_since = now;
+	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
+}
+
+void
+sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	if ((slot->state != state || slot->reason != reason) && slot->kind != SUP_KIND_LOADER)
+		sup_add_event(slot, sup_state_names[state], detail);
+	sup_set_state(slot, state, reason, detail, now);
+	states_changed = true;
+	sup_agenda_update(slot, now);
+	sup_attend_owner(slot);
+}
+
+void
+sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, TimestampTz now)
+{
+	Assert(slot->state == SUP_EMPTY);
+	slot->kind = kind;
+	slot->pool = pool;
+	slot->declaration = declaration;
+	slot->instance = instance;
+	slot->surplus = slot->roll = slot->terminate = slot->leaving = false;
+	slot->leave = SUP_STAY;
+	slot->attached = slot->ready = slot->exited = false;
+	slot->exit_reason = SUP_NO_REASON;
+	slot->has_handle = false;
+	slot->version = declaration >= 0 ? Sup->declarations[declaration].version : 0;
+	slot->next_run = 0;
+	slot->runs = false;
+	slot->started_at = slot->deadline = 0;
+	slot->heartbeat_timeout = 0;
+	slot->restart_at = now;
+	slot->attempts = 0;
+	slot->missing = SUP_NO_REASON;
+	slot->restarts = 0;
+	memset(&slot->history, 0, sizeof(slot->history));
+	slot->last_exit_at = 0;
+	slot->last_exit_code = -1;
+	slot->last_sqlstate = 0;
+	slot->last_error[0] = '\0';
+	slot->last_role = InvalidOid;
+	slot->tasks_succeeded = slot->tasks_failed = slot->tasks_canceled = 0;
+}
+
+SupSlot *
+sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
+{
+	int			i = sup_next_empty(-1);
+	SupSlot    *slot;
+	SupKind		kind = SUP_KIND_POOL;
+
+	SUP_ASSERT_LOCKED();
+	if (i < 0)
+		return NULL;
+	slot = &Sup->slots[i];
+	if (declaration >= 0)
+		kind = Sup->declarations[declaration].program.kind;
+	sup_take(slot, kind, pool, declaration, instance, now);
+	sup_set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
+	dlist_push_tail(pool >= 0 ? &Sup->pools[pool].slots : &Sup->declarations[declaration].slots,
+					&slot->owner_node);
+
+	/* What may have crashed the server waits, so that a person can stop it. */
+	if (kind == SUP_KIND_LIBRARY && now < Sup->library_start_at)
+	{
+		char		detail[SUP_MESSAGE];
+
+		snprintf(detail, sizeof(detail), "the server has crashed, %d times in a row", Sup->crashes);
+		slot->restart_at = Sup->library_start_at;
+		sup_enter(slot, SUP_BACKOFF, SUP_EXITED, detail, now);
+	}
+	else
+		sup_agenda_update(slot, now);
+	return slot;
+}
+
+void
+sup_take_loader_slot(TimestampTz now)
+{
+	SupSlot    *slot = sup_loader_slot();
+
+	SUP_ASSERT_LOCKED();
+	sup_take(slot, SUP_KIND_LOADER, -1, -1, 1, now);
+	sup_set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
+	sup_agenda_update(slot, now);
+}
+
+void
+sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	sup_enter(slot, SUP_EMPTY, SUP_NO_REASON, why, now);
+	if (slot->kind != SUP_KIND_LOADER)
+		dlist_delete(&slot->owner_node);
+	slot->pool = slot->declaration = -1;
+	slot->generation++;
+	slot->has_handle = false;
+	slot->roll = slot->surplus = false;
+	slot->pid = 0;
+	slots_freed = true;
+}
+
+bool
+sup_states_changed(void)
+{
+	bool		changed = states_changed;
+
+	states_changed = false;
+	return changed;
+}
+
+bool
+sup_slots_freed(void)
+{
+	bool		freed = slots_freed;
+
+	slots_freed = false;
+	return freed;
+}
+
+void
+sup_make_due(SupSlot *slot, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	if (sup_has_process(slot) || (slot->state != SUP_WAITING && slot->state != SUP_BACKOFF))
+		return;
+	slot->restart_at = now;
+	sup_agenda_update(slot, now);
+}
+
+void
+sup_end_process(SupSlot *slot, SupLeave why)
+{
+	SUP_ASSERT_LOCKED();
+	if (!sup_has_process(slot) || slot->exited)
+		return;
+	if (slot->leave == SUP_STAY)
+		slot->leave = why;
+	if (slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
+		sup_ask_terminate(slot);
+}
+
+bool
+sup_unsettled(void)
+{
+	bool		unsettled = slots_freed || !dlist_is_empty(&Sup->attention) ||
+		!dlist_is_empty(&Sup->changed_declarations);
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		unsettled |= Sup->pools[i].attended && Sup->pools[i].name[0] != '\0';
+	return unsettled;
+}

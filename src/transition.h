@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * transition.h
+ *	  The states of a slot.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_TRANSITION_H
+#define SUP_TRANSITION_H
+
+#include "state.h"
+
+/* Have slots become empty since this was asked last? */
+extern bool sup_slots_freed(void);
+
+/* Has a state changed since this was asked last?  Then sessions may wait for that. */
+extern bool sup_states_changed(void);
+
+/* All that follow: the caller holds the lock. */
+
+/* Is there something left to look at? */
+extern bool sup_unsettled(void);
+
+/*
+ * Enter a state that may follow: with an event, and whoever the slot belongs to
+ * looks at it; or silently.
+ */
+extern void sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail,
+					  TimestampTz now);
+extern void sup_set_state(SupSlot *slot, SupState state, SupReason reason, const char *detail,
+						  TimestampTz now);
+
+/* Make an empty slot one of these; the caller says in which state. */
+extern void sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance,
+					 TimestampTz now);
+
+/*
+ * Take an empty slot for an instance of a pool, or of a declaration (the other
+ * is -1), due at once.  NULL: there is none.
+ */
+extern SupSlot *sup_take_slot(int pool, int declaration, int instance, TimestampTz now);
+
+/*
+ * Let the loader's slot read a database, whose number Sup->loading has, or, if
+ * that is 0, wait for the end of recovery.
+ */
+extern void sup_take_loader_slot(TimestampTz now);
+
+/* It has no process, and is no longer wanted. */
+extern void sup_release_slot(SupSlot *slot, const char *why, TimestampTz now);
+
+/* Start it in this turn, if it is wanted and has no process. */
+extern void sup_make_due(SupSlot *slot, TimestampTz now);
+
+/* A declared worker's process shall end, because of that. */
+extern void sup_end_process(SupSlot *slot, SupLeave why);
+
+#endif							/* SUP_TRANSITION_H */
