@@ -127,8 +127,7 @@ report_exit(int code, Datum arg)
 		if (code != 0 && slot->leave == SUP_STAY && !slot->terminate)
 			cause = SUP_CAUSE_ROLE;
 		if (slot->exit_of_role && slot->capped && cause != SUP_CAUSE_NONE)
-			sup_role_ended_worker(slot->role,
-								  cause == SUP_CAUSE_ROLE && slot->phase != SUP_PHASE_CONNECT ?
+			sup_role_ended_worker(slot->role, cause == SUP_CAUSE_ROLE && slot->at_home ?
 								  InvalidOid : slot->database, now);
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			sup_task_worker_died(slot, last_sqlstate, last_error);

@@ -135,9 +135,22 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 	HOLD_CANCEL_INTERRUPTS();
 	slot->runs = false;
 	debug_query_string = NULL;
-	sup_discard_all(slot->role);
-	if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
-		sup_session_end();
+	PG_TRY();
+	{
+		sup_discard_all(slot->role);
+		if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
+			sup_session_end();
+	}
+	PG_CATCH();
+	{
+		/* Its run has ended well: another process goes on. */
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		make_room(slot);
+	}
+	PG_END_TRY();
 	RESUME_CANCEL_INTERRUPTS();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) pgstat_report_stat(true);

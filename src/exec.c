@@ -800,9 +800,17 @@ sup_discard_all(Oid role)
 			if (!sup_role_is_as_bound(role))
 				elog(FATAL, "could not return to the role of the session");
 		}
+
+		/*
+		 * What depends on a temporary object goes with it, and may be locked
+		 * by others: a cancel ends that, and this session with it.
+		 */
+		QueryCancelPending = false;
+		RESUME_CANCEL_INTERRUPTS();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		ResetTempTableNamespace();
 		PopActiveSnapshot();
+		HOLD_CANCEL_INTERRUPTS();
 		CommitTransactionCommand();
 	}
 	if (sup_settings_changed())

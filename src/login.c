@@ -16,6 +16,9 @@
 #define LOGIN_ALLOWED_US	INT64CONST(1000000)
 #define SLOW_PART	4
 
+/* What holds others up for longer than that, does so for a part of its time only. */
+#define LONGEST_PAUSE_US	INT64CONST(60000000)
+
 /*
  * Slow databases.  A login takes no cancel, and hangs if its database's owner
  * likes: so one that has taken long is given up where another database waits,
@@ -76,11 +79,14 @@ sup_slow_are_full(const SupPool *pool)
 	return pool->nslow >= Max(pool->size / SLOW_PART, 1);
 }
 
-bool
-sup_slow_is_held(const SupSlow *slow, TimestampTz now)
+/* Until when none begins there; 0: one may now. */
+TimestampTz
+sup_slow_held_until(const SupSlow *slow, TimestampTz now)
 {
+	TimestampTz until = Max(slow->held_until, Sup->pools[slow->pool].slow_held_until);
+
 	/* beyond that it is of a clock that has been put back */
-	return slow->held_until > now && slow->held_until <= now + slow->allowed;
+	return until > now && until <= now + LONGEST_PAUSE_US ? until : 0;
 }
 
 /* It begins. */
@@ -151,7 +157,9 @@ sup_login_over(SupSlot *slot)
 	{
 		slow->allowed = Max(slow->allowed, Min(2 * slot->allowed, longest));
 		/* Others first, and where it takes all there is, for as long. */
-		slow->held_until = now + (pool->size > 1 ? LOGIN_ALLOWED_US : slot->allowed);
+		slow->held_until = now + LOGIN_ALLOWED_US;
+		if (pool->size <= 1)
+			pool->slow_held_until = now + Min(slot->allowed, LONGEST_PAUSE_US);
 	}
 	if (slow->logins == 0 && slow->allowed <= LOGIN_ALLOWED_US)
 	{
@@ -160,4 +168,18 @@ sup_login_over(SupSlot *slot)
 	}
 	if (pool->nblocked > 0)
 		sup_attend_pool(pool);
+}
+
+void
+sup_slow_forget(int pool)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_SLOW; i++)
+		if (OidIsValid(Sup->slow[i].database) && Sup->slow[i].pool == pool)
+		{
+			Assert(Sup->slow[i].logins == 0);
+			Sup->slow[i].database = InvalidOid;
+			Sup->nslow--;
+		}
+	Sup->pools[pool].slow_held_until = 0;
 }

@@ -27,7 +27,10 @@ extern SupSlow *sup_slow_of(int pool, Oid database);
 /* As many logins to slow databases as the pool has room for? */
 extern bool sup_slow_are_full(const SupPool *pool);
 
-/* Shall none begin there yet? */
-extern bool sup_slow_is_held(const SupSlow *slow, TimestampTz now);
+/* Until when no login begins there; 0: one may now. */
+extern TimestampTz sup_slow_held_until(const SupSlow *slow, TimestampTz now);
+
+/* The pool is gone: another may get its entry. */
+extern void sup_slow_forget(int pool);
 
 #endif							/* SUP_LOGIN_H */

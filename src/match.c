@@ -221,7 +221,7 @@ is_closed(const SupBinding *b, TimestampTz now)
 
 	return is_blocked(b, now) ||
 		(slow != NULL &&
-		 (slow->logins > 0 || sup_slow_are_full(&Sup->pools[b->pool]) || sup_slow_is_held(slow, now)));
+		 (slow->logins > 0 || sup_slow_are_full(&Sup->pools[b->pool]) || sup_slow_held_until(slow, now) != 0));
 }
 
 /* Put a binding at the end of a list of its pool. */
@@ -251,8 +251,8 @@ place_binding(SupBinding *b, SupPlace place, TimestampTz now)
 		dlist_push_tail(&pool->blocked, &b->node);
 		pool->nblocked++;
 		pool->nqueued_blocked += b->nqueued;
-		if (slow != NULL && sup_slow_is_held(slow, now))
-			until = Max(until, slow->held_until);
+		if (slow != NULL && sup_slow_held_until(slow, now) != 0)
+			until = Max(until, sup_slow_held_until(slow, now));
 		else if (slow != NULL && slow->logins == 0 && sup_slow_are_full(pool))
 			pool->slow_waits = true;
 		if (until != 0)
@@ -265,8 +265,9 @@ place_binding(SupBinding *b, SupPlace place, TimestampTz now)
 
 /*
  * A worker has ended, and that was the doing of its role; or of whoever owns the
- * database, for which the role shall not have to wait elsewhere: then it counts
- * there alone.
+ * database, who can have any task or login there end its process, and for whom
+ * the role shall not have to wait elsewhere.  So it counts there alone, unless it
+ * is the role's own database.
  */
 void
 sup_role_ended_worker(Oid role, Oid database, TimestampTz now)

@@ -77,6 +77,7 @@ bind_to(SupSlot *slot, SupTask *task)
 {
 	bool		fenced;
 	bool		given_up;
+	bool		at_home;
 	char		name[NAMEDATALEN * 2];
 
 	sup_lock();
@@ -102,7 +103,11 @@ bind_to(SupSlot *slot, SupTask *task)
 	snprintf(name, sizeof(name), "supervisor: pool %s, slot %d",
 			 sup_slot_name(slot), sup_slot_index(slot));
 	sup_worker_connect(slot, 0, name);
+	StartTransactionCommand();
+	at_home = sup_owns_database(MyDatabaseId);
+	CommitTransactionCommand();
 	sup_lock();
+	slot->at_home = at_home;
 	slot->phase = SUP_PHASE_RUN;
 	sup_login_over(slot);
 	sup_attend(slot);
@@ -236,6 +241,7 @@ run_task(SupSlot *slot, SupTask *task)
 		FlushErrorState();
 		sup_lock();
 		slot->leave = SUP_LEAVE_RECYCLE;
+		slot->cause = SUP_CAUSE_ROLE;
 		sup_unlock();
 	}
 	PG_END_TRY();

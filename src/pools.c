@@ -12,6 +12,7 @@
 
 #include "compat.h"
 #include "lifecycle.h"
+#include "login.h"
 #include "match.h"
 #include "pools.h"
 #include "task.h"
@@ -277,6 +278,7 @@ sup_look_at_pools(bool slots_freed, TimestampTz now)
 			if (pool->removed && dlist_is_empty(&pool->slots) && !sup_pool_in_use(i))
 			{
 				pool->name[0] = '\0';
+				sup_slow_forget(i);
 				deadlines[i] = DT_NOEND;
 				freed = true;
 			}

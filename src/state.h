@@ -405,6 +405,8 @@ typedef struct SupPool
 	int			ncoming;		/* slots with 'coming' */
 	int			promised;		/* binding that gets the next worker; -1 */
 	TimestampTz made_room_at;	/* a worker left for another binding that starved */
+	TimestampTz slow_held_until;	/* of one worker: no login to a slow database
+									 * begins before */
 	TimestampTz review_at;		/* when one in 'blocked' is held no longer */
 	dlist_head	queued;			/* bindings with queued tasks, by
 								 * 'waiting_since', oldest first */
@@ -520,6 +522,7 @@ typedef struct SupSlot
 	volatile bool stale;		/* settings of its role or database have
 								 * changed since */
 	SupCause	cause;			/* whose doing it is if it leaves */
+	bool		at_home;		/* its role owns the database */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */

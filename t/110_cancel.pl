@@ -581,6 +581,24 @@ is($node->safe_psql('postgres', q{
 		SET default_transaction_deferrable = on')}), 'SET', 'a task ends while another transaction is open');
 $admin->query_safe('ROLLBACK');
 
+# What depends on a temporary object goes when the task has ended, and that waits for who uses it.
+my $user = SupervisorTest::session($node);
+$admin->query_safe('CREATE SCHEMA common; SELECT pg_advisory_lock(55)');
+my $reset = $session->query_safe(q{
+	SELECT supervisor.launch('
+		BEGIN;
+		CREATE DOMAIN pg_temp.d AS int;
+		CREATE TABLE common.made (a int, b pg_temp.d);
+		COMMIT;
+		SELECT pg_advisory_lock_shared(55)')});
+until_true(q{SELECT to_regclass('common.made') IS NOT NULL}, 'there is a table with a temporary type');
+$user->query_safe('BEGIN; LOCK TABLE common.made IN ACCESS SHARE MODE');
+$admin->query_safe('SELECT pg_advisory_unlock(55)');
+until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'common.made'::regclass AND NOT granted}, 'what follows the task waits for a lock');
+is($session->query_safe("SELECT supervisor.cancel($reset), supervisor.wait($reset)"), 't|succeeded', 'a cancel ends that, not the task that was done');
+$user->query_safe('ROLLBACK');
+$user->quit;
+
 $session->quit;
 $admin->quit;
 $node->stop;

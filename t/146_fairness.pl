@@ -258,6 +258,29 @@ few_restarts(sub {
 	}, 'restarts that it asks for');
 $eve->query_safe(q{ALTER ROLE eve RESET ALL});
 
+# What the owner of a database does to those who have tasks there costs them nothing elsewhere.
+value(q{GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO alice}, dbname => 'eves');
+my $guest = SupervisorTest::session($node, user => 'alice', dbname => 'eves');
+$eve->query_safe('ALTER DATABASE eves SET exit_on_error = on');
+$guest->begin(q{
+	DO $$
+	BEGIN
+		LOOP	-- as execute_all() would, but one after the other
+			BEGIN
+				PERFORM supervisor.execute('SELECT 1/0');
+			EXCEPTION WHEN object_not_in_prerequisite_state THEN
+			END;
+		END LOOP;
+	END $$});
+($before) = failed();
+until_true("SELECT tasks_failed > $before + 6 FROM supervisor.pool_status WHERE pool = 'default'");
+($before) = failed();
+is($alice->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'a guest of a database is served elsewhere') for 1 .. 20;
+cmp_ok((failed())[0] - $before, '<', 15, 'as if there were no such database');
+end($guest, 'alice');
+$guest->quit;
+$eve->query_safe('ALTER DATABASE eves RESET exit_on_error');
+
 # Who may do everything may do this.
 my $offset = -s $node->logfile;
 refused("SELECT supervisor.execute('$suicide')", '55000', 'a superuser', session => $boss) for 1 .. 8;
