@@ -30,6 +30,7 @@
 
 /* How many it submits or collects at once. */
 #define BATCH_STEP		32
+StaticAssertDecl(2 * BATCH_STEP <= SUP_MAX_FREES, "each of them may have memory in the area twice");
 
 typedef struct Outcome
 {
@@ -56,7 +57,6 @@ collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *ended, 
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	SupTaskRef	refs[BATCH_STEP];
-	SupGarbage	garbage[BATCH_STEP];
 	char		tags[BATCH_STEP][COMPLETION_TAG_BUFSIZE];
 	int			done[BATCH_STEP];	/* ordinals of those that have nothing but
 									 * a tag */
@@ -78,8 +78,7 @@ collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *ended, 
 		{
 			done[ndone] = ordinals[sup_task_index(task)];
 			memcpy(tags[ndone], task->tag, COMPLETION_TAG_BUFSIZE);
-			sup_garbage_init(&garbage[ndone]);
-			sup_task_release(task, &garbage[ndone]);
+			sup_task_release(task);
 			ndone++;
 			continue;
 		}
@@ -91,9 +90,6 @@ collect(SupReader *readers, const int *ordinals, Outcome *outcomes, int *ended, 
 		session->hint = true;
 	sup_unlock();
 
-	/* First what nobody else would free. */
-	for (int i = 0; i < ndone; i++)
-		sup_garbage_free(&garbage[i]);
 	for (int i = 0; i < ndone; i++)
 		outcomes[done[i]].tag = pstrdup(tags[i]);
 	*ended += ndone;

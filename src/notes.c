@@ -353,15 +353,14 @@ prepared_free(SupPrepared *prepared)
 /*
  * An entry for a transaction that is about to be prepared: a copy of this one; -1:
  * there are no prepared transactions.  If all are in use, the oldest is of one that
- * somebody has finished without us, and the caller frees what it held.
+ * somebody has finished without us.
  */
 static int
-prepared_add(const SupPrepared *prepared, dsa_pointer *garbage)
+prepared_add(const SupPrepared *prepared)
 {
 	SupPrepared *p = NULL;
 
 	SUP_ASSERT_LOCKED();
-	*garbage = InvalidDsaPointer;
 	for (int i = 0; i < Sup->nprepared && p == NULL; i++)
 		if (Sup->prepared_keys[i] == 0)
 			p = &Sup->prepared[i];
@@ -371,7 +370,7 @@ prepared_add(const SupPrepared *prepared, dsa_pointer *garbage)
 		for (int i = 1; i < Sup->nprepared; i++)
 			if (Sup->prepared[i].number < p->number)
 				p = &Sup->prepared[i];
-		*garbage = p->notes;
+		sup_free_later(p->notes);
 		prepared_free(p);
 	}
 	if (p == NULL)
@@ -468,7 +467,6 @@ add_entry(void)
 	SupPrepared p = {0};
 	bool		capped = !superuser();
 	bool		over = false;
-	dsa_pointer garbage = InvalidDsaPointer;
 
 	if (preparing == NULL && notes.n == 0)
 		return;
@@ -481,12 +479,10 @@ add_entry(void)
 	{
 		sup_lock();
 		over = capped && p.held > 0 && sup_role_held(p.role) + p.held > SUP_HALF_OF_AREA;
-		entry = over ? -1 : prepared_add(&p, &garbage);
+		entry = over ? -1 : prepared_add(&p);
+		if (entry < 0)
+			sup_free_later(p.notes);
 		sup_unlock();
-		if (DsaPointerIsValid(garbage))
-			dsa_free(sup_area(), garbage);
-		if (entry < 0 && DsaPointerIsValid(p.notes))
-			dsa_free(sup_area(), p.notes);
 		if (!over)
 			return;
 	}
@@ -503,7 +499,6 @@ static void
 settle_entry(bool prepared)
 {
 	SupPrepared *p = &Sup->prepared[entry];
-	dsa_pointer garbage = InvalidDsaPointer;
 
 	sup_lock();
 	if (Sup->prepared_keys[entry] != 0 && p->xid == GetTopTransactionIdIfAny())
@@ -511,13 +506,11 @@ settle_entry(bool prepared)
 		p->prepared = prepared;
 		if (!prepared)
 		{
-			garbage = p->notes;
+			sup_free_later(p->notes);
 			prepared_free(p);
 		}
 	}
 	sup_unlock();
-	if (DsaPointerIsValid(garbage))
-		dsa_free(sup_area(), garbage);
 
 	/* There may have been no fence for it. */
 	if (prepared && renames)

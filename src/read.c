@@ -541,7 +541,6 @@ bool
 sup_reader_take(SupReader *reader, SupTaskRef *ref)
 {
 	SupTask    *task = ref->task;
-	SupGarbage	garbage;
 	uint32		out_len = 0;
 	bool		out_continues = false;
 	const char *columns;
@@ -558,7 +557,6 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 		int64		align;
 	}			out;
 
-	sup_garbage_init(&garbage);
 	reader->id = ref->id;
 	Assert(task->id == ref->id);
 	task->hint = false;
@@ -597,13 +595,12 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 			strlcpy(detail, task->detail, SUP_MESSAGE);
 			strlcpy(reader->pool, Sup->pools[Sup->bindings[task->binding].pool].name, NAMEDATALEN);
 		}
-		sup_task_release(task, &garbage);
+		sup_task_release(task);
 	}
 	else if (DsaPointerIsValid(reader->pending))
 		wake_worker(task);		/* it may hold more again */
 	sup_unlock();
 
-	sup_garbage_free(&garbage);
 	if (DsaPointerIsValid(reader->pending))
 	{
 		Copy	   *copies;

@@ -310,6 +310,32 @@ sup_area(void)
 	return area;
 }
 
+SupChunk *
+sup_chunk(dsa_pointer pointer)
+{
+	SupChunk   *chunk;
+
+	if (pointer != MAXALIGN(pointer) || !sup_in_area(pointer, sizeof(SupChunk)))
+		return NULL;
+	chunk = dsa_get_address(sup_area(), pointer);
+	return chunk->len <= SUP_CHUNK_DATA && sup_in_area(pointer, offsetof(SupChunk, data) + chunk->len) ?
+		chunk : NULL;
+}
+
+void
+sup_free_chunks(dsa_pointer first)
+{
+	SupChunk   *chunk;
+
+	while (DsaPointerIsValid(first) && (chunk = sup_chunk(first)) != NULL)
+	{
+		dsa_pointer next = chunk->next;
+
+		dsa_free(sup_area(), first);
+		first = next;
+	}
+}
+
 /*
  * The lock
  */
@@ -366,6 +392,37 @@ sup_hint(volatile bool *hint)
 	hint_to_set = hint;
 }
 
+/* What is to be freed then. */
+static struct
+{
+	dsa_pointer pointer;
+	bool		is_chain;		/* of chunks */
+}			frees[SUP_MAX_FREES];
+static int	nfrees = 0;
+
+static void
+free_later(dsa_pointer pointer, bool is_chain)
+{
+	SUP_ASSERT_LOCKED();
+	if (!DsaPointerIsValid(pointer))
+		return;
+	Assert(nfrees < SUP_MAX_FREES);
+	frees[nfrees].pointer = pointer;
+	frees[nfrees++].is_chain = is_chain;
+}
+
+void
+sup_free_later(dsa_pointer pointer)
+{
+	free_later(pointer, false);
+}
+
+void
+sup_free_chunks_later(dsa_pointer first)
+{
+	free_later(first, true);
+}
+
 void
 sup_unlock(void)
 {
@@ -378,6 +435,15 @@ sup_unlock(void)
 	hint_to_set = NULL;
 	while (nwakes > 0)
 		SetLatch(&wakes[--nwakes]->procLatch);
+	while (nfrees > 0)
+	{
+		dsa_pointer pointer = frees[--nfrees].pointer;
+
+		if (frees[nfrees].is_chain)
+			sup_free_chunks(pointer);
+		else
+			dsa_free(sup_area(), pointer);
+	}
 }
 
 /*

@@ -806,6 +806,13 @@ sup_clear_rest(char *memory, Size size, Size used)
 	memset(memory + used, 0, size - used);
 }
 
+/*
+ * A chunk of a result, of which the header and 'len' bytes of data can be read;
+ * NULL: that is no pointer to one.
+ */
+extern SupChunk *sup_chunk(dsa_pointer pointer);
+extern void sup_free_chunks(dsa_pointer first);
+
 extern void sup_lock(void);
 
 /*
@@ -820,6 +827,15 @@ extern void sup_wake(PGPROC *proc);
  * spins on it is about to take the lock.
  */
 extern void sup_hint(volatile bool *hint);
+
+/*
+ * Free memory in the area, or a chain of chunks, once the lock is released:
+ * that takes other locks.
+ */
+#define SUP_MAX_FREES	64
+
+extern void sup_free_later(dsa_pointer pointer);
+extern void sup_free_chunks_later(dsa_pointer first);
 extern void sup_unlock(void);
 
 #define SUP_ASSERT_LOCKED() Assert(LWLockHeldByMe(Sup->lock))

@@ -43,57 +43,17 @@
 #define LOGIN_GRACE_US	(1000 * 1000)
 
 /*
- * Memory
- */
-
-SupChunk *
-sup_chunk(dsa_pointer pointer)
-{
-	SupChunk   *chunk;
-
-	if (pointer != MAXALIGN(pointer) || !sup_in_area(pointer, sizeof(SupChunk)))
-		return NULL;
-	chunk = dsa_get_address(sup_area(), pointer);
-	return chunk->len <= SUP_CHUNK_DATA && sup_in_area(pointer, offsetof(SupChunk, data) + chunk->len) ?
-		chunk : NULL;
-}
-
-void
-sup_free_chunks(dsa_pointer first)
-{
-	SupChunk   *chunk;
-
-	while (DsaPointerIsValid(first) && (chunk = sup_chunk(first)) != NULL)
-	{
-		dsa_pointer next = chunk->next;
-
-		dsa_free(sup_area(), first);
-		first = next;
-	}
-}
-
-void
-sup_garbage_free(SupGarbage *garbage)
-{
-	if (DsaPointerIsValid(garbage->in))
-		dsa_free(sup_area(), garbage->in);
-	sup_free_chunks(garbage->chunks);
-	sup_garbage_init(garbage);
-}
-
-/*
- * Give a task's entry back.  The caller holds the lock, and frees the garbage
- * when it no longer does.
+ * Give a task's entry back.  The caller holds the lock.
  */
 void
-sup_task_release(SupTask *task, SupGarbage *garbage)
+sup_task_release(SupTask *task)
 {
 	SupBinding *b = &Sup->bindings[task->binding];
 	int			i = sup_task_index(task);
 
 	SUP_ASSERT_LOCKED();
-	garbage->in = task->in;
-	garbage->chunks = task->first;
+	sup_free_later(task->in);
+	sup_free_chunks_later(task->first);
 	if (task->owner >= 0)
 		dlist_delete(&task->owner_node);
 	if (task->in_news)
@@ -143,7 +103,7 @@ may_expire(SupTask *task, TimestampTz now)
  * nobody will read it, its entry is released.  The caller holds the lock.
  */
 static void
-ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
+ended(SupTask *task, TimestampTz now)
 {
 	SupPool    *pool = &Sup->pools[Sup->bindings[task->binding].pool];
 	SupTaskState state = sup_task_state(task);
@@ -160,7 +120,7 @@ ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
 
 	if (task->owner < 0)
 	{
-		sup_task_release(task, garbage);
+		sup_task_release(task);
 		return;
 	}
 
@@ -186,13 +146,13 @@ ended(SupTask *task, TimestampTz now, SupGarbage *garbage)
  */
 static void
 end_without_result(SupTask *task, SupTaskState state, int sqlstate, const char *message,
-				   const char *detail, SupGarbage *garbage)
+				   const char *detail)
 {
 	task->sqlstate = sqlstate;
 	strlcpy(task->message, message, sizeof(task->message));
 	strlcpy(task->detail, detail ? detail : "", sizeof(task->detail));
 	pg_atomic_write_u32(&task->state, state);
-	ended(task, GetCurrentTimestamp(), garbage);
+	ended(task, GetCurrentTimestamp());
 }
 
 /* End a queued task that has an owner; the caller holds the lock. */
@@ -200,12 +160,9 @@ void
 sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate,
 					 const char *message, const char *detail)
 {
-	SupGarbage	garbage;
 
-	sup_garbage_init(&garbage);
 	sup_queue_remove(task);
-	end_without_result(task, state, sqlstate, message, detail, &garbage);
-	sup_garbage_free(&garbage);
+	end_without_result(task, state, sqlstate, message, detail);
 }
 
 /*
@@ -251,35 +208,32 @@ leave_session(SupTask *task)
 
 /* The caller holds the lock. */
 static void
-abandon(SupTask *task, SupGarbage *garbage)
+abandon(SupTask *task)
 {
 	leave_session(task);
 	switch (sup_task_state(task))
 	{
 		case SUP_TASK_QUEUED:
 			sup_queue_remove(task);
-			end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED, "", NULL, garbage);
+			end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED, "", NULL);
 			break;
 		case SUP_TASK_RUNNING:
 			task->reading = false;
 			signal_worker(task, SUP_CANCEL_ABANDONED);
 			break;
 		default:
-			sup_task_release(task, garbage);
+			sup_task_release(task);
 	}
 }
 
 void
 sup_task_abandon(SupTaskRef *ref)
 {
-	SupGarbage	garbage;
 
-	sup_garbage_init(&garbage);
 	sup_lock();
 	if (ref->task->id == ref->id)
-		abandon(ref->task, &garbage);
+		abandon(ref->task);
 	sup_unlock();
-	sup_garbage_free(&garbage);
 }
 
 /*
@@ -300,9 +254,7 @@ abandon_all(bool batch)
 
 		while (!done)
 		{
-			SupGarbage	garbage;
 
-			sup_garbage_init(&garbage);
 			sup_lock();
 			for (int i = 0; i < LOOKS_PER_LOCK; i++)
 			{
@@ -321,11 +273,10 @@ abandon_all(bool batch)
 						passed_over = task;
 					continue;
 				}
-				abandon(task, &garbage);
+				abandon(task);
 				break;
 			}
 			sup_unlock();
-			sup_garbage_free(&garbage);
 		}
 	}
 }
@@ -436,10 +387,8 @@ sup_task_of_session(int64 id, SupTaskRef *ref)
 bool
 sup_task_forget(SupTaskRef *ref)
 {
-	SupGarbage	garbage;
 	bool		unfinished = false;
 
-	sup_garbage_init(&garbage);
 	sup_lock();
 	if (ref->task->id == ref->id)
 	{
@@ -448,17 +397,16 @@ sup_task_forget(SupTaskRef *ref)
 		leave_session(task);
 		unfinished = sup_task_state(task) <= SUP_TASK_RUNNING;
 		if (!unfinished)
-			sup_task_release(task, &garbage);
+			sup_task_release(task);
 		else
 		{
-			garbage.chunks = task->first;
+			sup_free_chunks_later(task->first);
 			task->first = task->last = InvalidDsaPointer;
 			Sup->bindings[task->binding].held -= task->unread;
 			task->unread = 0;
 		}
 	}
 	sup_unlock();
-	sup_garbage_free(&garbage);
 	return unfinished;
 }
 
@@ -482,11 +430,9 @@ sup_task_role(int64 id, Oid *role)
 bool
 sup_task_cancel(int64 id)
 {
-	SupGarbage	garbage;
 	SupTask    *task;
 	bool		canceled = false;
 
-	sup_garbage_init(&garbage);
 	sup_lock();
 	task = sup_task_lookup(id);
 	if (task != NULL && sup_task_state(task) == SUP_TASK_QUEUED)
@@ -494,7 +440,7 @@ sup_task_cancel(int64 id)
 		task->cancel = SUP_CANCEL_REQUEST;
 		sup_queue_remove(task);
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-						   "canceling statement due to user request", NULL, &garbage);
+						   "canceling statement due to user request", NULL);
 		canceled = true;
 	}
 	else if (task != NULL && sup_task_state(task) == SUP_TASK_RUNNING)
@@ -503,7 +449,6 @@ sup_task_cancel(int64 id)
 		canceled = true;
 	}
 	sup_unlock();
-	sup_garbage_free(&garbage);
 	return canceled;
 }
 
@@ -512,10 +457,8 @@ sup_task_expire(TimestampTz now)
 {
 	for (;;)
 	{
-		SupGarbage	garbage;
 		TimestampTz due = DT_NOEND;
 
-		sup_garbage_init(&garbage);
 		sup_lock();
 		if (sup_result_retention > 0 && !dlist_is_empty(&Sup->finished))
 		{
@@ -523,10 +466,9 @@ sup_task_expire(TimestampTz now)
 
 			due = TimestampTzPlusMilliseconds(task->unread_since, sup_result_retention);
 			if (due <= now)
-				sup_task_release(task, &garbage);
+				sup_task_release(task);
 		}
 		sup_unlock();
-		sup_garbage_free(&garbage);
 		if (due > now)
 			return due;
 	}
@@ -564,11 +506,9 @@ SupTask *
 sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 				const char *tag, int sqlstate, const char *message, bool *cancel_sent)
 {
-	SupGarbage	garbage;
 	SupTask    *next;
 	TimestampTz now = GetCurrentTimestamp();
 
-	sup_garbage_init(&garbage);
 	strlcpy(task->tag, tag, sizeof(task->tag));
 	task->sqlstate = sqlstate;
 	strlcpy(task->message, message, sizeof(task->message));
@@ -586,39 +526,33 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 		slot->tasks_canceled++;
 	pg_atomic_write_u32(&task->state, state);
 	*cancel_sent = task->cancel != SUP_NOT_CANCELED;
-	ended(task, now, &garbage);
+	ended(task, now);
 	next = sup_next_task(slot, now);
 	sup_unlock();
 
-	sup_garbage_free(&garbage);
 	return next;
 }
 
 void
 sup_task_hand_back(SupSlot *slot, SupTask *task)
 {
-	SupGarbage	garbage;
 
-	sup_garbage_init(&garbage);
 	sup_lock();
 	(void) sup_take_back(slot);
 	if (task->cancel != SUP_NOT_CANCELED)
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-						   "canceling statement due to user request", NULL, &garbage);
+						   "canceling statement due to user request", NULL);
 	else
 		sup_queue_push_front(task, GetCurrentTimestamp());
 	sup_unlock();
-	sup_garbage_free(&garbage);
 }
 
 void
 sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 {
 	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
-	SupGarbage	garbage;
 	char		detail[6 + SUP_MESSAGE];
 
-	sup_garbage_init(&garbage);
 	SUP_ASSERT_LOCKED();
 	if (!slot->begun && task->cancel == SUP_NOT_CANCELED)
 	{
@@ -635,14 +569,13 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 	{
 		slot->tasks_canceled += slot->begun;
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-						   "canceling statement due to user request", NULL, &garbage);
+						   "canceling statement due to user request", NULL);
 	}
 	else
 	{
 		slot->tasks_failed++;
 		end_without_result(task, SUP_TASK_FAILED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-						   "worker exited while it ran the task", detail, &garbage);
+						   "worker exited while it ran the task", detail);
 	}
 	slot->begun = false;
-	sup_garbage_free(&garbage);
 }

@@ -21,28 +21,6 @@ typedef struct SupTaskRef
 	uint64		id;
 } SupTaskRef;
 
-/* Memory in the area that is to be freed when the lock is released. */
-typedef struct SupGarbage
-{
-	dsa_pointer in;
-	dsa_pointer chunks;
-} SupGarbage;
-
-static inline void
-sup_garbage_init(SupGarbage *garbage)
-{
-	garbage->in = garbage->chunks = InvalidDsaPointer;
-}
-
-extern void sup_garbage_free(SupGarbage *garbage);
-extern void sup_free_chunks(dsa_pointer first);
-
-/*
- * A chunk of a result, of which the header and 'len' bytes of data can be read;
- * NULL: that is no pointer to one.
- */
-extern SupChunk *sup_chunk(dsa_pointer pointer);
-
 /* ---- the submitting session ---- */
 
 /* This session does not wait any longer: cancel the task, and drop its result. */
@@ -76,7 +54,7 @@ extern bool sup_task_cancel(int64 id);
 
 /* The caller holds the lock. */
 extern SupTask *sup_task_lookup(uint64 id);
-extern void sup_task_release(SupTask *task, SupGarbage *garbage);
+extern void sup_task_release(SupTask *task);
 extern void sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate,
 								 const char *message, const char *detail);
 
