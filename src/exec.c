@@ -542,22 +542,241 @@ errdetail_statement(const SupInput *input, List *parsetrees)
 	return input->nparams > 0 ? errdetail_params(input) : errdetail_execute(parsetrees);
 }
 
+/*
+ * The statements of a command, in MessageContext, which are logged if they shall
+ * be.  *row_statement is the one whose rows are wanted, the last that may return
+ * any; NULL: none is.
+ */
+static List *
+parse_command(const SupInput *input, bool wants_rows, RawStmt **row_statement, bool *was_logged)
+{
+	const char *command = (const char *) (input + 1);
+	List	   *parsetrees;
+	ListCell   *lc;
+	MemoryContext oldcontext = MemoryContextSwitchTo(MessageContext);
+
+	*row_statement = NULL;
+	*was_logged = false;
+	parsetrees = pg_parse_query(command);
+	if (parsetrees == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("command is empty")));
+
+	if (should_log(parsetrees))
+	{
+		ereport(LOG,
+				(errmsg("statement: %s", command), errhidestmt(true),
+				 errdetail_statement(input, parsetrees)));
+		*was_logged = true;
+	}
+
+	foreach(lc, parsetrees)
+	{
+		RawStmt    *stmt = lfirst_node(RawStmt, lc);
+
+		check_statement(stmt->stmt);
+		if (wants_rows && may_return_rows(stmt->stmt))
+			*row_statement = stmt;
+	}
+	if (input->ncolumns >= 0 && *row_statement == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("command returns no rows"),
+				 errhint("Use supervisor.execute() for it.")));
+	if (input->nparams >= 0 && list_length(parsetrees) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("cannot run more than one statement with parameters")));
+	MemoryContextSwitchTo(oldcontext);
+	return parsetrees;
+}
+
+static void
+check_not_aborted(Node *stmt)
+{
+	if (IsAbortedTransactionBlockState() &&
+		!(IsA(stmt, TransactionStmt) &&
+		  (((TransactionStmt *) stmt)->kind == TRANS_STMT_COMMIT ||
+		   ((TransactionStmt *) stmt)->kind == TRANS_STMT_PREPARE ||
+		   ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK ||
+		   ((TransactionStmt *) stmt)->kind == TRANS_STMT_ROLLBACK_TO)))
+		ereport(ERROR,
+				(errcode(ERRCODE_IN_FAILED_SQL_TRANSACTION),
+				 errmsg("current transaction is aborted, "
+						"commands ignored until end of transaction block")));
+}
+
+/* Make ready for the rows of a statement; false: it returns none. */
+static bool
+begin_receiving(const SupInput *input, Node *stmt, TupleDesc columns, Receiver *receiver)
+{
+	if (columns != NULL)
+	{
+		check_columns(columns, input);
+		memset(receiver, 0, sizeof(*receiver));
+		receiver->pub.receiveSlot = receiver_receive;
+		receiver->pub.rStartup = receiver_startup;
+		receiver->pub.rShutdown = receiver_shutdown;
+		receiver->pub.rDestroy = receiver_destroy;
+		receiver->pub.mydest = DestTuplestore;
+		return true;
+	}
+	if (input->ncolumns >= 0 && !refers_to_nothing(stmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("command returns no rows"),
+				 errdetail("The rows are those of its last statement that may return any, and this one, CALL or EXECUTE, returned none."),
+				 errhint("Put the statement whose rows are wanted last.")));
+	return false;
+}
+
+/* A statement has been run. */
+static void
+end_statement(Node *stmt, bool last, bool implicit_block)
+{
+	if (last)
+	{
+		if (implicit_block)
+			EndImplicitTransactionBlock();
+
+		finish_xact_command();
+
+		/* Nobody could go on with what it leaves open. */
+		if (IsTransactionBlock())
+			ereport(ERROR,
+					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("command left a transaction block open"),
+					 errdetail("It was rolled back."),
+					 errhint("End the command with COMMIT.")));
+	}
+	else if (IsA(stmt, TransactionStmt))
+		finish_xact_command();
+	else
+	{
+		CommandCounterIncrement();
+		if (get_timeout_active(STATEMENT_TIMEOUT))
+			disable_timeout(STATEMENT_TIMEOUT, false);
+	}
+}
+
+/* Run one of them, as exec_simple_query() would. */
+static void
+run_statement(const SupInput *input, RawStmt *parsetree, bool wants_rows, bool last,
+			  bool implicit_block, char *tag)
+{
+	const char *command = (const char *) (input + 1);
+	ErrorContextCallback params_callback;
+	ParamsErrorCbData params_data;
+	bool		snapshot_set = false;
+	MemoryContext stmt_context = NULL;
+	CommandTag	command_tag = CreateCommandTag(parsetree->stmt);
+	ParamListInfo params = NULL;
+	List	   *plans;
+	Portal		portal;
+	Receiver	receiver;
+	DestReceiver *dest = None_Receiver;
+	QueryCompletion qc;
+	MemoryContext oldcontext;
+
+	pgstat_report_query_id(0, true);
+
+	check_not_aborted(parsetree->stmt);
+	start_xact_command();
+	if (implicit_block)
+		BeginImplicitTransactionBlock();
+	CHECK_FOR_INTERRUPTS();
+
+	if (analyze_requires_snapshot(parsetree))
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		snapshot_set = true;
+	}
+
+	/* Plans must outlive a COMMIT in the command. */
+	if (!last)
+	{
+		stmt_context = AllocSetContextCreate(MessageContext, "supervisor statement",
+											 ALLOCSET_DEFAULT_SIZES);
+		oldcontext = MemoryContextSwitchTo(stmt_context);
+	}
+	else
+		oldcontext = MemoryContextSwitchTo(MessageContext);
+
+	if (input->nparams >= 0)
+	{
+		int			ntypes = 0;
+		Oid		   *types = NULL;
+
+		plans = pg_analyze_and_rewrite_varparams(parsetree, command, &types, &ntypes, NULL);
+		params = convert_params(input->nparams, sup_input_params(input), ntypes, types);
+		params_callback.callback = ParamsErrorCallback;
+		params_callback.arg = &params_data;
+		params_callback.previous = error_context_stack;
+		params_data.portalName = "";
+		params_data.params = params;
+		error_context_stack = &params_callback;
+	}
+	else
+		plans = pg_analyze_and_rewrite_fixedparams(parsetree, command, NULL, 0, NULL);
+	plans = pg_plan_queries(plans, command, CURSOR_OPT_PARALLEL_OK, params);
+
+	if (snapshot_set)
+		PopActiveSnapshot();
+	CHECK_FOR_INTERRUPTS();
+
+	portal = CreatePortal("", true, true);
+	portal->visible = false;
+	PortalDefineQuery(portal, NULL, command, command_tag, plans, NULL);
+	PortalStart(portal, params, 0, InvalidSnapshot);
+
+	if (wants_rows && begin_receiving(input, parsetree->stmt, portal->tupDesc, &receiver))
+		dest = &receiver.pub;
+	MemoryContextSwitchTo(oldcontext);
+
+	(void) sup_portal_run(portal, dest, &qc);
+	PortalDrop(portal, false);
+	if (dest != None_Receiver)
+		sup_out_settle();
+
+	end_statement(parsetree->stmt, last, implicit_block);
+	if (input->nparams >= 0)
+		error_context_stack = params_callback.previous;
+	sup_completion_tag(tag, &qc);
+	if (stmt_context)
+		MemoryContextDelete(stmt_context);
+}
+
+/* The command has been run: a line for the log, if its duration is to be told. */
+static void
+log_end(const SupInput *input, List *parsetrees, bool was_logged)
+{
+	char		msec_str[32];
+
+	switch (check_log_duration(msec_str, was_logged))
+	{
+		case 1:
+			ereport(LOG,
+					(errmsg("duration: %s ms", msec_str), errhidestmt(true)));
+			break;
+		case 2:
+			ereport(LOG,
+					(errmsg("duration: %s ms  statement: %s", msec_str, (const char *) (input + 1)),
+					 errhidestmt(true), errdetail_statement(input, parsetrees)));
+			break;
+	}
+}
+
 void
 sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeout_message, char *tag)
 {
 	static TimeoutId timeout_id = MAX_TIMEOUTS;
 	ErrorContextCallback callback;
-	ErrorContextCallback params_callback;
-	ParamsErrorCbData params_data;
-	const char *command = (const char *) (input + 1);
-	bool		was_logged = false;
+	bool		was_logged;
 	bool		with_usage = log_statement_stats;	/* also if the command sets it */
-	bool		implicit_block;
 	List	   *parsetrees;
 	ListCell   *lc;
-	RawStmt    *row_statement = NULL;
-	char		msec_str[32];
-	MemoryContext oldcontext;
+	RawStmt    *row_statement;
 
 	if (with_usage)
 		ResetUsage();
@@ -575,189 +794,18 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 
 	xact_started = true;		/* by the caller */
 	start_xact_command();
-
-	oldcontext = MemoryContextSwitchTo(MessageContext);
-	parsetrees = pg_parse_query(command);
-	if (parsetrees == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("command is empty")));
-
-	if (should_log(parsetrees))
-	{
-		ereport(LOG,
-				(errmsg("statement: %s", command), errhidestmt(true),
-				 errdetail_statement(input, parsetrees)));
-		was_logged = true;
-	}
-
-	foreach(lc, parsetrees)
-	{
-		RawStmt    *stmt = lfirst_node(RawStmt, lc);
-
-		check_statement(stmt->stmt);
-		if (wants_rows && may_return_rows(stmt->stmt))
-			row_statement = stmt;
-	}
-	if (input->ncolumns >= 0 && row_statement == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("command returns no rows"),
-				 errhint("Use supervisor.execute() for it.")));
-	if (input->nparams >= 0 && list_length(parsetrees) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("cannot run more than one statement with parameters")));
-	MemoryContextSwitchTo(oldcontext);
-
-	implicit_block = list_length(parsetrees) > 1;
-
+	parsetrees = parse_command(input, wants_rows, &row_statement, &was_logged);
 	foreach(lc, parsetrees)
 	{
 		RawStmt    *parsetree = lfirst_node(RawStmt, lc);
-		bool		last = lnext(parsetrees, lc) == NULL;
-		bool		snapshot_set = false;
-		MemoryContext stmt_context = NULL;
-		CommandTag	command_tag = CreateCommandTag(parsetree->stmt);
-		ParamListInfo params = NULL;
-		List	   *plans;
-		Portal		portal;
-		Receiver	receiver;
-		DestReceiver *dest = None_Receiver;
-		QueryCompletion qc;
 
-		pgstat_report_query_id(0, true);
-
-		if (IsAbortedTransactionBlockState() &&
-			!(IsA(parsetree->stmt, TransactionStmt) &&
-			  (((TransactionStmt *) parsetree->stmt)->kind == TRANS_STMT_COMMIT ||
-			   ((TransactionStmt *) parsetree->stmt)->kind == TRANS_STMT_PREPARE ||
-			   ((TransactionStmt *) parsetree->stmt)->kind == TRANS_STMT_ROLLBACK ||
-			   ((TransactionStmt *) parsetree->stmt)->kind == TRANS_STMT_ROLLBACK_TO)))
-			ereport(ERROR,
-					(errcode(ERRCODE_IN_FAILED_SQL_TRANSACTION),
-					 errmsg("current transaction is aborted, "
-							"commands ignored until end of transaction block")));
-
-		start_xact_command();
-		if (implicit_block)
-			BeginImplicitTransactionBlock();
-		CHECK_FOR_INTERRUPTS();
-
-		if (analyze_requires_snapshot(parsetree))
-		{
-			PushActiveSnapshot(GetTransactionSnapshot());
-			snapshot_set = true;
-		}
-
-		/* Plans must outlive a COMMIT in the command. */
-		if (!last)
-		{
-			stmt_context = AllocSetContextCreate(MessageContext, "supervisor statement",
-												 ALLOCSET_DEFAULT_SIZES);
-			oldcontext = MemoryContextSwitchTo(stmt_context);
-		}
-		else
-			oldcontext = MemoryContextSwitchTo(MessageContext);
-
-		if (input->nparams >= 0)
-		{
-			int			ntypes = 0;
-			Oid		   *types = NULL;
-
-			plans = pg_analyze_and_rewrite_varparams(parsetree, command, &types, &ntypes, NULL);
-			params = convert_params(input->nparams, sup_input_params(input), ntypes, types);
-			params_callback.callback = ParamsErrorCallback;
-			params_callback.arg = &params_data;
-			params_callback.previous = error_context_stack;
-			params_data.portalName = "";
-			params_data.params = params;
-			error_context_stack = &params_callback;
-		}
-		else
-			plans = pg_analyze_and_rewrite_fixedparams(parsetree, command, NULL, 0, NULL);
-		plans = pg_plan_queries(plans, command, CURSOR_OPT_PARALLEL_OK, params);
-
-		if (snapshot_set)
-			PopActiveSnapshot();
-		CHECK_FOR_INTERRUPTS();
-
-		portal = CreatePortal("", true, true);
-		portal->visible = false;
-		PortalDefineQuery(portal, NULL, command, command_tag, plans, NULL);
-		PortalStart(portal, params, 0, InvalidSnapshot);
-
-		if (parsetree == row_statement)
-		{
-			if (portal->tupDesc != NULL)
-			{
-				check_columns(portal->tupDesc, input);
-				memset(&receiver, 0, sizeof(receiver));
-				receiver.pub.receiveSlot = receiver_receive;
-				receiver.pub.rStartup = receiver_startup;
-				receiver.pub.rShutdown = receiver_shutdown;
-				receiver.pub.rDestroy = receiver_destroy;
-				receiver.pub.mydest = DestTuplestore;
-				dest = &receiver.pub;
-			}
-			else if (input->ncolumns >= 0 && !refers_to_nothing(parsetree->stmt))
-				ereport(ERROR,
-						(errcode(ERRCODE_DATATYPE_MISMATCH),
-						 errmsg("command returns no rows"),
-						 errdetail("The rows are those of its last statement that may return any, and this one, CALL or EXECUTE, returned none."),
-						 errhint("Put the statement whose rows are wanted last.")));
-		}
-		MemoryContextSwitchTo(oldcontext);
-
-		(void) sup_portal_run(portal, dest, &qc);
-		PortalDrop(portal, false);
-		if (dest != None_Receiver)
-			sup_out_settle();
-
-		if (last)
-		{
-			if (implicit_block)
-				EndImplicitTransactionBlock();
-
-			finish_xact_command();
-
-			/* Nobody could go on with what it leaves open. */
-			if (IsTransactionBlock())
-				ereport(ERROR,
-						(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-						 errmsg("command left a transaction block open"),
-						 errdetail("It was rolled back."),
-						 errhint("End the command with COMMIT.")));
-		}
-		else if (IsA(parsetree->stmt, TransactionStmt))
-			finish_xact_command();
-		else
-		{
-			CommandCounterIncrement();
-			if (get_timeout_active(STATEMENT_TIMEOUT))
-				disable_timeout(STATEMENT_TIMEOUT, false);
-		}
-
-		sup_completion_tag(tag, &qc);
-		if (stmt_context)
-			MemoryContextDelete(stmt_context);
+		run_statement(input, parsetree, parsetree == row_statement, lnext(parsetrees, lc) == NULL,
+					  list_length(parsetrees) > 1, tag);
 	}
 
 	/* It has committed: a cancel comes too late. */
-	error_context_stack = &callback;
 	HOLD_CANCEL_INTERRUPTS();
-	switch (check_log_duration(msec_str, was_logged))
-	{
-		case 1:
-			ereport(LOG,
-					(errmsg("duration: %s ms", msec_str), errhidestmt(true)));
-			break;
-		case 2:
-			ereport(LOG,
-					(errmsg("duration: %s ms  statement: %s", msec_str, command),
-					 errhidestmt(true), errdetail_statement(input, parsetrees)));
-			break;
-	}
+	log_end(input, parsetrees, was_logged);
 	if (with_usage)
 		ShowUsage("QUERY STATISTICS");
 	RESUME_CANCEL_INTERRUPTS();

@@ -118,114 +118,85 @@ bind_to(SupSlot *slot, SupTask *task)
 	return true;
 }
 
-/*
- * Run a task and end it; returns the next one, as sup_task_finish().  A task
- * for which this session is out of date goes back to the queue.
- */
-static SupTask *
-run_task(SupSlot *slot, SupTask *task)
+/* Run a task's command; false: this session is out of date, and has not. */
+static bool
+run_command(SupSlot *slot, SupTask *task, char *tag)
 {
-	volatile SupTaskState state = SUP_TASK_SUCCEEDED;
-	volatile bool stale = false;
-	volatile int sqlstate = 0;
-	char		tag[COMPLETION_TAG_BUFSIZE] = "";
-	char		message[SUP_MESSAGE] = "";
-	bool		cancel_sent;
-	SupTask    *next;
+	SupInput   *input = sup_task_input(task);
 
-	slot->cpu = sup_current_cpu();
-
-	if (slot->stale)
-	{
-		sup_task_hand_back(slot, task);
-		proc_exit(0);
-	}
-
-	slot->begun = true;
-	sup_out_begin(task);
-
-	SetCurrentStatementStartTimestamp();
-	MemoryContextSwitchTo(MessageContext);
-
-	PG_TRY();
-	{
-		SupInput   *input = sup_task_input(task);
-
-		if (input == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("command of task %llu is corrupt", (unsigned long long) task->id)));
-		debug_query_string = (char *) (input + 1);
-		pgstat_report_activity(STATE_RUNNING, debug_query_string);
-
-		/*
-		 * From here on a cancel is for this task; one that came before is
-		 * seen by its mark, which is set before the signal is sent.
-		 */
-		QueryCancelPending = false;
-		pg_memory_barrier();
-		if (task->cancel != SUP_NOT_CANCELED)
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("canceling statement due to user request")));
-
-		StartTransactionCommand();
-		if (sup_rights_hold())
-		{
-			if (input->nsettings > 0)
-			{
-				sup_settings_apply(sup_input_settings(input), input->nsettings);
-				CommitTransactionCommand();
-				StartTransactionCommand();
-			}
-			sup_exec(input, task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH,
-					 task->timeout, "canceling statement due to task timeout", tag);
-		}
-		else
-		{
-			CommitTransactionCommand();
-			stale = true;
-			sup_lock();
-			slot->cause = Max(slot->cause, SUP_CAUSE_OTHER);
-			sup_unlock();
-		}
-	}
-	PG_CATCH();
-	{
-		ErrorData  *edata;
-
-		HOLD_INTERRUPTS();
-		disable_all_timeouts(false);
-		QueryCancelPending = false;
-		MemoryContextSwitchTo(MessageContext);
-		edata = CopyErrorData();
-		sqlstate = edata->sqlerrcode;
-		strlcpy(message, edata->message ? edata->message : "", sizeof(message));
-		sup_send_error();
-		debug_query_string = NULL;
-		AbortOutOfAnyTransaction();
-		PortalErrorCleanup();
-		if (MyReplicationSlot != NULL)
-			ReplicationSlotRelease();
-		jit_reset_after_error();
-		FlushErrorState();
-		state = sqlstate == ERRCODE_QUERY_CANCELED ? SUP_TASK_CANCELED : SUP_TASK_FAILED;
-		RESUME_INTERRUPTS();
-	}
-	PG_END_TRY();
-
-	debug_query_string = NULL;
-	if (stale)
-	{
-		sup_task_hand_back(slot, task);
-		proc_exit(0);
-	}
+	if (input == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("command of task %llu is corrupt", (unsigned long long) task->id)));
+	debug_query_string = (char *) (input + 1);
+	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 
 	/*
-	 * Leave nothing for the next task, nor for its caller to run into: locks
-	 * are gone when the task is seen to end.  If that fails, this session is
-	 * no good any more, but the task has ended as it has.
+	 * From here on a cancel is for this task; one that came before is seen by
+	 * its mark, which is set before the signal is sent.
 	 */
+	QueryCancelPending = false;
+	pg_memory_barrier();
+	if (task->cancel != SUP_NOT_CANCELED)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling statement due to user request")));
+
+	StartTransactionCommand();
+	if (!sup_rights_hold())
+	{
+		CommitTransactionCommand();
+		sup_lock();
+		slot->cause = Max(slot->cause, SUP_CAUSE_OTHER);
+		sup_unlock();
+		return false;
+	}
+	if (input->nsettings > 0)
+	{
+		sup_settings_apply(sup_input_settings(input), input->nsettings);
+		CommitTransactionCommand();
+		StartTransactionCommand();
+	}
+	sup_exec(input, task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH,
+			 task->timeout, "canceling statement due to task timeout", tag);
+	return true;
+}
+
+/*
+ * The command has failed: send the error, and clean up after it as PostgresMain()
+ * does.  Returns its SQLSTATE, and the beginning of its message.
+ */
+static int
+end_with_error(char *message)
+{
+	ErrorData  *edata;
+
+	HOLD_INTERRUPTS();
+	disable_all_timeouts(false);
+	QueryCancelPending = false;
+	MemoryContextSwitchTo(MessageContext);
+	edata = CopyErrorData();
+	strlcpy(message, edata->message ? edata->message : "", SUP_MESSAGE);
+	sup_send_error();
+	debug_query_string = NULL;
+	AbortOutOfAnyTransaction();
+	PortalErrorCleanup();
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+	jit_reset_after_error();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	return edata->sqlerrcode;
+}
+
+/*
+ * Leave nothing for the next task, nor for this one's caller to run into: locks
+ * are gone when the task is seen to end.  If that fails, this session is no good
+ * any more, but the task has ended as it has.
+ */
+static void
+reset_session(SupSlot *slot)
+{
 	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
@@ -246,24 +217,69 @@ run_task(SupSlot *slot, SupTask *task)
 	}
 	PG_END_TRY();
 	RESUME_CANCEL_INTERRUPTS();
+}
 
+/* A cancel may be on its way: the kernel delivers it before this returns. */
+static void
+take_late_cancel(void)
+{
+	sigset_t	set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	QueryCancelPending = false;
+}
+
+/*
+ * Run a task and end it; returns the next one, as sup_task_finish().  A task
+ * for which this session is out of date goes back to the queue.
+ */
+static SupTask *
+run_task(SupSlot *slot, SupTask *task)
+{
+	volatile SupTaskState state = SUP_TASK_SUCCEEDED;
+	volatile bool stale = slot->stale;
+	volatile int sqlstate = 0;
+	char		tag[COMPLETION_TAG_BUFSIZE] = "";
+	char		message[SUP_MESSAGE] = "";
+	bool		cancel_sent;
+	SupTask    *next;
+
+	slot->cpu = sup_current_cpu();
+	if (!stale)
+	{
+		slot->begun = true;
+		sup_out_begin(task);
+		SetCurrentStatementStartTimestamp();
+		MemoryContextSwitchTo(MessageContext);
+
+		PG_TRY();
+		{
+			stale = !run_command(slot, task, tag);
+		}
+		PG_CATCH();
+		{
+			sqlstate = end_with_error(message);
+			state = sqlstate == ERRCODE_QUERY_CANCELED ? SUP_TASK_CANCELED : SUP_TASK_FAILED;
+		}
+		PG_END_TRY();
+		debug_query_string = NULL;
+	}
+	if (stale)
+	{
+		sup_task_hand_back(slot, task);
+		proc_exit(0);
+	}
+
+	reset_session(slot);
 	sup_out_end(state);
 	next = sup_task_finish(slot, task, state, tag, sqlstate, message, &cancel_sent);
 
-	/*
-	 * Nobody sends a cancel for that task any more, but one may be on its
-	 * way: the kernel delivers it before this returns.
-	 */
+	/* Nobody sends one for that task any more. */
 	if (cancel_sent)
-	{
-		sigset_t	set;
-
-		sigemptyset(&set);
-		sigaddset(&set, SIGINT);
-		sigprocmask(SIG_BLOCK, &set, NULL);
-		sigprocmask(SIG_UNBLOCK, &set, NULL);
-		QueryCancelPending = false;
-	}
+		take_late_cancel();
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(MessageContext);

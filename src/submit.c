@@ -97,22 +97,122 @@ refuse_pool(const char *name, bool removed, bool down, const char *detail)
 			 errdetail_internal("%s", detail)));
 }
 
+/* Why there is no room for a task. */
+pg_noreturn static void
+refuse_task(Oid role, bool capped, bool out_of_memory, bool of_role)
+{
+	if (out_of_memory)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of shared memory for tasks"),
+				 capped ? errdetail("A role that is no superuser holds at most half of it.") : 0,
+				 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
+	if (of_role)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many tasks for role \"%s\"", GetUserNameFromId(role, false)),
+				 errdetail("A role that is no superuser holds at most %d tasks, half of \"%s\".",
+						   sup_max_tasks / 2, "supervisor.max_tasks"),
+				 errhint("Read results with supervisor.result(), give them up with supervisor.forget(), or increase \"%s\".",
+						 "supervisor.max_tasks")));
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many tasks"),
+			 errhint("You might need to increase \"%s\".", "supervisor.max_tasks")));
+	pg_unreachable();
+}
+
+/*
+ * What does not fit in an entry goes to the area: its places, by command, or NULL
+ * if all fit.  *n becomes how many have room.
+ */
+static dsa_pointer *
+put_inputs(const StringInfoData *inputs, int *n)
+{
+	dsa_pointer *places = NULL;
+
+	for (int i = 0; i < *n; i++)
+	{
+		Size		size = sup_area_size(inputs[i].len);
+		char	   *place;
+
+		if (inputs[i].len <= SUP_INLINE)
+			continue;
+		if (places == NULL)
+			places = palloc0(sizeof(dsa_pointer) * *n);
+		places[i] = dsa_allocate_extended(sup_area(), size, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+		if (!DsaPointerIsValid(places[i]))
+			*n = i;
+		else
+		{
+			place = dsa_get_address(sup_area(), places[i]);
+			memcpy(place, inputs[i].data, inputs[i].len);
+			sup_clear_rest(place, size, inputs[i].len);
+		}
+	}
+	return places;
+}
+
+static void
+free_inputs(const dsa_pointer *places, int from, int n)
+{
+	for (int i = from; places != NULL && i < n; i++)
+		if (DsaPointerIsValid(places[i]))
+			dsa_free(sup_area(), places[i]);
+}
+
+/* Take a free entry for a task of this session.  The caller holds the lock. */
+static SupTask *
+take_task(SupBinding *b, SupTaskKind kind, const StringInfoData *input, dsa_pointer in)
+{
+	int			i = Sup->free_task;
+	SupTask    *task = &Sup->tasks[i];
+	SupSession *session = &Sup->sessions[sup_my_session()];
+
+	SUP_ASSERT_LOCKED();
+	Sup->free_task = task->slot;
+	task->kind = kind;
+	task->id = Sup->task_ids[i] = ++Sup->last_task_id;
+	task->binding = b - Sup->bindings;
+	task->owner = sup_my_session();
+	task->slot = -1;
+	task->reading = task->awaited = kind != SUP_TASK_LAUNCH;
+	task->cancel = SUP_NOT_CANCELED;
+	task->timeout = sup_task_timeout;
+	task->started_at = task->finished_at = 0;
+	task->in_finished = task->in_news = false;
+	task->in = in;
+	task->in_len = input->len;
+	memcpy(task->head, input->data, Min(input->len, SUP_INLINE));
+	task->first = task->last = InvalidDsaPointer;
+	task->unread = task->taken = 0;
+	task->out_len = 0;
+	task->tag[0] = task->message[0] = task->detail[0] = '\0';
+	task->sqlstate = 0;
+	task->hint = false;
+	dlist_push_tail(&session->tasks, &task->owner_node);
+	b->ntasks++;
+	if (kind == SUP_TASK_BATCH)
+		session->outstanding++;
+	return task;
+}
+
 int
 sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfoData *inputs,
 				SupTaskRef *refs, bool concurrently, bool must, bool *no_memory)
 {
 	Oid			role = GetUserId();
 	bool		capped = !superuser_arg(role);
-	SupSession *session = &Sup->sessions[sup_my_session()];
-	dsa_pointer *dsa_in = NULL;
+	int			asked = n;
+	dsa_pointer *places;
 	SupPool    *pool;
 	SupBinding *b;
 	TimestampTz now;
 	int			done = 0;
 	int			room;
-	bool		out_of_memory = false;
+	bool		out_of_memory;
 
-	session->cpu = sup_current_cpu();
+	Sup->sessions[sup_my_session()].cpu = sup_current_cpu();
 	sup_await_supervisor();
 
 	(void) sup_area();			/* the result is looked at under the lock */
@@ -121,25 +221,8 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		before_shmem_exit(session_exit, (Datum) 0);
 		exit_callback_registered = true;
 	}
-
-	/* What does not fit in an entry goes to the area. */
-	for (int i = 0; i < n; i++)
-	{
-		if (inputs[i].len <= SUP_INLINE)
-			continue;
-		if (dsa_in == NULL)
-			dsa_in = palloc0(sizeof(dsa_pointer) * n);
-		dsa_in[i] = dsa_allocate_extended(sup_area(), sup_area_size(inputs[i].len),
-										  DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
-		if (!DsaPointerIsValid(dsa_in[i]))
-		{
-			out_of_memory = true;
-			n = i;				/* those before it have room */
-			break;
-		}
-		memcpy(dsa_get_address(sup_area(), dsa_in[i]), inputs[i].data, inputs[i].len);
-		sup_clear_rest(dsa_get_address(sup_area(), dsa_in[i]), sup_area_size(inputs[i].len), inputs[i].len);
-	}
+	places = put_inputs(inputs, &n);
+	out_of_memory = n < asked;
 
 	now = GetCurrentTimestamp();
 	sup_lock();
@@ -153,9 +236,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 
 		strlcpy(detail, down ? pool->down_detail : "", sizeof(detail));
 		sup_unlock();
-		for (int i = 0; dsa_in != NULL && i < n; i++)
-			if (DsaPointerIsValid(dsa_in[i]))
-				dsa_free(sup_area(), dsa_in[i]);
+		free_inputs(places, 0, n);
 		refuse_pool(pool_name, removed, down, detail);
 	}
 
@@ -165,83 +246,37 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
 	for (; done < Min(n, room) && Sup->free_task >= 0; done++)
 	{
-		int			i = Sup->free_task;
-		SupTask    *task = &Sup->tasks[i];
+		dsa_pointer in = places != NULL ? places[done] : InvalidDsaPointer;
+		SupTask    *task;
 
-		if (dsa_in != NULL && DsaPointerIsValid(dsa_in[done]))
+		if (DsaPointerIsValid(in))
 		{
-			if (capped && sup_role_held(role) + sup_area_size(inputs[done].len) > SUP_HALF_OF_AREA)
-			{
-				out_of_memory = true;
-				break;
-			}
-			b->held += sup_area_size(inputs[done].len);
-		}
+			Size		size = sup_area_size(inputs[done].len);
 
-		Sup->free_task = task->slot;
-		task->kind = kind;
-		task->id = Sup->task_ids[i] = ++Sup->last_task_id;
-		task->binding = b - Sup->bindings;
-		task->owner = sup_my_session();
-		task->slot = -1;
-		task->reading = task->awaited = kind != SUP_TASK_LAUNCH;
+			out_of_memory = capped && sup_role_held(role) + size > SUP_HALF_OF_AREA;
+			if (out_of_memory)
+				break;
+			b->held += size;
+		}
+		task = take_task(b, kind, &inputs[done], in);
 		task->capped = capped;
 		task->concurrently = concurrently;
-		task->cancel = SUP_NOT_CANCELED;
-		task->timeout = sup_task_timeout;
 		task->submitted_at = now;
-		task->started_at = task->finished_at = 0;
-		task->in_finished = task->in_news = false;
-		task->in = dsa_in ? dsa_in[done] : InvalidDsaPointer;
-		task->in_len = inputs[done].len;
-		memcpy(task->head, inputs[done].data, Min(inputs[done].len, SUP_INLINE));
-		task->first = task->last = InvalidDsaPointer;
-		task->unread = task->taken = 0;
-		task->out_len = 0;
-		task->tag[0] = task->message[0] = task->detail[0] = '\0';
-		task->sqlstate = 0;
-		task->hint = false;
-		dlist_push_tail(&session->tasks, &task->owner_node);
-		b->ntasks++;
-		if (kind == SUP_TASK_BATCH)
-			session->outstanding++;
 		refs[done].task = task;
 		refs[done].id = task->id;
-
 		sup_offer(task, now);
 	}
 	if (b != NULL)
 		sup_binding_drop(b);
 	sup_unlock();
 
-	for (int i = done; dsa_in != NULL && i < n; i++)
-		if (DsaPointerIsValid(dsa_in[i]))
-			dsa_free(sup_area(), dsa_in[i]);
-	if (dsa_in != NULL)
-		pfree(dsa_in);
+	free_inputs(places, done, n);
+	if (places != NULL)
+		pfree(places);
 
 	if (no_memory != NULL)
 		*no_memory = done == 0 && out_of_memory;
 	if (done == 0 && must && !(out_of_memory && no_memory != NULL))
-	{
-		if (out_of_memory)
-			ereport(ERROR,
-					(errcode(ERRCODE_OUT_OF_MEMORY),
-					 errmsg("out of shared memory for tasks"),
-					 capped ? errdetail("A role that is no superuser holds at most half of it.") : 0,
-					 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
-		if (room <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("too many tasks for role \"%s\"", GetUserNameFromId(role, false)),
-					 errdetail("A role that is no superuser holds at most %d tasks, half of \"%s\".",
-							   sup_max_tasks / 2, "supervisor.max_tasks"),
-					 errhint("Read results with supervisor.result(), give them up with supervisor.forget(), or increase \"%s\".",
-							 "supervisor.max_tasks")));
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many tasks"),
-				 errhint("You might need to increase \"%s\".", "supervisor.max_tasks")));
-	}
+		refuse_task(role, capped, out_of_memory, room <= 0);
 	return done;
 }
