@@ -35,7 +35,7 @@ static pairingheap *heap;
 static uint64 *moving;			/* set of slots on their way in or out */
 static uint64 *empty;
 static uint64 *startable;		/* wanted, and due now */
-static uint64 *look;			/* to be looked at in this turn */
+static uint64 *to_look_at;			/* to be looked at in this turn */
 
 static int
 compare_dues(const pairingheap_node *a, const pairingheap_node *b, void *arg)
@@ -130,7 +130,7 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 void
 sup_agenda_turn(TimestampTz now)
 {
-	memcpy(look, moving, set_words() * sizeof(uint64));
+	memcpy(to_look_at, moving, set_words() * sizeof(uint64));
 
 	sup_lock();
 	while (!dlist_is_empty(&Sup->attention))
@@ -140,7 +140,7 @@ sup_agenda_turn(TimestampTz now)
 
 		slot->attended = false;
 		sup_attend_owner(slot);
-		set_member(look, sup_slot_index(slot), true);
+		set_member(to_look_at, sup_slot_index(slot), true);
 	}
 	sup_unlock();
 	while (!pairingheap_is_empty(heap))
@@ -149,7 +149,7 @@ sup_agenda_turn(TimestampTz now)
 
 		if (due->when > now)
 			break;
-		set_member(look, due - dues, true);
+		set_member(to_look_at, due - dues, true);
 		set_due(due - dues, DT_NOEND);
 	}
 }
@@ -157,7 +157,7 @@ sup_agenda_turn(TimestampTz now)
 int
 sup_next_to_look_at(int slot)
 {
-	return next_member(look, slot);
+	return next_member(to_look_at, slot);
 }
 
 int
@@ -194,6 +194,6 @@ sup_agenda_init(void)
 	moving = palloc0(sizeof(uint64) * set_words());
 	empty = palloc0(sizeof(uint64) * set_words());
 	startable = palloc0(sizeof(uint64) * set_words());
-	look = palloc0(sizeof(uint64) * set_words());
+	to_look_at = palloc0(sizeof(uint64) * set_words());
 	MemoryContextSwitchTo(oldcontext);
 }

@@ -201,7 +201,7 @@ sup_worker_ready(SupSlot *slot)
 	slot->heartbeat_at = slot->ready_at = GetCurrentTimestamp();
 	slot->cpu = sup_current_cpu();
 	if (slot->kind == SUP_KIND_POOL)
-		sup_slot_unbound(slot);
+		sup_slot_available(slot);
 	sup_attend(slot);
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);

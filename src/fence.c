@@ -107,7 +107,7 @@ leave_fences(void)
 }
 
 static void
-transaction_ends(XactEvent event, void *arg)
+fence_at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PREPARE)
 		leave_fences();
@@ -116,7 +116,7 @@ transaction_ends(XactEvent event, void *arg)
 }
 
 static void
-process_exits(int code, Datum arg)
+fence_at_exit(int code, Datum arg)
 {
 	lower_fences();
 }
@@ -289,6 +289,7 @@ ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 		case SUP_KIND_COMMAND:
 			sup_ask_leave(slot, SUP_LEAVE_FENCE);
 			slot->leaving = true;
+			pg_memory_barrier();	/* see SupSlot.runs */
 			if (slot->runs)
 				kill(slot->pid, SIGINT);
 			break;
@@ -312,7 +313,7 @@ raise_fence(Oid database)
 	SupFence   *fence;
 
 	if (!callback_registered)
-		before_shmem_exit(process_exits, (Datum) 0);
+		before_shmem_exit(fence_at_exit, (Datum) 0);
 	callback_registered = true;
 
 	sup_lock();
@@ -591,5 +592,5 @@ sup_make_room(PlannedStmt *pstmt, ProcessUtilityContext context)
 void
 sup_install_fence(void)
 {
-	RegisterXactCallback(transaction_ends, NULL);
+	RegisterXactCallback(fence_at_xact_end, NULL);
 }

@@ -35,7 +35,7 @@
 
 /* A turn; returns when the next one is due. */
 static TimestampTz
-turn(void)
+supervisor_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		slots_freed = sup_slots_freed();
@@ -143,7 +143,7 @@ sup_supervisor_main(Datum main_arg)
 		Sup->next_wakeup = DT_NOEND;
 		sup_unlock();
 
-		until = turn();
+		until = supervisor_turn();
 		MemoryContextReset(cycle);
 
 		sup_lock();

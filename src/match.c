@@ -727,7 +727,7 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 
 /* A worker is ready and has no binding; with slot->leaving set it shall go. */
 void
-sup_slot_unbound(SupSlot *slot)
+sup_slot_available(SupSlot *slot)
 {
 	SUP_ASSERT_LOCKED();
 	Assert(slot->binding < 0 && !slot->listed);

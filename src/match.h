@@ -36,7 +36,7 @@ extern void sup_ask_leave(SupSlot *slot, SupLeave why);
 extern void sup_ask_terminate(SupSlot *slot);
 extern TimestampTz sup_slot_expires(const SupSlot *slot);
 extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
-extern void sup_slot_unbound(SupSlot *slot);
+extern void sup_slot_available(SupSlot *slot);
 extern void sup_slot_unbind(SupSlot *slot);
 
 /*

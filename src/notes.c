@@ -639,7 +639,7 @@ publish(void)
 }
 
 static void
-transaction_ends(XactEvent event, void *arg)
+notes_at_xact_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_PREPARE)
 		add_entry();
@@ -669,5 +669,5 @@ transaction_ends(XactEvent event, void *arg)
 void
 sup_install_notes(void)
 {
-	RegisterXactCallback(transaction_ends, NULL);
+	RegisterXactCallback(notes_at_xact_end, NULL);
 }

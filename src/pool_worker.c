@@ -94,7 +94,7 @@ bind_to(SupSlot *slot, SupTask *task)
 		sup_lock();
 		sup_slot_unbind(slot);
 		slot->database = slot->role = InvalidOid;
-		sup_slot_unbound(slot);
+		sup_slot_available(slot);
 		sup_unlock();
 		return false;
 	}

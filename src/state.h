@@ -7,7 +7,8 @@
  * at a field.  It is held for looking, copying and linking only: never over
  * SQL, palloc, ereport(ERROR) or a wait.  The sections below say who writes
  * a field; "the supervisor" is that process alone, "the child" is the process
- * whose generation the slot has, "anyone" is whoever holds the lock.
+ * whose generation the slot has, "anyone" is whoever holds the lock.  When a slot
+ * belongs to whom is said at SupSlot.
  *
  * All lists hold pointers or indexes into the main shared memory segment,
  * which every process maps at the same address.
@@ -428,6 +429,28 @@ typedef struct SupPool
 /*
  * One supervised worker.
  *
+ * A slot that has no process, see sup_has_process(), belongs to the supervisor,
+ * or while there is none, to its successor.  So does all of it that is listed as
+ * the supervisor's at any time.  Nobody else starts a process, or moves the slot
+ * from state to state; the postmaster does before there is a supervisor.
+ *
+ * To have a process started, the supervisor increments 'generation', clears what
+ * the former child has left, and sets 'registering'.  The process of that
+ * generation makes the child's part its own by setting 'attached'; one that comes
+ * when the slot has moved on finds another generation, or no 'registering' and no
+ * fitting state, and ends without touching anything.  The child gives its part
+ * back by setting 'exited', when it writes nothing any more; one that dies
+ * without saying so takes the server with it.  The supervisor takes it back when
+ * the postmaster says that the process is gone, and not before: so what the child
+ * has left can be read until then.
+ *
+ * Anyone may change what is anyone's, holding the lock.  Beside that, a session
+ * that asks for a worker to be restarted or started at once sets 'roll', or
+ * 'restart_at' of one that waits; each asks the supervisor to look.  An idle
+ * worker's place in the pool's lists, and with it 'task', 'binding', 'role' and
+ * 'database', is taken by whoever gives it a task; the worker takes them back when
+ * it ends that task.
+ *
  * (slot, generation) identifies a process.  Whoever has let go of the lock
  * compares 'generation' before it believes that the slot still describes the
  * process it looked at.
@@ -464,15 +487,13 @@ typedef struct SupSlot
 	int64		restarts;
 	SupHistory	history;
 
-	/* Written by the child. */
+	/* Written by the child; cleared by the supervisor for the next one. */
 	bool		attached;
 	bool		ready;
 	bool		exited;
 	int			pid;
 	PGPROC	   *proc;
-	SupPhase	phase;
 	SupReason	exit_reason;	/* why it could not begin its work */
-	TimestampTz next_run;		/* of a command; 0: at once */
 	TimestampTz attached_at;
 	TimestampTz ready_at;
 	TimestampTz exited_at;
@@ -480,7 +501,17 @@ typedef struct SupSlot
 	int			exit_code;
 	bool		exit_of_role;	/* it was bound, or in its bind: the doing of
 								 * that role */
-	/* Written by the child, without the lock. */
+
+	/*
+	 * Written by the child, without the lock; cleared by the supervisor as
+	 * those above.  'next_run' the child alone reads.  Of 'phase' a reader may
+	 * see the one before, but of a pool worker's, which changes under the lock
+	 * where somebody acts on it.  'runs' is set before 'leave' is looked at,
+	 * with a barrier between: whoever sets 'leave' either sees it or is seen.
+	 * The others are hints.
+	 */
+	SupPhase	phase;
+	TimestampTz next_run;		/* of a command; 0: at once */
 	volatile bool runs;			/* a command worker runs its command now */
 	volatile TimestampTz heartbeat_at;
 	volatile int cpu;			/* a hint for spinning */
@@ -517,7 +548,9 @@ typedef struct SupSlot
 	 */
 	pg_atomic_uint32 task;
 	TimestampTz given_at;		/* when that was */
-	bool		begun;			/* the child has begun with that task */
+	bool		begun;			/* the child has begun with that task; it sets
+								 * that without the lock, and is the only one to
+								 * act on it */
 	int			binding;		/* -1: unbound */
 	volatile bool stale;		/* settings of its role or database have
 								 * changed since */

@@ -220,7 +220,7 @@ send_chunk(const char *data, uint32 len, bool force)
  * 'force', there was no room.
  */
 static bool
-flush(bool force)
+send_buffer(bool force)
 {
 	volatile bool sent = true;
 
@@ -277,7 +277,7 @@ sup_out_push(void)
 {
 	if (out_sending || !out_task->reading)
 		return;
-	(void) flush(true);
+	(void) send_buffer(true);
 	sup_lock();
 	tell_reader(out_task);
 	sup_unlock();
@@ -291,7 +291,7 @@ void
 sup_out_settle(void)
 {
 	if (out_len > SUP_INLINE)
-		(void) flush(false);
+		(void) send_buffer(false);
 	out_settled = out_len;
 	append_late();
 }
@@ -312,14 +312,14 @@ sup_in_task(void)
 
 /* Room for a message of that length in the buffer; NULL: there is none. */
 static char *
-reserve(char type, Size len, bool force)
+reserve_room(char type, Size len, bool force)
 {
 	Size		total = sizeof(SupMessage) + MAXALIGN(len);
 	SupMessage *message;
 
 	if (total > SUP_CHUNK_DATA)
 		return NULL;
-	if (out_len + total > SUP_CHUNK_DATA && !flush(force))
+	if (out_len + total > SUP_CHUNK_DATA && !send_buffer(force))
 		return NULL;
 	message = (SupMessage *) (out_buffer + out_len);
 	message->len = (uint32) len;
@@ -342,7 +342,7 @@ append_message(char type, const void *data, Size len, bool force)
 		out_task->unread + out_len + len > (Size) sup_result_memory * 1024 / 2)
 		return false;
 
-	place = reserve(type, len, force);
+	place = reserve_room(type, len, force);
 	if (place != NULL)
 	{
 		memcpy(place, data, len);
@@ -350,7 +350,7 @@ append_message(char type, const void *data, Size len, bool force)
 	}
 
 	/* Too large for one chunk: it fills several. */
-	if (!flush(force))
+	if (!send_buffer(force))
 		return false;
 	header.len = (uint32) len;
 	header.type = type;
@@ -366,7 +366,7 @@ append_message(char type, const void *data, Size len, bool force)
 		out_len = MAXALIGN(out_len + part);
 		if (len > 0)
 		{
-			if (!flush(force))
+			if (!send_buffer(force))
 			{
 				/* the reader sees that the end is missing */
 				sup_out_drop();
@@ -439,7 +439,7 @@ sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
 	len += data_len;
 
 	if (len < SUP_CHUNK_DATA - sizeof(SupMessage) &&
-		(place = reserve(SUP_MSG_ROW, len, false)) != NULL)
+		(place = reserve_room(SUP_MSG_ROW, len, false)) != NULL)
 	{
 		/* form it in place: as heap_form_minimal_tuple() would */
 		MinimalTuple tuple = (MinimalTuple) place;
@@ -468,7 +468,7 @@ sup_out_tuple(MinimalTuple tuple, Size len)
 
 	if (!out_reads)
 		return true;
-	copy = (MinimalTuple) reserve(SUP_MSG_ROW, len, false);
+	copy = (MinimalTuple) reserve_room(SUP_MSG_ROW, len, false);
 	if (copy == NULL)
 		return false;
 
@@ -492,7 +492,7 @@ sup_out_end(SupTaskState state)
 	SupTask    *task = out_task;
 
 	append_late();
-	if (out_reads && out_len > SUP_INLINE && !flush(true))
+	if (out_reads && out_len > SUP_INLINE && !send_buffer(true))
 		out_len = state == SUP_TASK_SUCCEEDED ? out_settled : 0;
 	if (out_reads)
 	{

@@ -49,7 +49,7 @@ run_library(const SupProgram *program)
 
 /* Do what the slot of this process says. */
 pg_noreturn static void
-begin(int index, uint64 generation)
+child_main(int index, uint64 generation)
 {
 	char		name[NAMEDATALEN] = "";
 	SupProgram	program;
@@ -85,11 +85,11 @@ sup_worker_main(Datum main_arg)
 	uint64		generation;
 
 	memcpy(&generation, MyBgworkerEntry->bgw_extra, sizeof(generation));
-	begin(DatumGetInt32(main_arg), generation);
+	child_main(DatumGetInt32(main_arg), generation);
 }
 
 void
 sup_static_main(Datum main_arg)
 {
-	begin(DatumGetInt32(main_arg), SUP_STATIC_GENERATION);
+	child_main(DatumGetInt32(main_arg), SUP_STATIC_GENERATION);
 }
