@@ -11,7 +11,7 @@
 #include "task.h"
 
 /*
- * Run the command of 'task' as a simple Query would, or with parameters as an
+ * Run the command of a task as a simple Query would, or with parameters as an
  * extended one, and send rows, notices and errors as its result.  In a
  * transaction that the caller has started, of which nothing is left.  Raises
  * what the command raises; after 'timeout' ms (0: none), 57014 with the message
