@@ -144,7 +144,7 @@ check_rights(const char *name, const SupProgram *program)
 			 errmsg("must be able to SET ROLE \"%s\" to manage worker \"%s\"",
 					sup_role_name(program->role), name),
 			 errdetail("Its command runs with the rights of that role."),
-			 errhint("By default the role is the current one.")));
+			 errhint("Ask a member of that role, or a superuser; a new worker's role is the current one by default.")));
 }
 
 /* What to do about a library that can't be loaded. */
@@ -495,7 +495,7 @@ table_is_read(void *arg)
 	return done;
 }
 
-/* Who has just mended a worker, and now starts it, means it as it is mended. */
+/* Who has just fixed a worker, and now starts it, means it as it is now. */
 static void
 await_reading(NameControl *control, TimestampTz deadline)
 {

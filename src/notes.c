@@ -490,7 +490,7 @@ add_entry(void)
 			(errcode(ERRCODE_OUT_OF_MEMORY),
 			 errmsg("out of shared memory for prepared transactions"),
 			 over ? errdetail("A role that is no superuser holds at most half of it.") : 0,
-			 errhint("Change fewer roles and databases in one transaction, or increase \"%s\".",
+			 errhint("Finish prepared transactions, see pg_prepared_xacts, change fewer roles and databases in one, or increase \"%s\".",
 					 "supervisor.shared_memory")));
 }
 

@@ -249,7 +249,7 @@ while ($error eq '' && $held < 60)
 	(my $sqlstate, $error) = SupervisorTest::error_of($node, "BEGIN; SAVEPOINT s; $databases; ROLLBACK TO s; PREPARE TRANSACTION 'held$held'", user => 'me');
 	$held++ if $error eq '';
 }
-like($error, qr/ERROR:  53200: out of shared memory for prepared transactions\n.*half of it.*\n.*HINT:  Change fewer.*"supervisor.shared_memory"/s,
+like($error, qr/ERROR:  53200: out of shared memory for prepared transactions\n.*half of it.*\n.*HINT:  Finish prepared.*"supervisor.shared_memory"/s,
 	'a role that fills the memory with what it has prepared is stopped');
 cmp_ok($held, '>', 10, 'not before');
 cmp_ok(value('SELECT room()'), '>=', int($room / 3), 'while others have the other half');
