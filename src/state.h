@@ -32,6 +32,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "prepared.h"
 
 /* How many events the ring remembers. */
 #define SUP_EVENTS		1000
@@ -57,9 +58,6 @@
 
 /* Databases whose declared workers are to be looked up; more are "all". */
 #define SUP_LOADS		256
-
-/* A prepared transaction has so many notes in its entry; more are in the area. */
-#define SUP_NOTES		16
 
 /*
  * Generation of the process that the postmaster starts for a slot before the
@@ -127,17 +125,6 @@ typedef enum SupLeave
 	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */
 	SUP_LEAVE_FENCE				/* DDL on its database */
 } SupLeave;
-
-/*
- * Whose doing it is that a pool worker goes: a successor is a fork and, with the
- * next task, a login.
- */
-typedef enum SupCause
-{
-	SUP_CAUSE_NONE,				/* a superuser's, or ours: it counts for nobody */
-	SUP_CAUSE_OTHER,			/* of another role than its own */
-	SUP_CAUSE_ROLE				/* of its own */
-} SupCause;
 
 /* How far a child has come. */
 typedef enum SupPhase
@@ -345,45 +332,6 @@ typedef struct SupLoad
 	uint64		reading;		/* requests up to this one it serves */
 	uint64		read;			/* ... have been served */
 } SupLoad;
-
-/* What a transaction tells when it commits; InvalidOid is any. */
-typedef enum SupNoteKind
-{
-	SUP_NOTE_SETTINGS,			/* of a role in a database have changed */
-	SUP_NOTE_LOAD,				/* declared workers of a database may have */
-	SUP_NOTE_GRANT,				/* to a database somebody may connect now */
-	SUP_NOTE_LOGIN				/* whether a role can log in may have changed */
-} SupNoteKind;
-
-typedef struct SupNote
-{
-	SupNoteKind kind;
-	Oid			role;
-	Oid			database;
-	SupCause	cause;			/* whose doing that is */
-} SupNote;
-
-/*
- * What a prepared transaction has to tell when it is committed: see notes.c.
- * Its entry is written by who is about to prepare it, and read and freed by who
- * finds it finished, or failed.  Who frees it has its memory in the area for
- * himself, and frees that without the lock.
- */
-typedef struct SupPrepared
-{
-	TransactionId xid;
-	uint64		number;			/* in the order in which they were added */
-	bool		prepared;		/* or else it is just about to be */
-	bool		named;			/* its identifier is known */
-	char		gid[GIDSIZE];	/* which may be empty */
-	bool		renames;		/* a database, which is locked until it is
-								 * finished */
-	Oid			role;			/* whose it is */
-	Size		held;			/* by it, in the area */
-	uint32		nnotes;			/* sorted */
-	dsa_pointer notes;			/* valid: they are there */
-	SupNote		few[SUP_NOTES]; /* or here */
-} SupPrepared;
 
 typedef struct SupPool
 {
