@@ -14,6 +14,7 @@ use SupervisorTest qw(becomes until_true value);
 
 my $node = SupervisorTest::new_node(
 	'prepared',
+	'autovacuum' => 'off',
 	'max_prepared_transactions' => 5,
 	'max_worker_processes' => 20,
 	'supervisor.pool_size' => 2,
