@@ -25,7 +25,7 @@ static bool states_changed = false;
 #define ENDED		(TO(SUP_WAITING) | TO(SUP_BACKOFF) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY))
 
 /* Which state may follow which: docs/design.md says when. */
-static const uint16 legal[SUP_NUM_STATES] PG_USED_FOR_ASSERTS_ONLY = {
+PG_USED_FOR_ASSERTS_ONLY static const uint16 legal[SUP_NUM_STATES] = {
 	[SUP_EMPTY] = TO(SUP_WAITING) | TO(SUP_STARTING),
 	[SUP_WAITING] = TO(SUP_STARTING) | TO(SUP_RUNNING) | TO(SUP_STOPPING) | ENDED,
 	[SUP_STARTING] = TO(SUP_RUNNING) | TO(SUP_STOPPING) | ENDED,

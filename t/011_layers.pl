@@ -124,7 +124,7 @@ while ($life =~ /^\| ([a-z, ]+) \| ([a-z, ]+) \| /mg)
 	}
 }
 my ($ended) = $text{'transition.c'} =~ /^#define ENDED\s+(.*)$/m;
-my ($rows) = $text{'transition.c'} =~ /^static const uint16 legal\[\w+\] PG_USED_FOR_ASSERTS_ONLY = \{\n(.*?)^\};/ms;
+my ($rows) = $text{'transition.c'} =~ /^PG_USED_FOR_ASSERTS_ONLY static const uint16 legal\[\w+\] = \{\n(.*?)^\};/ms;
 while ($rows =~ /\[SUP_(\w+)\] = ([^,\n]*)/g)
 {
 	my ($from, $to) = (lc $1, $2);
