@@ -310,6 +310,8 @@ raise_fence(Oid database)
 	static bool callback_registered = false;
 	TimestampTz start = GetCurrentTimestamp();
 	Oid			role = superuser() ? InvalidOid : GetSessionUserId();
+	SupCause	cause = OidIsValid(role) && sup_owns_database(database) ?
+		SUP_CAUSE_OTHER : SUP_CAUSE_NONE;
 	SupFence   *fence;
 
 	if (!callback_registered)
@@ -325,8 +327,7 @@ raise_fence(Oid database)
 		put_up(fence, MyProcPid, role, database);
 		fence_is_up = true;
 		for (int i = 0; i < sup_nslots(); i++)
-			ask_to_leave(&Sup->slots[i], database,
-						 OidIsValid(role) ? SUP_CAUSE_OTHER : SUP_CAUSE_NONE);
+			ask_to_leave(&Sup->slots[i], database, cause);
 	}
 	sup_unlock();
 	if (fence == NULL)

@@ -137,7 +137,7 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->leave = SUP_STAY;
 	slot->begun = slot->stale = false;
 	slot->cause = SUP_CAUSE_NONE;
-	slot->at_home = false;
+	slot->at_home = slot->may_hang = false;
 	slot->pid = 0;
 	slot->proc = NULL;
 	slot->database = slot->role = InvalidOid;

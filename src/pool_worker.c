@@ -213,6 +213,8 @@ reset_session(SupSlot *slot)
 		sup_lock();
 		slot->leave = SUP_LEAVE_RECYCLE;
 		slot->cause = SUP_CAUSE_ROLE;
+		slot->may_hang = true;	/* core drops temporary objects at exit, and
+								 * takes no interrupts then */
 		sup_unlock();
 	}
 	PG_END_TRY();

@@ -504,6 +504,7 @@ typedef struct SupSlot
 								 * changed since */
 	SupCause	cause;			/* whose doing it is if it leaves */
 	bool		at_home;		/* its role owns the database */
+	bool		may_hang;		/* in its exit, where it does again what has failed */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */

@@ -596,7 +596,14 @@ $user->query_safe('BEGIN; LOCK TABLE common.made IN ACCESS SHARE MODE');
 $admin->query_safe('SELECT pg_advisory_unlock(55)');
 until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'common.made'::regclass AND NOT granted}, 'what follows the task waits for a lock');
 is($session->query_safe("SELECT supervisor.cancel($reset), supervisor.wait($reset)"), 't|succeeded', 'a cancel ends that, not the task that was done');
+
+# Its session is no good any more, and its process waits for that lock again before it is gone: others
+# do not wait for it.
+my $plain = SupervisorTest::session($node, user => 'plain');
+is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}, extra_params => [ '-U', 'other' ]), 'SELECT 1', 'the other worker is some role\'s');
+is($plain->query_safe(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', 'and makes room for another');
 $user->query_safe('ROLLBACK');
+$plain->quit;
 $user->quit;
 
 $session->quit;
