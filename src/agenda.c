@@ -35,7 +35,7 @@ static pairingheap *heap;
 static uint64 *moving;			/* set of slots on their way in or out */
 static uint64 *empty;
 static uint64 *startable;		/* wanted, and due now */
-static uint64 *to_look_at;			/* to be looked at in this turn */
+static uint64 *to_look_at;		/* to be looked at in this turn */
 
 static int
 compare_dues(const pairingheap_node *a, const pairingheap_node *b, void *arg)

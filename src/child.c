@@ -268,6 +268,7 @@ sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 	SetConfigOption("application_name", application_name, PGC_USERSET, PGC_S_CLIENT);
 	StartTransactionCommand();
 	sup_rights_bound(flags);
+	slot->at_home = sup_owns_database(MyDatabaseId);	/* for our own report */
 	CommitTransactionCommand();
 	RESUME_CANCEL_INTERRUPTS();
 }

@@ -23,6 +23,7 @@
 #include "declaration.h"
 #include "entries.h"
 #include "exec.h"
+#include "reset.h"
 #include "rights.h"
 
 /* This session is out of date: another takes its place, and keeps its schedule. */
@@ -131,27 +132,11 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 	}
 	PG_END_TRY();
 
-	/* What comes now is too late to cancel it. */
-	HOLD_CANCEL_INTERRUPTS();
+	/* What comes now is too late to cancel it: if anything fails, another process goes on. */
 	slot->runs = false;
 	debug_query_string = NULL;
-	PG_TRY();
-	{
-		sup_discard_all(slot->role);
-		if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
-			sup_session_end();
-	}
-	PG_CATCH();
-	{
-		/* Its run has ended well: another process goes on. */
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		FlushErrorState();
+	if (!sup_reset_session(slot->role))
 		make_room(slot);
-	}
-	PG_END_TRY();
-	RESUME_CANCEL_INTERRUPTS();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) pgstat_report_stat(true);
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -38,7 +38,8 @@ control_done(void *arg)
 		done = slot->generation != c->generation || slot->exited;
 	else
 		done = slot->state == SUP_EMPTY ||
-			(slot->generation != c->generation && slot->ready && slot->state != SUP_STARTING && !slot->registering &&
+			(slot->generation != c->generation && slot->ready &&
+			 slot->state != SUP_STARTING && !slot->registering &&
 			 (!slot->exited || (slot->kind == SUP_KIND_COMMAND && slot->exit_code == 0)));
 	sup_unlock();
 	return done;

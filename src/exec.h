@@ -29,11 +29,4 @@ extern void sup_redirect_messages(void);
  */
 extern void sup_send_error(void);
 
-/*
- * What remains of a session when its task is over is undone here.  The caller
- * holds cancels; one that comes while this waits for a lock is raised, and then
- * the session is no good any more, as after any error here.
- */
-extern void sup_discard_all(Oid role);
-
 #endif							/* SUP_EXEC_H */

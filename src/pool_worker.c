@@ -31,6 +31,7 @@
 #include "exec.h"
 #include "login.h"
 #include "match.h"
+#include "reset.h"
 #include "rights.h"
 #include "settings.h"
 #include "stream.h"
@@ -77,7 +78,6 @@ bind_to(SupSlot *slot, SupTask *task)
 {
 	bool		fenced;
 	bool		given_up;
-	bool		at_home;
 	char		name[NAMEDATALEN * 2];
 
 	sup_lock();
@@ -103,11 +103,7 @@ bind_to(SupSlot *slot, SupTask *task)
 	snprintf(name, sizeof(name), "supervisor: pool %s, slot %d",
 			 sup_slot_name(slot), sup_slot_index(slot));
 	sup_worker_connect(slot, 0, name);
-	StartTransactionCommand();
-	at_home = sup_owns_database(MyDatabaseId);
-	CommitTransactionCommand();
 	sup_lock();
-	slot->at_home = at_home;
 	slot->phase = SUP_PHASE_RUN;
 	sup_login_over(slot);
 	sup_attend(slot);
@@ -191,34 +187,20 @@ end_with_error(char *message)
 
 /*
  * Leave nothing for the next task, nor for this one's caller to run into: locks
- * are gone when the task is seen to end.  If that fails, this session is no good
- * any more, but the task has ended as it has.
+ * are gone when the task is seen to end.  If that fails, the task has ended as it
+ * has, and this process serves no other.
  */
 static void
 reset_session(SupSlot *slot)
 {
-	HOLD_CANCEL_INTERRUPTS();
-	PG_TRY();
-	{
-		sup_discard_all(slot->role);
-		if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
-			sup_session_end();
-	}
-	PG_CATCH();
-	{
-		HOLD_CANCEL_INTERRUPTS();	/* the error has let them go */
-		EmitErrorReport();
-		AbortOutOfAnyTransaction();
-		FlushErrorState();
-		sup_lock();
-		slot->leave = SUP_LEAVE_RECYCLE;
-		slot->cause = SUP_CAUSE_ROLE;
-		slot->may_hang = true;	/* core drops temporary objects at exit, and
+	if (sup_reset_session(slot->role))
+		return;
+	sup_lock();
+	slot->leave = SUP_LEAVE_RECYCLE;
+	slot->cause = SUP_CAUSE_ROLE;
+	slot->may_hang = true;		/* core drops temporary objects at exit, and
 								 * takes no interrupts then */
-		sup_unlock();
-	}
-	PG_END_TRY();
-	RESUME_CANCEL_INTERRUPTS();
+	sup_unlock();
 }
 
 /* A cancel may be on its way: the kernel delivers it before this returns. */

@@ -24,6 +24,7 @@
 
 /* How many queued tasks end under one hold of the lock. */
 #define FAILS_PER_LOCK	32
+StaticAssertDecl(FAILS_PER_LOCK <= SUP_MAX_FREES, "each of them may have its command in the area");
 
 /* When a pool without workers has been so for too long. */
 static TimestampTz deadlines[SUP_MAX_POOLS];

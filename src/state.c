@@ -650,7 +650,5 @@ sup_count_coming(SupSlot *slot)
 bool
 sup_in_pool_worker(void)
 {
-	SupSlot    *slot = SupMySlot;
-
-	return slot != NULL && slot->kind == SUP_KIND_POOL;
+	return SupMySlot != NULL && SupMySlot->kind == SUP_KIND_POOL;
 }

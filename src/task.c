@@ -155,12 +155,11 @@ end_without_result(SupTask *task, SupTaskState state, int sqlstate, const char *
 	ended(task, GetCurrentTimestamp());
 }
 
-/* End a queued task that has an owner; the caller holds the lock. */
+/* End a queued task; the caller holds the lock. */
 void
 sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate,
 					 const char *message, const char *detail)
 {
-
 	sup_queue_remove(task);
 	end_without_result(task, state, sqlstate, message, detail);
 }
@@ -229,7 +228,6 @@ abandon(SupTask *task)
 void
 sup_task_abandon(SupTaskRef *ref)
 {
-
 	sup_lock();
 	if (ref->task->id == ref->id)
 		abandon(ref->task);
@@ -536,7 +534,6 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 void
 sup_task_hand_back(SupSlot *slot, SupTask *task)
 {
-
 	sup_lock();
 	(void) sup_take_back(slot);
 	if (task->cancel != SUP_NOT_CANCELED)

@@ -146,6 +146,24 @@ foreach my $case (
 		until_true(all_hang($pool), 'it hangs again');
 		is(value("SELECT supervisor.execute('SELECT 1', pool => '$pool')"), 'SELECT 1', "$what: again");
 		is(unfinished(), $n + $n2, "$what: again no task has failed");
+
+		# While one rests, the other must not take its place: what others get is no matter of how many hang.
+		if ($n2 > 0)
+		{
+			my $others = SupervisorTest::session($node);
+			my $from = value('SELECT max(id) FROM supervisor.event');
+			my $done = q{SELECT tasks_succeeded FROM supervisor.pool_status WHERE pool = 'default'};
+			my $given_up = "SELECT count(*) >= %d FROM supervisor.event WHERE id > $from AND event = 'stopping'";
+
+			$others->begin(q{SELECT count(*) FROM supervisor.execute_all(array_fill('SELECT pg_sleep(0.02)'::text, ARRAY[100000]))});
+			until_true(sprintf($given_up, 1), 'a login is given up');
+			my $before = value($done);
+			until_true(sprintf($given_up, 3), 'and others');
+			cmp_ok(value($done) - $before, '>', 30, "$what: others have their share in between");
+			value(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%execute_all%' AND pid <> pg_backend_pid()});
+			$others->finish;
+			$others->quit;
+		}
 	}
 	else
 	{

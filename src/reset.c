@@ -1,0 +1,108 @@
+/*-------------------------------------------------------------------------
+ *
+ * reset.c
+ *	  Undoes what a task or run has left in its session.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/prepare.h"
+#include "commands/sequence.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/plancache.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "reset.h"
+#include "rights.h"
+#include "settings.h"
+#include "task.h"
+
+static void
+discard_all(Oid role)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+	bool		new_role = !sup_role_is_as_bound(role);
+
+	Assert(!IsTransactionState());
+
+	/*
+	 * All of DISCARD ALL but UNLISTEN: core lets no background worker LISTEN.
+	 * Only what looks into catalogs needs a transaction.
+	 */
+	PortalHashTableDeleteAll();
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	if (new_role || OidIsValid(temp_namespace))
+	{
+		StartTransactionCommand();
+
+		/* By what the task has SET it might wait for a safe snapshot, which no cancel ends now. */
+		XactIsoLevel = XACT_READ_COMMITTED;
+		XactDeferrable = false;
+		if (new_role)
+		{
+			SetPGVariable("session_authorization", NIL, false);
+			SetPGVariable("role", NIL, false);
+			if (!sup_role_is_as_bound(role))
+				elog(FATAL, "could not return to the role of the session");
+		}
+
+		/*
+		 * What depends on a temporary object goes with it, and may be locked
+		 * by others: a cancel ends that, and this session with it.
+		 */
+		QueryCancelPending = false;
+		RESUME_CANCEL_INTERRUPTS();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		ResetTempTableNamespace();
+		PopActiveSnapshot();
+		HOLD_CANCEL_INTERRUPTS();
+		CommitTransactionCommand();
+	}
+	if (sup_settings_changed())
+		ResetAllOptions();
+	DropAllPreparedStatements();
+	if (sup_may_hold_locks())
+		LockReleaseAll(USER_LOCKMETHOD, true);
+	ResetPlanCache();
+	ResetSequenceCaches();
+
+	sup_reset_replication_origin();
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+	sup_drop_temporary_slots();
+}
+
+bool
+sup_reset_session(Oid role)
+{
+	volatile bool done = true;
+
+	HOLD_CANCEL_INTERRUPTS();
+	PG_TRY();
+	{
+		discard_all(role);
+		if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
+			sup_session_end();
+	}
+	PG_CATCH();
+	{
+		HOLD_CANCEL_INTERRUPTS();	/* the error has let them go */
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		done = false;
+	}
+	PG_END_TRY();
+	RESUME_CANCEL_INTERRUPTS();
+	return done;
+}
