@@ -272,3 +272,15 @@ sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 	CommitTransactionCommand();
 	RESUME_CANCEL_INTERRUPTS();
 }
+
+void
+sup_exit_unclean(SupSlot *slot)
+{
+	HOLD_INTERRUPTS();			/* the SIGTERM is not for the log */
+	sup_lock();
+	slot->leave = SUP_LEAVE_UNCLEAN;
+	slot->cause = SUP_CAUSE_ROLE;
+	sup_ask_terminate(slot);
+	sup_unlock();
+	proc_exit(0);
+}

@@ -136,7 +136,7 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 	slot->runs = false;
 	debug_query_string = NULL;
 	if (!sup_reset_session(slot->role))
-		make_room(slot);
+		sup_exit_unclean(slot);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) pgstat_report_stat(true);
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -137,7 +137,7 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->leave = SUP_STAY;
 	slot->begun = slot->stale = false;
 	slot->cause = SUP_CAUSE_NONE;
-	slot->at_home = slot->may_hang = false;
+	slot->at_home = false;
 	slot->pid = 0;
 	slot->proc = NULL;
 	slot->database = slot->role = InvalidOid;
@@ -501,7 +501,8 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	slot->deadline = 0;
 
 	/* A command that goes on where it was keeps its schedule. */
-	if (!(e.clean && (slot->leave == SUP_LEAVE_FENCE || slot->leave == SUP_LEAVE_RECYCLE)))
+	if (!(e.clean && (slot->leave == SUP_LEAVE_FENCE || slot->leave == SUP_LEAVE_RECYCLE ||
+					  slot->leave == SUP_LEAVE_UNCLEAN)))
 		slot->next_run = 0;
 	if (slot->declaration >= 0)
 		declared_ended(slot, e.reason, e.detail, verdict, restart_at, &news, now);
@@ -538,7 +539,6 @@ static void
 look_at_process(SupSlot *slot, TimestampTz now)
 {
 	BgwHandleStatus status = sup_launch_status(slot);
-	int64		timeout = stop_timeout_of(slot);
 	bool		attached;
 	bool		exited;
 	bool		terminate;
@@ -590,6 +590,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	if (terminate && slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
 		to_stopping(slot, slot->leave == SUP_LEAVE_FENCE ? SUP_FENCED : SUP_REQUESTED,
 					slot->leave == SUP_LEAVE_FENCE ? "it makes way for DDL on its database" :
+					slot->leave == SUP_LEAVE_UNCLEAN ? "its session could not be reset" :
 					slot->phase == SUP_PHASE_CONNECT ? "it did not end its login in time" :
 					"somebody asked to terminate it", now);
 	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0 &&
@@ -603,11 +604,12 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	{
 		ereport(LOG,
 				(errmsg("%s, process %d, does not stop", name_of(slot), slot->pid),
-				 errdetail("It was asked to terminate %lld ms ago.", (long long) timeout / 1000),
+				 errdetail("It was asked to terminate %lld ms ago.", (long long) (now - slot->state_since) / 1000),
 				 slot->kind == SUP_KIND_POOL ? errhint("Another takes its place.") :
 				 errhint("No other is started while it is there.")));
 		sup_lock();
 		slot->deadline = 0;
+		sup_slot_stuck(slot, now);
 		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT, "it does not react to SIGTERM", now);
 		sup_unlock();
 	}

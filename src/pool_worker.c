@@ -190,17 +190,17 @@ end_with_error(char *message)
  * are gone when the task is seen to end.  If that fails, the task has ended as it
  * has, and this process serves no other.
  */
-static void
+static bool
 reset_session(SupSlot *slot)
 {
 	if (sup_reset_session(slot->role))
-		return;
+		return true;
 	sup_lock();
-	slot->leave = SUP_LEAVE_RECYCLE;
+	slot->leave = SUP_LEAVE_UNCLEAN;
 	slot->cause = SUP_CAUSE_ROLE;
-	slot->may_hang = true;		/* core drops temporary objects at exit, and
-								 * takes no interrupts then */
+	sup_slot_stuck(slot, GetCurrentTimestamp());
 	sup_unlock();
+	return false;
 }
 
 /* A cancel may be on its way: the kernel delivers it before this returns. */
@@ -228,6 +228,7 @@ run_task(SupSlot *slot, SupTask *task)
 	volatile int sqlstate = 0;
 	char		tag[COMPLETION_TAG_BUFSIZE] = "";
 	char		message[SUP_MESSAGE] = "";
+	bool		is_reset;
 	bool		cancel_sent;
 	SupTask    *next;
 
@@ -257,9 +258,11 @@ run_task(SupSlot *slot, SupTask *task)
 		proc_exit(0);
 	}
 
-	reset_session(slot);
+	is_reset = reset_session(slot);
 	sup_out_end(state);
 	next = sup_task_finish(slot, task, state, tag, sqlstate, message, &cancel_sent);
+	if (!is_reset)
+		sup_exit_unclean(slot);
 
 	/* Nobody sends one for that task any more. */
 	if (cancel_sent)

@@ -641,7 +641,7 @@ sup_count_coming(SupSlot *slot)
 		coming = !slot->surplus;
 	else if (slot->state == SUP_STARTING || slot->registering || slot->state == SUP_RUNNING ||
 			 (slot->state == SUP_STOPPING && slot->exited))
-		coming = !slot->surplus && (slot->exited || (slot->leaving && !slot->may_hang));
+		coming = !slot->surplus && (slot->exited || (slot->leaving && slot->leave != SUP_LEAVE_UNCLEAN));
 	if (coming != slot->coming)
 		Sup->pools[slot->pool].ncoming += coming ? 1 : -1;
 	slot->coming = coming;

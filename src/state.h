@@ -123,7 +123,9 @@ typedef enum SupLeave
 								 * session is out of date */
 	SUP_LEAVE_SURPLUS,			/* the pool shrinks; it is not wanted any more */
 	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */
-	SUP_LEAVE_FENCE				/* DDL on its database */
+	SUP_LEAVE_FENCE,			/* DDL on its database */
+	SUP_LEAVE_UNCLEAN			/* its session could not be reset; it may hang in
+								 * its exit, where core does the same again */
 } SupLeave;
 
 /* How far a child has come. */
@@ -190,6 +192,7 @@ typedef struct SupBinding
 	Oid			database;
 	Oid			role;
 	int			nworkers;		/* slots that are bound, or being bound */
+	int			nstuck;			/* of these, with 'stuck' */
 	int			ntasks;			/* tasks that exist, in any state */
 	int			nqueued;
 	Size		held;			/* bytes of the area that its tasks hold */
@@ -419,10 +422,8 @@ typedef struct SupSlot
 	bool		registering;	/* the postmaster is being asked for its process */
 	bool		has_handle;
 	SupHandle	handle;
-	bool		notifies;		/* the postmaster tells this supervisor of its
-								 * end */
-	bool		surplus;		/* the pool has shrunk: goes once it has no
-								 * task */
+	bool		notifies;		/* the postmaster tells this supervisor of its end */
+	bool		surplus;		/* the pool has shrunk: goes once it has no task */
 	bool		roll;			/* to be replaced by a rolling restart */
 	TimestampTz started_at;
 	TimestampTz state_since;
@@ -447,8 +448,7 @@ typedef struct SupSlot
 	TimestampTz exited_at;
 	int			exited_pid;
 	int			exit_code;
-	bool		exit_of_role;	/* it was bound, or in its bind: the doing of
-								 * that role */
+	bool		exit_of_role;	/* it was bound, or in its bind: the doing of that role */
 
 	/*
 	 * Written by the child, without the lock; cleared by the supervisor as
@@ -504,7 +504,8 @@ typedef struct SupSlot
 								 * changed since */
 	SupCause	cause;			/* whose doing it is if it leaves */
 	bool		at_home;		/* its role owns the database */
-	bool		may_hang;		/* in its exit, where it does again what has failed */
+	bool		stuck;			/* it does not end, and others of its binding may
+								 * have to wait for that */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */

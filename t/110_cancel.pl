@@ -583,6 +583,7 @@ $admin->query_safe('ROLLBACK');
 
 # What depends on a temporary object goes when the task has ended, and that waits for who uses it.
 my $user = SupervisorTest::session($node);
+SupervisorTest::set($node, 'supervisor.stop_timeout' => '5s');
 $admin->query_safe('CREATE SCHEMA common; SELECT pg_advisory_lock(55)');
 my $reset = $session->query_safe(q{
 	SELECT supervisor.launch('
@@ -599,11 +600,40 @@ is($session->query_safe("SELECT supervisor.cancel($reset), supervisor.wait($rese
 
 # Its session is no good any more, and its process waits for that lock again before it is gone: others
 # do not wait for it.
-my $plain = SupervisorTest::session($node, user => 'plain');
+my $poor = SupervisorTest::session($node, user => 'plain');
 is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}, extra_params => [ '-U', 'other' ]), 'SELECT 1', 'the other worker is some role\'s');
-is($plain->query_safe(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', 'and makes room for another');
+is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', 'and makes room for another');
+
+# It is seen to stop, and to be stuck.  A role that has two such workers is served no more until one
+# has ended: others are.
+my $hung = q{SELECT count(*) = %d FROM supervisor.worker_status WHERE state = '%s' AND detail = '%s'};
+until_true(sprintf($hung, 1, 'stopping', 'its session could not be reset'), 'it is seen to stop');
+$admin->query_safe('CREATE SCHEMA plain AUTHORIZATION plain');
+for my $n (1 .. 2)
+{
+	# its lock is waited for after the task, within the time that the task has
+	$admin->query_safe("SELECT pg_advisory_lock(55 + $n)");
+	my $id = $poor->query_safe(qq{
+		SELECT supervisor.launch('
+			CREATE DOMAIN pg_temp.d AS int;
+			CREATE TABLE plain.made_$n (a int, b pg_temp.d);
+			COMMIT;
+			SELECT pg_advisory_lock_shared(55 + $n)')});
+	until_true(qq{SELECT to_regclass('plain.made_$n') IS NOT NULL}, 'there is a table with a temporary type');
+	$user->query_safe("LOCK TABLE plain.made_$n IN ACCESS SHARE MODE");
+	$admin->query_safe("SELECT pg_advisory_unlock(55 + $n)");
+	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'plain.made_$n'::regclass AND NOT granted}, 'what follows the task waits for a lock');
+	is($poor->query_safe("SELECT supervisor.cancel($id), supervisor.wait($id)"), 't|succeeded', 'and is canceled');
+	until_true(sprintf($hung, $n + 1, 'stuck', 'it does not react to SIGTERM'), 'its process is stuck');
+}
+my $held = $poor->query_safe(q{SELECT supervisor.launch('SELECT 1')});
+is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}, extra_params => [ '-U', 'other' ]), 'SELECT 1', 'others are served by those that took their places');
+is($node->safe_psql('postgres', "SELECT state FROM supervisor.task_status WHERE task = $held"), 'queued', 'a role with two stuck workers is not');
+is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'but in another pool');
 $user->query_safe('ROLLBACK');
-$plain->quit;
+is($poor->query_safe("SELECT supervisor.wait($held)"), 'succeeded', 'it is served when they have ended');
+until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state IN ('stopping', 'stuck')}, 'and none is left');
+$poor->quit;
 $user->quit;
 
 $session->quit;
