@@ -107,7 +107,7 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 	SUP_ASSERT_LOCKED();
 	if (waits)
 		when = slot->restart_at;
-	else if (has_process && slot->exited)
+	else if (has_process && slot->exited_at != 0)
 		/* The postmaster has yet to reap it, and tells us, unless adopted. */
 		when = TimestampTzPlusMilliseconds(now, slot->notifies ? SUP_REAP_LOOK_MAX_MS : slot->look_again);
 	else if (has_process && slot->deadline != 0)
@@ -121,7 +121,7 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 	set_due(i, waits && when <= now ? DT_NOEND : when);
 
 	/* Promotion, of which the loader's slot tells, brings all others that wait for it. */
-	set_member(moving, i, has_process && (slot->state != SUP_RUNNING || slot->exited) &&
+	set_member(moving, i, has_process && (slot->state != SUP_RUNNING || slot->exited_at != 0) &&
 			   (slot->state != SUP_WAITING || slot->kind == SUP_KIND_LOADER));
 	set_member(empty, i, slot->state == SUP_EMPTY && slot != sup_loader_slot());
 	sup_count_coming(slot);

@@ -240,7 +240,7 @@ api_ready(void)
 {
 	SupSlot    *slot = SupMySlot;
 
-	if (slot != NULL && slot->kind == SUP_KIND_LIBRARY && !slot->ready)
+	if (slot != NULL && slot->kind == SUP_KIND_LIBRARY && slot->ready_at == 0)
 		sup_worker_ready(slot);
 }
 
@@ -333,7 +333,7 @@ status_of(uint64 id, pid_t *pid, bool *ready)
 	if (slot->pid != 0)
 	{
 		*pid = slot->pid;
-		*ready = slot->ready;
+		*ready = slot->ready_at != 0;
 		return BGWH_STARTED;
 	}
 	return slot->state == SUP_STOPPED || slot->state == SUP_FAILED ?

@@ -132,7 +132,6 @@ report_exit(int code, Datum arg)
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			sup_task_worker_died(slot, last_sqlstate, last_error);
 		sup_slot_unbind(slot);
-		slot->exited = true;
 		slot->leaving = true;
 		slot->exited_pid = slot->pid;
 		slot->pid = 0;
@@ -162,12 +161,11 @@ sup_child_attach(int index, uint64 generation, char *name, SupProgram *program)
 
 	sup_injection_point("supervisor-attach");
 	sup_lock();
-	mine = slot->generation == my_generation && !slot->attached &&
+	mine = slot->generation == my_generation && slot->attached_at == 0 &&
 		(slot->state == SUP_STARTING || slot->registering ||
 		 (slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY));
 	if (mine)
 	{
-		slot->attached = true;
 		slot->attached_at = GetCurrentTimestamp();
 		slot->pid = MyProcPid;
 		slot->proc = MyProc;
@@ -197,7 +195,6 @@ void
 sup_worker_ready(SupSlot *slot)
 {
 	sup_lock();
-	slot->ready = true;
 	slot->heartbeat_at = slot->ready_at = GetCurrentTimestamp();
 	slot->cpu = sup_current_cpu();
 	if (slot->kind == SUP_KIND_POOL)

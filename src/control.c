@@ -32,15 +32,13 @@ control_done(void *arg)
 	bool		done;
 
 	sup_lock();
-	if (slot->generation == c->generation && !slot->exited)
+	if (slot->generation == c->generation && slot->exited_at == 0)
 		done = false;
 	else if (!c->restart)
-		done = slot->generation != c->generation || slot->exited;
+		done = slot->generation != c->generation || slot->exited_at != 0;
 	else
 		done = slot->state == SUP_EMPTY ||
-			(slot->generation != c->generation && slot->ready &&
-			 slot->state != SUP_STARTING && !slot->registering &&
-			 (!slot->exited || (slot->kind == SUP_KIND_COMMAND && slot->exit_code == 0)));
+			(slot->generation != c->generation && sup_has_started(slot));
 	sup_unlock();
 	return done;
 }
@@ -180,7 +178,7 @@ pool_restarted(void *arg)
 
 		if (restart->generations[i] == 0 || slot->state == SUP_EMPTY || slot->state == SUP_STUCK)
 			continue;
-		done = slot->generation + 1 != restart->generations[i] && slot->ready && !slot->exited;
+		done = slot->generation + 1 != restart->generations[i] && slot->ready_at != 0 && slot->exited_at == 0;
 	}
 	sup_unlock();
 	return done;

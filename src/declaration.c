@@ -46,9 +46,11 @@ SupDeclaration *
 sup_declaration_by_id(uint64 id)
 {
 	SUP_ASSERT_LOCKED();
-	for (int i = 0; i < Sup->ndeclarations; i++)
-		if (Sup->declaration_keys[i] != 0 && Sup->declarations[i].id == id)
-			return &Sup->declarations[i];
+	sup_foreach_declaration(d)
+	{
+		if (d->id == id)
+			return d;
+	}
 	return NULL;
 }
 
@@ -90,11 +92,9 @@ void
 sup_forget_database(Oid database)
 {
 	SUP_ASSERT_LOCKED();
-	for (int i = 0; i < Sup->ndeclarations; i++)
+	sup_foreach_declaration(d)
 	{
-		SupDeclaration *d = &Sup->declarations[i];
-
-		if (Sup->declaration_keys[i] != 0 && d->database == database && OidIsValid(database))
+		if (d->database == database && OidIsValid(database))
 		{
 			d->gone = true;
 			sup_attend_declaration(d);
@@ -198,4 +198,22 @@ sup_load_done(Oid database, uint64 request)
 	if (load == NULL)
 		return Sup->loading != database;
 	return load->read >= request || load->failures > 0;
+}
+
+SupReason
+sup_declaration_why_not(const SupDeclaration *d, const char **detail)
+{
+	SUP_ASSERT_LOCKED();
+	if (!sup_start_workers)
+	{
+		*detail = "supervisor.start_workers is off";
+		return SUP_DISABLED;
+	}
+	if (!d->terms.enabled)
+	{
+		*detail = "it is not enabled";
+		return SUP_DISABLED;
+	}
+	*detail = d->bad_detail;
+	return d->bad;
 }

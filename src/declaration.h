@@ -16,6 +16,33 @@ extern SupDeclaration *sup_declaration_find(Oid database, const char *name);
 extern SupDeclaration *sup_declaration_by_id(uint64 id);
 extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
 extern void sup_declaration_free(SupDeclaration *declaration);
+
+/*
+ * Why no process of it shall run, with '*detail' in words; SUP_NO_REASON: they
+ * shall.
+ */
+extern SupReason sup_declaration_why_not(const SupDeclaration *d, const char **detail);
+
+/* In which state an instance without a process is that shall have none. */
+static inline SupState
+sup_state_if_kept_down(SupReason reason)
+{
+	return reason == SUP_DISABLED ? SUP_STOPPED : reason == SUP_INVALID ? SUP_FAILED : SUP_WAITING;
+}
+
+/* All declarations, in the order of their entries: the next one; NULL: there is none. */
+static inline SupDeclaration *
+sup_next_declaration(const SupDeclaration *d)
+{
+	for (int i = d != NULL ? d - Sup->declarations + 1 : 0; i < Sup->ndeclarations; i++)
+		if (Sup->declaration_keys[i] != 0)
+			return &Sup->declarations[i];
+	return NULL;
+}
+
+#define sup_foreach_declaration(d) \
+	for (SupDeclaration *d = sup_next_declaration(NULL); d != NULL; d = sup_next_declaration(d))
+
 extern void sup_forget_database(Oid database);
 extern SupLoad *sup_load_of(Oid database);
 extern SupLoad *sup_load_get(Oid database);

@@ -28,30 +28,11 @@
 #include "lifecycle.h"
 #include "transition.h"
 
-/* No process of it shall run, and why not; SUP_NO_REASON: they shall. */
-static SupReason
-why_not(const SupDeclaration *d, const char **detail)
-{
-	if (!sup_start_workers)
-	{
-		*detail = "supervisor.start_workers is off";
-		return SUP_DISABLED;
-	}
-	if (!d->terms.enabled)
-	{
-		*detail = "it is not enabled";
-		return SUP_DISABLED;
-	}
-	*detail = d->bad_detail;
-	return d->bad;
-}
-
 /* An instance that has no process and shall have none. */
 static void
 keep_down(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now)
 {
-	SupState	state = reason == SUP_DISABLED ? SUP_STOPPED :
-		reason == SUP_INVALID ? SUP_FAILED : SUP_WAITING;
+	SupState	state = sup_state_if_kept_down(reason);
 
 	if (slot->state == state && slot->reason == reason && slot->restart_at == DT_NOEND &&
 		strcmp(slot->detail, detail) == 0)
@@ -97,7 +78,7 @@ static int
 reconcile(SupDeclaration *d, TimestampTz now)
 {
 	const char *detail = NULL;
-	SupReason	reason = why_not(d, &detail);
+	SupReason	reason = sup_declaration_why_not(d, &detail);
 	int			wanted = d->gone ? 0 : d->terms.instances;
 	int			had_no_slot = d->no_slot;
 	bool		roll = false;
@@ -173,9 +154,11 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 	bool		reconciled;
 
 	sup_lock();
-	for (int i = 0; slots_freed && i < Sup->ndeclarations; i++)
-		if (Sup->declaration_keys[i] != 0 && Sup->declarations[i].no_slot > 0)
-			sup_attend_declaration(&Sup->declarations[i]);
+	sup_foreach_declaration(d)
+	{
+		if (slots_freed && d->no_slot > 0)
+			sup_attend_declaration(d);
+	}
 
 	/* Whatever a reconciliation changes comes once more, at the end. */
 	reconciled = !dlist_is_empty(&Sup->changed_declarations);
@@ -209,8 +192,7 @@ void
 sup_set_declared(void)
 {
 	sup_lock();
-	for (int i = 0; i < Sup->ndeclarations; i++)
-		if (Sup->declaration_keys[i] != 0)
-			sup_attend_declaration(&Sup->declarations[i]);
+	sup_foreach_declaration(d)
+		sup_attend_declaration(d);
 	sup_unlock();
 }

@@ -261,7 +261,7 @@ workers_leaving(Oid database)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (slot->state != SUP_EMPTY && slot->database == database && slot->leaving && !slot->exited)
+		if (slot->state != SUP_EMPTY && slot->database == database && slot->leaving && slot->exited_at == 0)
 			n++;
 	}
 	sup_unlock();
@@ -272,7 +272,7 @@ workers_leaving(Oid database)
 static void
 ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 {
-	if (slot->state == SUP_EMPTY || slot->exited || slot->pid == 0 || slot->leave != SUP_STAY)
+	if (slot->state == SUP_EMPTY || slot->exited_at != 0 || slot->pid == 0 || slot->leave != SUP_STAY)
 		return;
 
 	/* Where a C function connects to is its own affair. */
@@ -504,9 +504,11 @@ create_will_do(HeapTuple template, const CreatedbStmt *stmt)
 		if (!option_will_do(lfirst_node(DefElem, lc), template))
 			return false;
 		foreach(other, stmt->options)
+		{
 			if (other != lc && strcmp(lfirst_node(DefElem, lc)->defname,
 									  lfirst_node(DefElem, other)->defname) == 0)
 				return false;
+		}
 	}
 	return true;
 }
@@ -527,8 +529,10 @@ database_named(Node *stmt)
 				((RenameStmt *) stmt)->subname : NULL;
 		case T_AlterDatabaseStmt:
 			foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
+			{
 				if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
 					name = ((AlterDatabaseStmt *) stmt)->dbname;
+			}
 			return name;
 		case T_CreatedbStmt:
 			name = "template1";

@@ -18,6 +18,7 @@
 
 #include "agenda.h"
 #include "compat.h"
+#include "declaration.h"
 #include "launch.h"
 #include "lifecycle.h"
 #include "match.h"
@@ -129,7 +130,8 @@ new_process(SupSlot *slot, TimestampTz now)
 
 	slot->has_handle = false;
 	slot->notifies = true;
-	slot->attached = slot->ready = slot->exited = slot->leaving = false;
+	slot->attached_at = slot->ready_at = slot->exited_at = 0;
+	slot->leaving = false;
 	slot->exit_reason = SUP_NO_REASON;
 	slot->phase = SUP_PHASE_ATTACH;
 	slot->terminate = slot->roll = slot->runs = false;
@@ -186,7 +188,7 @@ make_room_for_loader(SupSlot *loader, TimestampTz now)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (slot->state == SUP_RUNNING && !slot->exited && slot->leave == SUP_STAY &&
+		if (slot->state == SUP_RUNNING && slot->exited_at == 0 && slot->leave == SUP_STAY &&
 			!slot->terminate &&
 			(slot->kind == SUP_KIND_POOL ? slot->listed :
 			 slot->kind == SUP_KIND_COMMAND && !slot->runs))
@@ -385,10 +387,12 @@ typedef struct Ending
 static Ending
 ending_of(const SupSlot *slot, bool started)
 {
-	Ending		e = {.started = started, .reason = SUP_EXITED};
+	Ending		e = {0};
 	bool		late = slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT;
 	bool		silent = slot->state == SUP_STOPPING && slot->reason == SUP_NO_HEARTBEAT;
 
+	e.started = started;
+	e.reason = SUP_EXITED;
 	e.asked = slot->leave != SUP_STAY || (slot->kind == SUP_KIND_POOL && slot->terminate && !late);
 	e.clean = started && slot->exit_code == 0 && !late && !silent;
 	if (late || silent)
@@ -544,14 +548,14 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	bool		terminate;
 
 	sup_lock();
-	attached = slot->attached;
-	exited = slot->exited;
+	attached = slot->attached_at != 0;
+	exited = slot->exited_at != 0;
 	if (now >= slot->login_until)
 		sup_ask_terminate(slot);
 	else if (now >= slot->overdue_at)
 		sup_login_overdue(slot, now);
 	terminate = slot->terminate;
-	if (slot->ready && (slot->state == SUP_STARTING || slot->state == SUP_WAITING))
+	if (slot->ready_at != 0 && (slot->state == SUP_STARTING || slot->state == SUP_WAITING))
 	{
 		/* even if it has been so quick that it has gone again */
 		slot->deadline = 0;
@@ -697,7 +701,7 @@ sup_roll(dlist_head *slots, TimestampTz now)
 				(slot->state == SUP_BACKOFF && slot->reason == SUP_REQUESTED))
 				return;			/* and comes in this turn, or once its row is read */
 		}
-		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving || slot->exited ||
+		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving || slot->exited_at != 0 ||
 				 slot->state == SUP_STARTING || slot->state == SUP_STOPPING)
 			return;				/* one at a time */
 		else if (slot->roll && next == NULL)
@@ -732,7 +736,7 @@ sup_lifecycle_init(void)
 		if (sup_has_process(slot))
 		{
 			adopted++;
-			if (!slot->has_handle && !slot->attached)
+			if (!slot->has_handle && slot->attached_at == 0)
 			{
 				/*
 				 * The former one died while it registered this: if it comes,
@@ -761,9 +765,8 @@ sup_lifecycle_init(void)
 			sup_attend(slot);
 		sup_agenda_update(slot, now);
 	}
-	for (int i = 0; i < Sup->ndeclarations; i++)
-		if (Sup->declaration_keys[i] != 0)
-			sup_attend_declaration(&Sup->declarations[i]);
+	sup_foreach_declaration(d)
+		sup_attend_declaration(d);
 	sup_add_event(NULL, "supervisor", adopted > 0 ? "started, and adopted its workers" : "started");
 	sup_unlock();
 }

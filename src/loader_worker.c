@@ -145,12 +145,9 @@ static void
 sweep(void)
 {
 	sup_lock();
-	for (int i = 0; i < Sup->ndeclarations; i++)
+	sup_foreach_declaration(d)
 	{
-		SupDeclaration *d = &Sup->declarations[i];
-
-		if (Sup->declaration_keys[i] == 0 || d->database != MyDatabaseId ||
-			d->source != SUP_FROM_TABLE || d->seen)
+		if (d->database != MyDatabaseId || d->source != SUP_FROM_TABLE || d->seen)
 			continue;
 		d->gone = true;
 		sup_attend_declaration(d);

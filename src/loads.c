@@ -75,11 +75,9 @@ static bool pass_is_next = false;
 static void
 shut_database(Oid database, const char *detail)
 {
-	for (int i = 0; i < Sup->ndeclarations; i++)
+	sup_foreach_declaration(d)
 	{
-		SupDeclaration *d = &Sup->declarations[i];
-
-		if (Sup->declaration_keys[i] != 0 && d->database == database)
+		if (d->database == database)
 		{
 			d->bad = SUP_DATABASE_NOT_ALLOWED;
 			strlcpy(d->bad_detail, detail, sizeof(d->bad_detail));
@@ -173,12 +171,10 @@ static void
 forget_dropped(const List *existing)
 {
 	sup_lock();
-	for (int i = 0; i < Sup->ndeclarations; i++)
+	sup_foreach_declaration(d)
 	{
-		SupDeclaration *d = &Sup->declarations[i];
-
-		if (Sup->declaration_keys[i] != 0 && OidIsValid(d->database) &&
-			d->bad != SUP_DATABASE_NOT_ALLOWED && !list_member_oid(existing, d->database))
+		if (OidIsValid(d->database) && d->bad != SUP_DATABASE_NOT_ALLOWED &&
+			!list_member_oid(existing, d->database))
 		{
 			d->gone = true;
 			sup_attend_declaration(d);

@@ -61,7 +61,6 @@ leave_office(int code, Datum arg)
 {
 	sup_lock();
 	Sup->supervisor = NULL;
-	Sup->supervisor_pid = 0;
 	sup_unlock();
 }
 
@@ -69,17 +68,15 @@ leave_office(int code, Datum arg)
 static void
 take_office(void)
 {
-	int			other;
+	int			other = 0;
 
 	(void) sup_area();			/* tasks that can't be run end under the lock */
 
 	sup_lock();
-	other = Sup->supervisor_pid;
-	if (other == 0)
-	{
-		Sup->supervisor_pid = MyProcPid;
+	if (Sup->supervisor != NULL)
+		other = Sup->supervisor->pid;
+	else
 		Sup->supervisor = MyProc;
-	}
 	sup_unlock();
 	if (other != 0)
 		ereport(FATAL,

@@ -383,18 +383,19 @@ all_started(void *arg)
 	d = sup_declaration_find(c->database, c->name);
 	hold_worker(c, d);
 	if (d != NULL)
+	{
 		dlist_foreach(iter, &d->slots)
 		{
 			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
 
 			if (c->generations[sup_slot_index(slot)] == slot->generation + 1)
 				continue;
-			if (slot->version == d->version && slot->ready && slot->state != SUP_STARTING && !slot->registering &&
-				slot->leave == SUP_STAY && (!slot->exited || slot->exit_code == 0))
+			if (slot->version == d->version && slot->leave == SUP_STAY && sup_has_started(slot))
 				ready++;
 			else if (slot->state == SUP_STOPPED || slot->state == SUP_FAILED)
 				given_up++;
 		}
+	}
 	done = d != NULL && !d->gone && c->held == c->switches && ready + given_up >= d->terms.instances;
 	c->failed = done && given_up > 0;
 	sup_unlock();
@@ -414,6 +415,7 @@ all_stopped(void *arg)
 	d = sup_declaration_find(c->database, c->name);
 	hold_worker(c, d);
 	if (d != NULL)
+	{
 		dlist_foreach(iter, &d->slots)
 		{
 			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
@@ -421,6 +423,7 @@ all_stopped(void *arg)
 			done &= slot->state == SUP_STOPPED || slot->state == SUP_FAILED ||
 				slot->state == SUP_EMPTY;
 		}
+	}
 	sup_unlock();
 	return done;
 }

@@ -564,6 +564,15 @@ serve_by_idle(SupBinding *b, TimestampTz now)
 		give(dlist_head_element(SupSlot, binding_node, &b->idle), pop_task(b, now), now);
 }
 
+/* It is on its way out: it is given no task any more. */
+static void
+leaves(SupSlot *slot)
+{
+	sup_slot_unlink(slot);
+	slot->leaving = true;
+	sup_count_coming(slot);
+}
+
 /* Give up a login, for which its task waits again. */
 static void
 give_up_login(SupSlot *slot, TimestampTz now)
@@ -668,11 +677,7 @@ sup_ask_leave(SupSlot *slot, SupLeave why)
 	SUP_ASSERT_LOCKED();
 	slot->leave = why;
 	if (slot->listed)
-	{
-		sup_slot_unlink(slot);
-		slot->leaving = true;
-		sup_count_coming(slot);
-	}
+		leaves(slot);
 	if (slot->proc != NULL)
 		sup_wake(slot->proc);
 }
@@ -684,10 +689,7 @@ sup_ask_terminate(SupSlot *slot)
 	SUP_ASSERT_LOCKED();
 	slot->terminate = true;
 	if (slot->listed)
-	{
-		sup_slot_unlink(slot);
-		slot->leaving = true;
-	}
+		leaves(slot);
 	sup_login_over(slot);
 	sup_attend(slot);
 }
@@ -744,8 +746,7 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 	}
 	if (slot->leave != SUP_STAY || slot->terminate)
 	{
-		slot->leaving = true;
-		sup_count_coming(slot);
+		leaves(slot);
 		return NULL;
 	}
 
@@ -764,10 +765,11 @@ sup_slot_available(SupSlot *slot)
 	SUP_ASSERT_LOCKED();
 	Assert(slot->binding < 0 && !slot->listed);
 	if (slot->leave != SUP_STAY || slot->terminate)
-		slot->leaving = true;
-	sup_count_coming(slot);
-	if (slot->leaving)
+	{
+		leaves(slot);
 		return;
+	}
+	sup_count_coming(slot);
 	dlist_push_tail(&Sup->pools[slot->pool].unbound, &slot->pool_node);
 	slot->listed = true;
 	sup_dispatch(slot->pool, GetCurrentTimestamp());

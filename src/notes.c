@@ -125,11 +125,11 @@ sup_note(SupNoteKind kind, Oid role, Oid database)
 	/* now, since it may be another role by the time that this commits */
 	SupCause	cause = superuser() ? SUP_CAUSE_NONE :
 		role == GetUserId() || role == GetSessionUserId() ? SUP_CAUSE_ROLE : SUP_CAUSE_OTHER;
+	SupNote    *note;
 
 	for (int i = 0; i < notes.n; i++)
 	{
-		SupNote    *note = &notes.notes[i];
-
+		note = &notes.notes[i];
 		if (note->kind == kind && (note->role == role || !OidIsValid(note->role)) &&
 			(note->database == database || !OidIsValid(note->database)))
 		{
@@ -149,7 +149,11 @@ sup_note(SupNoteKind kind, Oid role, Oid database)
 		notes.max *= 2;
 		notes.notes = repalloc(notes.notes, notes.max * sizeof(SupNote));
 	}
-	notes.notes[notes.n++] = (SupNote) {kind, role, database, cause};
+	note = &notes.notes[notes.n++];
+	note->kind = kind;
+	note->role = role;
+	note->database = database;
+	note->cause = cause;
 }
 
 void
@@ -315,11 +319,9 @@ static void
 release_workers(void)
 {
 	sup_lock();
-	for (int i = 0; i < Sup->ndeclarations; i++)
+	sup_foreach_declaration(d)
 	{
-		SupDeclaration *d = &Sup->declarations[i];
-
-		if (Sup->declaration_keys[i] == 0 || d->holder != MyProcPid)
+		if (d->holder != MyProcPid)
 			continue;
 		d->holder = 0;
 		if (d->source == SUP_FROM_TABLE)
@@ -415,6 +417,8 @@ static SupNote anything[] = {
 	{SUP_NOTE_SETTINGS, InvalidOid, InvalidOid, SUP_CAUSE_NONE},
 	{SUP_NOTE_LOAD, InvalidOid, InvalidOid, SUP_CAUSE_NONE}
 };
+
+static const Notes all_notes = {anything, lengthof(anything), 0};
 
 /* The supervisor shall look which prepared transactions there are. */
 static void
@@ -521,13 +525,15 @@ settle_entry(bool prepared)
 static void
 publish_prepared(SupPrepared *p)
 {
-	Notes		n = {.notes = p->few, .n = p->nnotes};
+	Notes		n = {.n = p->nnotes};
 
 	if (DsaPointerIsValid(p->notes) ? p->notes != MAXALIGN(p->notes) ||
 		!sup_in_area(p->notes, sizeof(SupNote) * (Size) p->nnotes) : p->nnotes > SUP_NOTES)
-		n = (Notes) {.notes = anything, .n = lengthof(anything)};
+		n = all_notes;
 	else if (DsaPointerIsValid(p->notes))
 		n.notes = dsa_get_address(sup_area(), p->notes);
+	else
+		n.notes = p->few;
 	publish_notes(&n);
 }
 
@@ -598,10 +604,8 @@ sup_finished_prepared(const char *gid, bool commits, bool known)
 		known |= take_prepared(i, !commits);
 	if (!known)
 	{
-		Notes		any = {.notes = anything, .n = lengthof(anything)};
-
 		if (commits)
-			publish_notes(&any);
+			publish_notes(&all_notes);
 		have_prepared_checked();
 	}
 	finishing = false;

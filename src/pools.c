@@ -104,7 +104,7 @@ surplus_rank(SupSlot *slot)
 {
 	if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
 		return 0;
-	if (slot->state == SUP_STOPPING || slot->exited)
+	if (slot->state == SUP_STOPPING || slot->exited_at != 0)
 		return 1;
 	if (slot->binding < 0)
 		return 2;
@@ -203,7 +203,7 @@ judge_pool(int pool, TimestampTz now)
 
 		if (!counts_for_pool(slot))
 			continue;
-		if (slot->ready && !slot->exited && slot->state != SUP_STOPPING)
+		if (slot->ready_at != 0 && slot->exited_at == 0 && slot->state != SUP_STOPPING)
 			served = true;
 		else if (culprit == NULL || slot->reason != SUP_NO_REASON)
 			culprit = slot;

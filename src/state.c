@@ -212,9 +212,7 @@ sup_state_init(void)
 		memset(Sup, 0, sizeof(SupShared));
 		lay_out((char *) Sup);
 		Sup->lock = &GetNamedLWLockTranche("supervisor")[0].lock;
-		Sup->tranche = Sup->lock->tranche;
 		Sup->ncpus = sup_usable_cpus();
-		Sup->nsessions = MaxBackends;
 		ConditionVariableInit(&Sup->changed);
 		pg_atomic_init_u32(&Sup->nspinning, 0);
 		dlist_init(&Sup->finished);
@@ -273,8 +271,8 @@ sup_state_init(void)
 		for (int i = 0; i < Sup->nbuckets; i++)
 			Sup->buckets[i] = -1;
 
-		memset(Sup->sessions, 0, sizeof(SupSession) * Sup->nsessions);
-		for (int i = 0; i < Sup->nsessions; i++)
+		memset(Sup->sessions, 0, sizeof(SupSession) * MaxBackends);
+		for (int i = 0; i < MaxBackends; i++)
 		{
 			pg_atomic_init_u32(&Sup->sessions[i].spinning, 0);
 			dlist_init(&Sup->sessions[i].tasks);
@@ -286,7 +284,7 @@ sup_state_init(void)
 		 * so that it needs no segment, and can be used while a process exits.
 		 */
 		created = dsa_create_in_place(Sup->dsa, (Size) sup_shared_memory * 1024,
-									  Sup->tranche, NULL);
+									  Sup->lock->tranche, NULL);
 		dsa_pin(created);
 		dsa_set_size_limit(created, (Size) sup_shared_memory * 1024);
 		dsa_detach(created);
@@ -603,13 +601,13 @@ sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 	if (slot == NULL || slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
 		e->pid = 0;
 	else
-		e->pid = slot->exited ? slot->exited_pid : slot->pid;
+		e->pid = slot->exited_at != 0 ? slot->exited_pid : slot->pid;
 
 	/*
 	 * an exited worker has no role any more, but its last words are that
 	 * role's
 	 */
-	e->role = slot == NULL ? InvalidOid : slot->exited ? slot->last_role :
+	e->role = slot == NULL ? InvalidOid : slot->exited_at != 0 ? slot->last_role :
 		slot->kind == SUP_KIND_POOL ? slot->role : sup_slot_role(slot);
 	strlcpy(e->name, slot ? sup_slot_name(slot) : "", sizeof(e->name));
 	strlcpy(e->event, event, sizeof(e->event));
@@ -636,12 +634,12 @@ sup_count_coming(SupSlot *slot)
 	SUP_ASSERT_LOCKED();
 	if (slot->pool < 0)
 		return;
-	if (((slot->state == SUP_STARTING || slot->registering) && !slot->ready) ||
+	if (((slot->state == SUP_STARTING || slot->registering) && slot->ready_at == 0) ||
 		(slot->state == SUP_WAITING && slot->reason == SUP_NO_REASON))
 		coming = !slot->surplus;
 	else if (slot->state == SUP_STARTING || slot->registering || slot->state == SUP_RUNNING ||
-			 (slot->state == SUP_STOPPING && slot->exited))
-		coming = !slot->surplus && (slot->exited || (slot->leaving && slot->leave != SUP_LEAVE_UNCLEAN));
+			 (slot->state == SUP_STOPPING && slot->exited_at != 0))
+		coming = !slot->surplus && (slot->exited_at != 0 || (slot->leaving && slot->leave != SUP_LEAVE_UNCLEAN));
 	if (coming != slot->coming)
 		Sup->pools[slot->pool].ncoming += coming ? 1 : -1;
 	slot->coming = coming;

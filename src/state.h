@@ -33,15 +33,13 @@
 #include "compat.h"
 #include "guc.h"
 #include "prepared.h"
+#include "program.h"
 
 /* How many events the ring remembers. */
 #define SUP_EVENTS		1000
 
 /* Roles of which is remembered that they end workers. */
 #define SUP_DEBTORS		64
-
-/* Command and result of a task up to this size live in its entry. */
-#define SUP_INLINE		1024
 
 /* Databases of which is remembered that a login to them takes long. */
 #define SUP_SLOW		64
@@ -65,9 +63,6 @@
  */
 #define SUP_STATIC_GENERATION	0
 
-/* Room for a message that is kept, with its terminating zero. */
-#define SUP_MESSAGE		256
-
 /* States of a slot; sup_state_names[] has the words. */
 typedef enum SupState
 {
@@ -83,37 +78,6 @@ typedef enum SupState
 } SupState;
 
 #define SUP_NUM_STATES	(SUP_FAILED + 1)
-
-typedef enum SupReason
-{
-	SUP_NO_REASON,
-	SUP_NO_BACKGROUND_WORKER_SLOT,
-	SUP_NO_SLOT,
-	SUP_RECOVERY,
-	SUP_NO_DATABASE,
-	SUP_DATABASE_NOT_ALLOWED,
-	SUP_NO_ROLE,
-	SUP_NO_LOGIN,
-	SUP_NO_LIBRARY,
-	SUP_NO_FUNCTION,
-	SUP_FENCED,
-	SUP_DISABLED,
-	SUP_REQUESTED,
-	SUP_EXITED,
-	SUP_MAX_RESTARTS,
-	SUP_NO_HEARTBEAT,
-	SUP_START_TIMEOUT,
-	SUP_STOP_TIMEOUT,
-	SUP_INVALID
-} SupReason;
-
-typedef enum SupKind
-{
-	SUP_KIND_POOL,
-	SUP_KIND_COMMAND,			/* a declared worker that runs a command */
-	SUP_KIND_LIBRARY,			/* a declared worker that is a C function */
-	SUP_KIND_LOADER				/* reads a database's declarations */
-} SupKind;
 
 /* Why a worker is asked to leave; one of a pool does so once it has no task. */
 typedef enum SupLeave
@@ -136,14 +100,6 @@ typedef enum SupPhase
 	SUP_PHASE_LOAD,				/* its library, or its command */
 	SUP_PHASE_RUN
 } SupPhase;
-
-/* Where a declaration comes from. */
-typedef enum SupSource
-{
-	SUP_FROM_TABLE,				/* supervisor.worker */
-	SUP_FROM_LIBRARY,			/* supervisor.h, while libraries are preloaded */
-	SUP_FROM_CALL				/* supervisor.h, at run time */
-} SupSource;
 
 typedef enum SupTaskState
 {
@@ -231,110 +187,6 @@ typedef struct SupSlow
 								 * others wait */
 	TimestampTz held_until;		/* none begins before */
 } SupSlow;
-
-/*
- * How a declared worker is kept.  Times are in microseconds; -1 is what the
- * setting of the same name says.
- */
-typedef struct SupTerms
-{
-	bool		enabled;
-	int			instances;
-	SupRestart	restart;
-	int64		restart_delay;
-	int64		restart_delay_max;
-	int			max_restarts;
-	int64		restart_window;
-	int64		start_timeout;
-	int64		stop_timeout;
-} SupTerms;
-
-/*
- * What a declared worker runs: if any of this changes, its processes are
- * replaced.  Compared as bytes, so whoever makes one clears it first.
- */
-typedef struct SupProgram
-{
-	SupKind		kind;
-	BgWorkerStartTime start_after;
-	int			flags;			/* BGWORKER_... */
-	char		type[BGW_MAXLEN];
-
-	/* A command. */
-	Oid			role;
-	int64		run_every;		/* microseconds, as those below; 0: once per
-								 * start */
-	int64		run_timeout;	/* 0: none */
-	bool		bypass_allowconn;
-	bool		bypass_rolelogincheck;
-	uint64		command_hash;	/* of all of it: its process reads it from the
-								 * table */
-	int			command_len;
-	char		command[SUP_INLINE];	/* its beginning */
-
-	/* A C function. */
-	int64		heartbeat_timeout;	/* 0: it promises none */
-	int32		argument;
-	bool		says_ready;		/* it is not ready before it says so */
-	char		library[MAXPGPATH];
-	char		function[BGW_MAXLEN];
-	char		extra[BGW_EXTRALEN];
-} SupProgram;
-
-/*
- * A declared worker: what is to run, in one or more instances.  The loader
- * writes what comes from a table, a session what comes from a call; a session
- * that has started or stopped it in a transaction that is still open has set
- * 'enabled', and its pid in 'holder', until that ends.
- */
-typedef struct SupDeclaration
-{
-	char		name[NAMEDATALEN];	/* "": this entry is free */
-	uint64		id;				/* never reused */
-	SupSource	source;
-	Oid			database;		/* in which its row is; 0 */
-	SupTerms	terms;
-	SupProgram	program;
-	int			version;		/* of the program */
-	int			started_version;	/* when a transaction started it; 0: none has
-									 * since its end */
-	SupReason	bad;			/* why it can't run */
-	char		bad_detail[SUP_MESSAGE];
-	bool		gone;			/* its row is; the entry follows its processes */
-	bool		seen;			/* by the loader that runs now */
-	int			holder;
-	bool		roll;			/* restart its instances, one after another */
-	bool		start;			/* start those that stopped or failed */
-	bool		reloaded;		/* it has been read again */
-	int			notify_pid;		/* its latch is set when a slot changes; 0 */
-	bool		attended;
-	dlist_node	attention_node;
-
-	/* Written by the supervisor. */
-	dlist_head	slots;			/* SupSlot.owner_node */
-	int			no_slot;		/* instances for which there is no slot */
-} SupDeclaration;
-
-/*
- * A database whose table supervisor.worker is to be read, or was not long ago.
- * Who waits for a reading waits for one that has begun after a request, by the
- * requests' numbers: others may go on asking.
- */
-typedef struct SupLoad
-{
-	Oid			database;		/* 0: free */
-	TimestampTz due;			/* DT_NOEND: nobody has asked since the last
-								 * reading began */
-	int			failures;		/* in a row */
-	bool		slow;			/* the last one took long to fail */
-	bool		awaited;		/* by a session */
-	uint64		requested;		/* number of the last request */
-	/* Written by the supervisor. */
-	TimestampTz began;			/* the last reading; 0: there was none */
-	int64		interval;		/* microseconds from then to the next one */
-	uint64		reading;		/* requests up to this one it serves */
-	uint64		read;			/* ... have been served */
-} SupLoad;
 
 typedef struct SupPool
 {
@@ -437,15 +289,12 @@ typedef struct SupSlot
 	SupHistory	history;
 
 	/* Written by the child; cleared by the supervisor for the next one. */
-	bool		attached;
-	bool		ready;
-	bool		exited;
+	TimestampTz attached_at;	/* 0: it has not; as the two that follow */
+	TimestampTz ready_at;
+	TimestampTz exited_at;
 	int			pid;
 	PGPROC	   *proc;
 	SupReason	exit_reason;	/* why it could not begin its work */
-	TimestampTz attached_at;
-	TimestampTz ready_at;
-	TimestampTz exited_at;
 	int			exited_pid;
 	int			exit_code;
 	bool		exit_of_role;	/* it was bound, or in its bind: the doing of that role */
@@ -643,14 +492,12 @@ typedef struct SupFence
 typedef struct SupShared
 {
 	LWLock	   *lock;
-	int			tranche;		/* of the DSA's locks */
 	int			ncpus;			/* that the server may use */
 	ConditionVariable changed;	/* broadcast when a slot changed: for waiting
 								 * sessions */
 
 	/* The supervisor. */
-	int			supervisor_pid; /* 0: none */
-	PGPROC	   *supervisor;
+	PGPROC	   *supervisor;		/* NULL: none */
 	bool		pools_set;		/* it has read the settings once */
 	TimestampTz next_wakeup;	/* when it will look by itself */
 	dlist_head	attention;		/* SupSlot.attention_node */
@@ -717,7 +564,6 @@ typedef struct SupShared
 	SupBinding *bindings;
 	int		   *buckets;		/* heads of hash chains of bindings, by role */
 	SupSession *sessions;
-	int			nsessions;
 	void	   *dsa;			/* place of the area for what does not fit in
 								 * a task */
 } SupShared;
@@ -849,6 +695,14 @@ sup_has_process(const SupSlot *slot)
 	return slot->registering || slot->state == SUP_STARTING || slot->state == SUP_RUNNING ||
 		slot->state == SUP_STOPPING || slot->state == SUP_STUCK ||
 		(slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY);
+}
+
+/* Has its process become ready, and is it there, or well done? */
+static inline bool
+sup_has_started(const SupSlot *slot)
+{
+	return slot->ready_at != 0 && slot->state != SUP_STARTING && !slot->registering &&
+		(slot->exited_at == 0 || (slot->kind != SUP_KIND_POOL && slot->exit_code == 0));
 }
 
 static inline int

@@ -69,7 +69,7 @@ sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, T
 	slot->instance = instance;
 	slot->surplus = slot->roll = slot->terminate = slot->leaving = false;
 	slot->leave = SUP_STAY;
-	slot->attached = slot->ready = slot->exited = false;
+	slot->attached_at = slot->ready_at = slot->exited_at = 0;
 	slot->exit_reason = SUP_NO_REASON;
 	slot->has_handle = false;
 	slot->version = declaration >= 0 ? Sup->declarations[declaration].version : 0;
@@ -180,7 +180,7 @@ void
 sup_end_process(SupSlot *slot, SupLeave why)
 {
 	SUP_ASSERT_LOCKED();
-	if (!sup_has_process(slot) || slot->exited)
+	if (!sup_has_process(slot) || slot->exited_at != 0)
 		return;
 	if (slot->leave == SUP_STAY)
 		slot->leave = why;

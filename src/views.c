@@ -18,6 +18,7 @@
 #include "utils/tuplestore.h"
 
 #include "args.h"
+#include "declaration.h"
 #include "format.h"
 #include "rights.h"
 #include "state.h"
@@ -159,9 +160,9 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	bool		is_pool = row->kind == SUP_KIND_POOL;
 	const char *activity = NULL;
 
-	if (slot->state == SUP_RUNNING && !slot->exited && is_pool)
+	if (slot->state == SUP_RUNNING && slot->exited_at == 0 && is_pool)
 		activity = row->task != 0 ? "busy" : slot->binding < 0 ? "unbound" : "idle";
-	else if (slot->state == SUP_RUNNING && !slot->exited && row->kind == SUP_KIND_COMMAND)
+	else if (slot->state == SUP_RUNNING && slot->exited_at == 0 && row->kind == SUP_KIND_COMMAND)
 		activity = slot->runs ? "busy" : "idle";
 
 	nulls[0] = index < 0 || row->kind == SUP_KIND_LOADER;	/* whose slot is not counted */
@@ -207,11 +208,14 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+static const char *const no_slot_detail = "all slots are taken: see supervisor.max_workers";
+
 /* Fill in what a declaration's instances without a slot have in common, and which have one. */
 static void
 copy_slotless(WorkerRow *row, const SupDeclaration *d, bool *has_slot)
 {
 	SupSlot    *slot = &row->slot;
+	const char *detail;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, unconstify(dlist_head *, &d->slots))
@@ -221,26 +225,14 @@ copy_slotless(WorkerRow *row, const SupDeclaration *d, bool *has_slot)
 	row->kind = d->program.kind;
 	row->datid = d->database;
 	copy_command(row, d);
-	slot->state = SUP_WAITING;
-	if (!sup_start_workers || !d->terms.enabled)
-	{
-		slot->state = SUP_STOPPED;
-		slot->reason = SUP_DISABLED;
-		strlcpy(slot->detail, sup_start_workers ? "it is not enabled" :
-				"supervisor.start_workers is off", sizeof(slot->detail));
-	}
-	else if (d->bad != SUP_NO_REASON)
-	{
-		if (d->bad == SUP_INVALID)
-			slot->state = SUP_FAILED;
-		slot->reason = d->bad;
-		strlcpy(slot->detail, d->bad_detail, sizeof(slot->detail));
-	}
-	else
+	slot->reason = sup_declaration_why_not(d, &detail);
+	slot->state = sup_state_if_kept_down(slot->reason);
+	if (slot->reason == SUP_NO_REASON)
 	{
 		slot->reason = SUP_NO_SLOT;
-		strlcpy(slot->detail, "all slots are taken: see supervisor.max_workers", sizeof(slot->detail));
+		detail = no_slot_detail;
 	}
+	strlcpy(slot->detail, detail, sizeof(slot->detail));
 }
 
 PG_FUNCTION_INFO_V1(supervisor_get_workers);
@@ -277,7 +269,7 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 		row.command_len = -1;
 		row.slot.state = SUP_WAITING;
 		row.slot.reason = SUP_NO_SLOT;
-		strlcpy(row.slot.detail, "all slots are taken: see supervisor.max_workers", SUP_MESSAGE);
+		strlcpy(row.slot.detail, no_slot_detail, SUP_MESSAGE);
 		sup_lock();
 		strlcpy(row.name, Sup->pools[p].name, NAMEDATALEN);
 		n = row.name[0] != '\0' ? Sup->pools[p].no_slot : 0;
@@ -336,7 +328,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 			sup_lock();
 		}
 		if ((slot->state != SUP_STARTING && slot->state != SUP_RUNNING && !slot->registering) ||
-			slot->kind != SUP_KIND_POOL || !slot->ready || slot->leaving)
+			slot->kind != SUP_KIND_POOL || slot->ready_at == 0 || slot->leaving)
 			continue;
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			counts[slot->pool][2]++;

@@ -231,7 +231,7 @@ depends_on_me(int root)
 		}
 
 		session = proc - ProcGlobal->allProcs;
-		if (session < Sup->nsessions && Sup->sessions[session].pid == pid)
+		if (session < MaxBackends && Sup->sessions[session].pid == pid)
 		{
 			int			n = awaited_tasks(session, pids, ids);
 
