@@ -120,7 +120,10 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 	set_member(startable, i, waits && when <= now);
 	set_due(i, waits && when <= now ? DT_NOEND : when);
 
-	/* Promotion, of which the loader's slot tells, brings all others that wait for it. */
+	/*
+	 * Promotion, of which the loader's slot tells, brings all others that
+	 * wait for it.
+	 */
 	set_member(moving, i, has_process && (slot->state != SUP_RUNNING || slot->exited_at != 0) &&
 			   (slot->state != SUP_WAITING || slot->kind == SUP_KIND_LOADER));
 	set_member(empty, i, slot->state == SUP_EMPTY && slot != sup_loader_slot());

@@ -496,7 +496,10 @@ lock_table(bool to_write, const char **complaint)
 		AcceptInvalidationMessages();
 		if (trusted_table(to_write, complaint) == table)
 		{
-			/* What the command that calls us has written is over, as for one that SPI runs. */
+			/*
+			 * What the command that calls us has written is over, as for one
+			 * that SPI runs.
+			 */
 			CommandCounterIncrement();
 			return table;
 		}
@@ -536,7 +539,10 @@ sup_catalog_lock_row(Oid table, const char *name, SupTuple *row)
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	bool		found;
 
-	/* Whom we waited for may have deleted it, and added another, or renamed it. */
+	/*
+	 * Whom we waited for may have deleted it, and added another, or renamed
+	 * it.
+	 */
 	while ((found = find_tuple(rel, name, slot)))
 	{
 		TM_FailureData failure;
@@ -669,8 +675,8 @@ sup_catalog_delete_extension(const char *extension)
 	ListCell   *lc;
 
 	/*
-	 * Whoever owns an extension can drop it, and keep his transaction open: so
-	 * what others need is not locked, but for the rows that go.
+	 * Whoever owns an extension can drop it, and keep his transaction open:
+	 * so what others need is not locked, but for the rows that go.
 	 */
 	if (!OidIsValid(table) || !sup_catalog_scan(table, true, find_of_extension, &search) ||
 		search.names == NIL || lock_table(false, &complaint) != table)

@@ -104,7 +104,10 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 
 	PG_TRY();
 	{
-		/* From here on a cancel is for this run, and a request to leave sends one. */
+		/*
+		 * From here on a cancel is for this run, and a request to leave sends
+		 * one.
+		 */
 		QueryCancelPending = false;
 		slot->runs = true;
 		pg_memory_barrier();
@@ -132,7 +135,10 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 	}
 	PG_END_TRY();
 
-	/* What comes now is too late to cancel it: if anything fails, another process goes on. */
+	/*
+	 * What comes now is too late to cancel it: if anything fails, another
+	 * process goes on.
+	 */
 	slot->runs = false;
 	debug_query_string = NULL;
 	if (!sup_reset_session(slot->role))

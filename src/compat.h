@@ -209,6 +209,6 @@ sup_current_cpu(void)
 }
 
 /* CPUs that this process may run on. */
-extern int sup_usable_cpus(void);
+extern int	sup_usable_cpus(void);
 
 #endif							/* SUP_COMPAT_H */

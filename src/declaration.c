@@ -161,7 +161,10 @@ sup_request_load(Oid database)
 		if (now >= load->began + load->interval)
 			load->interval = 0;
 
-		/* Asked for again, it keeps its place; and what failed slowly holds up others. */
+		/*
+		 * Asked for again, it keeps its place; and what failed slowly holds
+		 * up others.
+		 */
 		if (load->due == DT_NOEND || (load->failures > 0 && !load->slow))
 			load->due = Min(load->due, Max(now, load->began + load->interval));
 	}

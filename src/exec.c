@@ -773,7 +773,8 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 	static TimeoutId timeout_id = MAX_TIMEOUTS;
 	ErrorContextCallback callback;
 	bool		was_logged;
-	bool		with_usage = log_statement_stats;	/* also if the command sets it */
+	bool		with_usage = log_statement_stats;	/* also if the command
+													 * sets it */
 	List	   *parsetrees;
 	ListCell   *lc;
 	RawStmt    *row_statement;

@@ -378,8 +378,8 @@ typedef struct Ending
 {
 	bool		started;		/* or else it never came to attach */
 	bool		asked;			/* somebody wanted it to end */
-	bool		clean;			/* with exit code 0, and not because it was late
-								 * or silent */
+	bool		clean;			/* with exit code 0, and not because it was
+								 * late or silent */
 	SupReason	reason;
 	char		detail[SUP_MESSAGE];
 } Ending;
@@ -699,7 +699,8 @@ sup_roll(dlist_head *slots, TimestampTz now)
 			slot->roll = false; /* its process will be new */
 			if (slot->restart_at <= now ||
 				(slot->state == SUP_BACKOFF && slot->reason == SUP_REQUESTED))
-				return;			/* and comes in this turn, or once its row is read */
+				return;			/* and comes in this turn, or once its row is
+								 * read */
 		}
 		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving || slot->exited_at != 0 ||
 				 slot->state == SUP_STARTING || slot->state == SUP_STOPPING)

@@ -290,7 +290,8 @@ load_ended(TimestampTz now)
 		load->failures = 0;
 	}
 	else
-		put_off(database, loading_since + INTERVAL_MIN_US); /* a fence was in its way */
+		put_off(database, loading_since + INTERVAL_MIN_US); /* a fence was in its
+															 * way */
 	if (news)
 	{
 		char		detail[SUP_MESSAGE];

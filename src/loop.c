@@ -103,7 +103,10 @@ sup_supervisor_main(Datum main_arg)
 	take_office();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
-	/* A serializable transaction can't begin on a standby, nor always at once. */
+	/*
+	 * A serializable transaction can't begin on a standby, nor always at
+	 * once.
+	 */
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
 	sup_no_transaction_timeout();
 

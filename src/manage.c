@@ -310,9 +310,11 @@ typedef struct NameControl
 {
 	Oid			database;
 	const char *name;
-	SupProgram	program;		/* which the caller has been found to have the rights for */
+	SupProgram	program;		/* which the caller has been found to have the
+								 * rights for */
 	uint64	   *generations;	/* per slot, those that don't count, plus 1 */
-	bool		held;			/* ... to be started or stopped by us: see below */
+	bool		held;			/* ... to be started or stopped by us: see
+								 * below */
 	bool		switches;		/* ... it is to be */
 	bool		on;
 	bool		failed;			/* there is nothing to wait for any more */

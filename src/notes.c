@@ -437,7 +437,10 @@ put_notes(SupPrepared *p)
 	Size		size;
 	char	   *place;
 
-	/* Whoever may log in may change his own, and shall not fill the area with them. */
+	/*
+	 * Whoever may log in may change his own, and shall not fill the area with
+	 * them.
+	 */
 	if (notes.n > SUP_NOTES)
 		collapse_databases();
 	sort_notes();

@@ -172,7 +172,11 @@ size_pool(int pool, TimestampTz now)
 		else
 		{
 			slot->surplus = true;
-			/* if it has to leave anyway, it has to also if the pool grows again */
+
+			/*
+			 * if it has to leave anyway, it has to also if the pool grows
+			 * again
+			 */
 			if (slot->leave == SUP_STAY)
 				sup_ask_leave(slot, SUP_LEAVE_SURPLUS);
 			sup_count_coming(slot);

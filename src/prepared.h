@@ -21,7 +21,8 @@
  */
 typedef enum SupCause
 {
-	SUP_CAUSE_NONE,				/* a superuser's, or ours: it counts for nobody */
+	SUP_CAUSE_NONE,				/* a superuser's, or ours: it counts for
+								 * nobody */
 	SUP_CAUSE_OTHER,			/* of another role than its own */
 	SUP_CAUSE_ROLE				/* of its own */
 } SupCause;

@@ -126,8 +126,8 @@ typedef struct SupDeclaration
 	SupTerms	terms;
 	SupProgram	program;
 	int			version;		/* of the program */
-	int			started_version;	/* when a transaction started it; 0: none has
-									 * since its end */
+	int			started_version;	/* when a transaction started it; 0: none
+									 * has since its end */
 	SupReason	bad;			/* why it can't run */
 	char		bad_detail[SUP_MESSAGE];
 	bool		gone;			/* its row is; the entry follows its processes */

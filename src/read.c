@@ -562,7 +562,10 @@ sup_reader_take(SupReader *reader, SupTaskRef *ref)
 	task->hint = false;
 	pg_memory_barrier();
 
-	/* A list that does not match costs nobody the result: the task is still ours. */
+	/*
+	 * A list that does not match costs nobody the result: the task is still
+	 * ours.
+	 */
 	sup_lock();
 	while (reader->store != NULL && reader->slot == NULL && !peeked)
 	{

@@ -33,7 +33,8 @@ typedef struct SupReader
 	bool		touched;		/* something was taken that can't be put back */
 	TupleTableSlot *slot;		/* of the rows that come; NULL: none yet */
 	SupShape   *shapes;			/* of its columns */
-	StringInfoData types;		/* how they were defined when the rows were made */
+	StringInfoData types;		/* how they were defined when the rows were
+								 * made */
 	dsa_pointer pending;		/* chunks taken and not read yet */
 	char		part_type;		/* of a message that goes on in the next chunk */
 	char	   *part;			/* NULL: there is none */

@@ -45,7 +45,10 @@ discard_all(Oid role)
 	{
 		StartTransactionCommand();
 
-		/* By what the task has SET it might wait for a safe snapshot, which no cancel ends now. */
+		/*
+		 * By what the task has SET it might wait for a safe snapshot, which
+		 * no cancel ends now.
+		 */
 		XactIsoLevel = XACT_READ_COMMITTED;
 		XactDeferrable = false;
 		if (new_role)

@@ -357,7 +357,11 @@ sup_lock(void)
 	if (!locked)
 		LWLockAcquire(Sup->lock, LW_EXCLUSIVE);
 #ifdef USE_ASSERT_CHECKING
-	/* so that core finds whoever allocates, or raises an error, under the lock */
+
+	/*
+	 * so that core finds whoever allocates, or raises an error, under the
+	 * lock
+	 */
 	START_CRIT_SECTION();
 #endif
 }

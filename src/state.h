@@ -88,8 +88,8 @@ typedef enum SupLeave
 	SUP_LEAVE_SURPLUS,			/* the pool shrinks; it is not wanted any more */
 	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */
 	SUP_LEAVE_FENCE,			/* DDL on its database */
-	SUP_LEAVE_UNCLEAN			/* its session could not be reset; it may hang in
-								 * its exit, where core does the same again */
+	SUP_LEAVE_UNCLEAN			/* its session could not be reset; it may hang
+								 * in its exit, where core does the same again */
 } SupLeave;
 
 /* How far a child has come. */
@@ -159,7 +159,8 @@ typedef struct SupBinding
 	TimestampTz waiting_since;	/* in 'queued': it began to wait, or the last
 								 * task was taken from it */
 	TimestampTz held_until;		/* its role has ended too many workers */
-	TimestampTz dear_until;		/* its tasks have been long: see others_starve() */
+	TimestampTz dear_until;		/* its tasks have been long: see
+								 * others_starve() */
 } SupBinding;
 
 /*
@@ -183,8 +184,8 @@ typedef struct SupSlow
 	Oid			database;		/* 0: free */
 	int			pool;
 	int			logins;			/* slots that have this in 'slow' */
-	int64		allowed;		/* microseconds that the next one may take while
-								 * others wait */
+	int64		allowed;		/* microseconds that the next one may take
+								 * while others wait */
 	TimestampTz held_until;		/* none begins before */
 } SupSlow;
 
@@ -208,22 +209,24 @@ typedef struct SupPool
 	int			nblocked;		/* length of 'blocked' */
 	int			ncoming;		/* slots with 'coming' */
 	int			promised;		/* binding that gets the next worker; -1 */
-	TimestampTz made_room_at;	/* a worker left for another binding that starved */
-	TimestampTz slow_held_until;	/* of one worker: no login to a slow database
-									 * begins before */
+	TimestampTz made_room_at;	/* a worker left for another binding that
+								 * starved */
+	TimestampTz slow_held_until;	/* of one worker: no login to a slow
+									 * database begins before */
 	TimestampTz review_at;		/* when one in 'blocked' is held no longer */
 	dlist_head	queued;			/* bindings with queued tasks, by
 								 * 'waiting_since', oldest first */
-	dlist_head	blocked;		/* ... for which nobody may log in now: a fence,
-								 * their role is held back, or their database
-								 * is slow */
+	dlist_head	blocked;		/* ... for which nobody may log in now: a
+								 * fence, their role is held back, or their
+								 * database is slow */
 	int			nslow;			/* slots with 'slow' */
-	bool		slow_waits;		/* one in 'blocked' waits for one of these; a hint */
+	bool		slow_waits;		/* one in 'blocked' waits for one of these; a
+								 * hint */
 	dlist_head	unbound;		/* SupSlot.pool_node: ready, unbound */
 	dlist_head	idle;			/* SupSlot.pool_node: bound and idle, most
 								 * recent first */
-	dlist_head	overdue;		/* SupSlot.pool_node: logs in for longer than is
-								 * allowed, longest first */
+	dlist_head	overdue;		/* SupSlot.pool_node: logs in for longer than
+								 * is allowed, longest first */
 	int64		tasks_succeeded;
 	int64		tasks_failed;
 	int64		tasks_canceled;
@@ -271,11 +274,14 @@ typedef struct SupSlot
 	dlist_node	owner_node;		/* in the list of its pool or declaration */
 	int			instance;
 	uint64		generation;		/* never reset; incremented for each process */
-	bool		registering;	/* the postmaster is being asked for its process */
+	bool		registering;	/* the postmaster is being asked for its
+								 * process */
 	bool		has_handle;
 	SupHandle	handle;
-	bool		notifies;		/* the postmaster tells this supervisor of its end */
-	bool		surplus;		/* the pool has shrunk: goes once it has no task */
+	bool		notifies;		/* the postmaster tells this supervisor of its
+								 * end */
+	bool		surplus;		/* the pool has shrunk: goes once it has no
+								 * task */
 	bool		roll;			/* to be replaced by a rolling restart */
 	TimestampTz started_at;
 	TimestampTz state_since;
@@ -284,7 +290,8 @@ typedef struct SupSlot
 	TimestampTz restart_at;		/* of backoff and waiting */
 	int			look_again;		/* ms, while an adopted child is being reaped */
 	int			attempts;		/* starts in vain, in a row */
-	SupReason	missing;		/* what the last one lacked, which is in the log */
+	SupReason	missing;		/* what the last one lacked, which is in the
+								 * log */
 	int64		restarts;
 	SupHistory	history;
 
@@ -297,15 +304,16 @@ typedef struct SupSlot
 	SupReason	exit_reason;	/* why it could not begin its work */
 	int			exited_pid;
 	int			exit_code;
-	bool		exit_of_role;	/* it was bound, or in its bind: the doing of that role */
+	bool		exit_of_role;	/* it was bound, or in its bind: the doing of
+								 * that role */
 
 	/*
 	 * Written by the child, without the lock; cleared by the supervisor as
-	 * those above.  'next_run' the child alone reads.  Of 'phase' a reader may
-	 * see the one before, but of a pool worker's, which changes under the lock
-	 * where somebody acts on it.  'runs' is set before 'leave' is looked at,
-	 * with a barrier between: whoever sets 'leave' either sees it or is seen.
-	 * The others are hints.
+	 * those above.  'next_run' the child alone reads.  Of 'phase' a reader
+	 * may see the one before, but of a pool worker's, which changes under the
+	 * lock where somebody acts on it.  'runs' is set before 'leave' is looked
+	 * at, with a barrier between: whoever sets 'leave' either sees it or is
+	 * seen. The others are hints.
 	 */
 	SupPhase	phase;
 	TimestampTz next_run;		/* of a command; 0: at once */
@@ -346,15 +354,15 @@ typedef struct SupSlot
 	pg_atomic_uint32 task;
 	TimestampTz given_at;		/* when that was */
 	bool		begun;			/* the child has begun with that task; it sets
-								 * that without the lock, and is the only one to
-								 * act on it */
+								 * that without the lock, and is the only one
+								 * to act on it */
 	int			binding;		/* -1: unbound */
 	volatile bool stale;		/* settings of its role or database have
 								 * changed since */
 	SupCause	cause;			/* whose doing it is if it leaves */
 	bool		at_home;		/* its role owns the database */
-	bool		stuck;			/* it does not end, and others of its binding may
-								 * have to wait for that */
+	bool		stuck;			/* it does not end, and others of its binding
+								 * may have to wait for that */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */
@@ -503,8 +511,8 @@ typedef struct SupShared
 	dlist_head	attention;		/* SupSlot.attention_node */
 	dlist_head	changed_declarations;	/* SupDeclaration.attention_node */
 	bool		fence_lowered;
-	bool		check_prepared; /* it shall look whether prepared
-								 * transactions have been finished */
+	bool		check_prepared; /* it shall look whether prepared transactions
+								 * have been finished */
 
 	/* Databases to be read: written by anyone. */
 	SupLoad		loads[SUP_LOADS];
@@ -569,8 +577,8 @@ typedef struct SupShared
 } SupShared;
 
 extern SupShared *Sup;			/* NULL: not preloaded */
-extern SupSlot *SupMySlot;		/* of this process; NULL: it is no child of the
-								 * supervisor */
+extern SupSlot *SupMySlot;		/* of this process; NULL: it is no child of
+								 * the supervisor */
 extern bool sup_registered;		/* core accepted the supervisor's registration */
 
 extern const char *const sup_state_names[];

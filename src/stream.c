@@ -48,7 +48,10 @@ static void append_late(void);
 void
 sup_out_begin(SupTask *task)
 {
-	/* Gaps between messages get into shared memory, too: not with what was here. */
+	/*
+	 * Gaps between messages get into shared memory, too: not with what was
+	 * here.
+	 */
 	if (out_buffer == NULL)
 		out_buffer = MemoryContextAllocZero(TopMemoryContext, SUP_CHUNK_DATA);
 	out_task = task;

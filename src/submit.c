@@ -58,7 +58,10 @@ sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
 void
 sup_task_check_submitter(SupTaskKind kind)
 {
-	/* Nor can a login event trigger, which each worker would fire that it waits for. */
+	/*
+	 * Nor can a login event trigger, which each worker would fire that it
+	 * waits for.
+	 */
 	if (sup_in_pool_worker() && kind != SUP_TASK_LAUNCH)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

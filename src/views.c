@@ -165,7 +165,8 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	else if (slot->state == SUP_RUNNING && slot->exited_at == 0 && row->kind == SUP_KIND_COMMAND)
 		activity = slot->runs ? "busy" : "idle";
 
-	nulls[0] = index < 0 || row->kind == SUP_KIND_LOADER;	/* whose slot is not counted */
+	nulls[0] = index < 0 || row->kind == SUP_KIND_LOADER;	/* whose slot is not
+															 * counted */
 	values[0] = Int32GetDatum(index);
 	nulls[1] = index < 0;
 	values[1] = Int64GetDatum(slot->generation);

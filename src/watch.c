@@ -185,7 +185,10 @@ note_drop(Oid class, Oid object, const ObjectAccessDrop *drop)
 	}
 	if (class == DatabaseRelationId)
 	{
-		/* Interrupted from here on, it may leave an invalid database, which is for good. */
+		/*
+		 * Interrupted from here on, it may leave an invalid database, which
+		 * is for good.
+		 */
 		HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(object));
 
 		if (HeapTupleIsValid(tuple))
@@ -197,7 +200,10 @@ note_drop(Oid class, Oid object, const ObjectAccessDrop *drop)
 	}
 	else if (class == AuthIdRelationId)
 	{
-		/* One day another role may have its number, which has not its sessions. */
+		/*
+		 * One day another role may have its number, which has not its
+		 * sessions.
+		 */
 		sup_note(SUP_NOTE_SETTINGS, object, InvalidOid);
 		sup_note(SUP_NOTE_LOGIN, object, InvalidOid);
 	}
