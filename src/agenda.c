@@ -107,6 +107,9 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 	SUP_ASSERT_LOCKED();
 	if (waits)
 		when = slot->restart_at;
+	else if (has_process && slot->lingers)
+		when = slot->deadline != 0 ? slot->deadline : slot->notifies ? DT_NOEND :
+			TimestampTzPlusMilliseconds(now, SUP_REAP_LOOK_MAX_MS);
 	else if (has_process && slot->exited_at != 0)
 		/* The postmaster has yet to reap it, and tells us, unless adopted. */
 		when = TimestampTzPlusMilliseconds(now, slot->notifies ? SUP_REAP_LOOK_MAX_MS : slot->look_again);
@@ -116,6 +119,8 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 		when = slot->heartbeat_at + slot->heartbeat_timeout;
 	else if (slot->state == SUP_RUNNING)
 		when = Min(slot->login_until, slot->overdue_at);
+	if (has_process)
+		when = Min(when, sup_lingers_from(slot));
 
 	set_member(startable, i, waits && when <= now);
 	set_due(i, waits && when <= now ? DT_NOEND : when);

@@ -14,6 +14,26 @@
 #define SUP_REAP_LOOK_MIN_MS	5
 #define SUP_REAP_LOOK_MAX_MS	500
 
+/*
+ * A process that has said that it ends, or a pool worker that leaves, has nothing
+ * to do any more, and has so long for it.
+ */
+#define SUP_LEAVING_US	INT64CONST(2000000)
+
+/* When it is late; DT_NOEND: it has something to do.  The caller holds the lock. */
+static inline TimestampTz
+sup_lingers_from(const SupSlot *slot)
+{
+	if (slot->lingers)
+		return DT_NOEND;
+	if (slot->exited_at != 0)
+		return slot->exited_at + SUP_LEAVING_US;
+	if ((slot->state == SUP_RUNNING || slot->state == SUP_STOPPING) && slot->leaving_since != 0 &&
+		(slot->kind == SUP_KIND_POOL || (slot->kind == SUP_KIND_COMMAND && !slot->runs)))
+		return slot->leaving_since + SUP_LEAVING_US;
+	return DT_NOEND;
+}
+
 /* Once in the supervisor's life. */
 extern void sup_agenda_init(void);
 

@@ -27,6 +27,7 @@
 
 #include "child.h"
 #include "compat.h"
+#include "exit.h"
 #include "match.h"
 #include "rights.h"
 #include "task.h"
@@ -84,7 +85,9 @@ note_raised(void *arg)
 static void
 note_log(ErrorData *edata)
 {
-	if (edata->elevel >= ERROR && edata->message)
+	if (sup_exit_is_bounded())
+		edata->output_to_server = false;	/* there was nothing left to do */
+	else if (edata->elevel >= ERROR && edata->message)
 	{
 		last_sqlstate = edata->sqlerrcode;
 		strlcpy(last_error, edata->message, sizeof(last_error));
@@ -109,6 +112,8 @@ report_exit(int code, Datum arg)
 	SupSlot    *slot = (SupSlot *) DatumGetPointer(arg);
 	TimestampTz now = GetCurrentTimestamp();
 
+	if (sup_exit_is_bounded())
+		code = 0;				/* core's is 1 if the exit was cut short */
 	sup_lock();
 	if (slot->generation == my_generation)
 	{
@@ -132,7 +137,7 @@ report_exit(int code, Datum arg)
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			sup_task_worker_died(slot, last_sqlstate, last_error);
 		sup_slot_unbind(slot);
-		slot->leaving = true;
+		slot->leaving_since = now;
 		slot->exited_pid = slot->pid;
 		slot->pid = 0;
 		slot->proc = NULL;
@@ -265,19 +270,8 @@ sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 	SetConfigOption("application_name", application_name, PGC_USERSET, PGC_S_CLIENT);
 	StartTransactionCommand();
 	sup_rights_bound(flags);
+	sup_exit_init();
 	slot->at_home = sup_owns_database(MyDatabaseId);	/* for our own report */
 	CommitTransactionCommand();
 	RESUME_CANCEL_INTERRUPTS();
-}
-
-void
-sup_exit_unclean(SupSlot *slot)
-{
-	HOLD_INTERRUPTS();			/* the SIGTERM is not for the log */
-	sup_lock();
-	slot->leave = SUP_LEAVE_UNCLEAN;
-	slot->cause = SUP_CAUSE_ROLE;
-	sup_ask_terminate(slot);
-	sup_unlock();
-	proc_exit(0);
 }

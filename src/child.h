@@ -32,11 +32,4 @@ extern void sup_worker_interrupts(void);
  */
 extern void sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name);
 
-/*
- * End this process, whose session could not be reset.  Core drops temporary
- * objects at exit, and may wait for their locks there with interrupts held: so
- * it is terminated, to be seen as stopping, and as stuck if it does not end.
- */
-pg_noreturn extern void sup_exit_unclean(SupSlot *slot);
-
 #endif							/* SUP_CHILD_H */

@@ -26,6 +26,17 @@
 #include "reset.h"
 #include "rights.h"
 
+/* It has nothing to do any more but to end. */
+pg_noreturn static void
+leave(SupSlot *slot)
+{
+	sup_lock();
+	slot->leaving_since = GetCurrentTimestamp();
+	sup_attend(slot);
+	sup_unlock();
+	proc_exit(0);
+}
+
 /* This session is out of date: another takes its place, and keeps its schedule. */
 pg_noreturn static void
 make_room(SupSlot *slot)
@@ -34,7 +45,7 @@ make_room(SupSlot *slot)
 	if (slot->leave == SUP_STAY)
 		slot->leave = SUP_LEAVE_RECYCLE;
 	sup_unlock();
-	proc_exit(0);
+	leave(slot);
 }
 
 /* Log in, unless DDL on the database is under way. */
@@ -135,14 +146,17 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 	}
 	PG_END_TRY();
 
-	/*
-	 * What comes now is too late to cancel it: if anything fails, another
-	 * process goes on.
-	 */
+	/* What comes now is too late to cancel it. */
 	slot->runs = false;
 	debug_query_string = NULL;
+}
+
+/* Leave nothing for the next run; if that fails, it is for another process. */
+static void
+clean_up(SupSlot *slot)
+{
 	if (!sup_reset_session(slot->role))
-		sup_exit_unclean(slot);
+		make_room(slot);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) pgstat_report_stat(true);
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -191,9 +205,10 @@ sup_command_main(SupSlot *slot, const char *name, const SupProgram *program)
 		start = GetCurrentTimestamp();
 		run_command(slot, input, program);
 		if (program->run_every == 0)
-			proc_exit(0);
+			leave(slot);
 
 		/* From start to start; what was missed is not made up for. */
 		slot->next_run = Max(start + program->run_every, GetCurrentTimestamp());
+		clean_up(slot);
 	}
 }

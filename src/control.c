@@ -35,7 +35,7 @@ control_done(void *arg)
 	if (slot->generation == c->generation && slot->exited_at == 0)
 		done = false;
 	else if (!c->restart)
-		done = slot->generation != c->generation || slot->exited_at != 0;
+		done = slot->generation != c->generation || (slot->exited_at != 0 && !slot->lingers);
 	else
 		done = slot->state == SUP_EMPTY ||
 			(slot->generation != c->generation && sup_has_started(slot));

@@ -220,3 +220,26 @@ sup_declaration_why_not(const SupDeclaration *d, const char **detail)
 	*detail = d->bad_detail;
 	return d->bad;
 }
+
+bool
+sup_is_capped(const SupProgram *program)
+{
+	return program->kind == SUP_KIND_COMMAND && !superuser_arg(program->role);
+}
+
+bool
+sup_declarations_used_up(Oid role, Oid database, const char *name)
+{
+	int			mine = 0;
+	int			capped = 0;
+
+	SUP_ASSERT_LOCKED();
+	sup_foreach_declaration(d)
+	{
+		if (!d->capped || d->gone || (d->database == database && strcmp(d->name, name) == 0))
+			continue;
+		capped++;
+		mine += d->program.role == role;
+	}
+	return mine >= Sup->ndeclarations / 2 || capped >= Sup->ndeclarations / 4 * 3;
+}

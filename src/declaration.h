@@ -15,6 +15,16 @@
 extern SupDeclaration *sup_declaration_find(Oid database, const char *name);
 extern SupDeclaration *sup_declaration_by_id(uint64 id);
 extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
+
+/* Runs it as a role that is no superuser?  Looks into catalogs. */
+extern bool sup_is_capped(const SupProgram *program);
+
+/*
+ * Has that role its share of them in other rows than that one?  A role that is no
+ * superuser has half of them, and all of these together three quarters.
+ */
+extern bool sup_declarations_used_up(Oid role, Oid database, const char *name);
+
 extern void sup_declaration_free(SupDeclaration *declaration);
 
 /*

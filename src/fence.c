@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 
 #include "access/htup_details.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_collation.h"
@@ -34,7 +35,10 @@
 #include "nodes/parsenodes.h"
 #include "replication/slot.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -261,7 +265,7 @@ workers_leaving(Oid database)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (slot->state != SUP_EMPTY && slot->database == database && slot->leaving && slot->exited_at == 0)
+		if (slot->state != SUP_EMPTY && slot->database == database && slot->leaving_since != 0 && slot->exited_at == 0)
 			n++;
 	}
 	sup_unlock();
@@ -288,18 +292,18 @@ ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 			break;
 		case SUP_KIND_COMMAND:
 			sup_ask_leave(slot, SUP_LEAVE_FENCE);
-			slot->leaving = true;
+			slot->leaving_since = GetCurrentTimestamp();
 			pg_memory_barrier();	/* see SupSlot.runs */
 			if (slot->runs)
 				kill(slot->pid, SIGINT);
 			break;
 		case SUP_KIND_LIBRARY:
 			slot->leave = SUP_LEAVE_FENCE;
-			slot->leaving = true;
+			slot->leaving_since = GetCurrentTimestamp();
 			sup_ask_terminate(slot);
 			break;
 		case SUP_KIND_LOADER:
-			slot->leaving = true;	/* any moment */
+			slot->leaving_since = GetCurrentTimestamp();	/* any moment */
 			break;
 	}
 }
@@ -366,6 +370,25 @@ may_use_tablespace(Oid tablespace)
 {
 	return OidIsValid(tablespace) && tablespace != GLOBALTABLESPACE_OID &&
 		sup_may_create_in(tablespace);
+}
+
+/*
+ * Has a prepared transaction been there?  Core refuses the command then, or waits
+ * for its end in vain.
+ */
+static bool
+has_prepared(Oid database)
+{
+	for (int i = 0; i < max_prepared_xacts; i++)
+	{
+		const PGPROC *proc = &ProcGlobal->allProcs[MaxBackends + NUM_AUXILIARY_PROCS + i];
+
+		/* The entry of one that is over looks like it was. */
+		if (proc->databaseId == database && TransactionIdIsValid(proc->xid) &&
+			TransactionIdIsInProgress(proc->xid))
+			return true;
+	}
+	return false;
 }
 
 /* Has a database files there? */
@@ -453,8 +476,14 @@ option_will_do(const DefElem *option, HeapTuple template)
 	}
 	if (strcmp(name, "connection_limit") == 0)
 		return option->arg == NULL || (value == NULL && intVal(option->arg) >= -1);
-	if (strcmp(name, "template") == 0)
+	if (strcmp(name, "template") == 0 || strcmp(name, "collation_version") == 0)
 		return true;
+	if (strcmp(name, "oid") == 0)
+	{
+		Oid			oid = option->arg != NULL ? defGetObjectId((DefElem *) option) : InvalidOid;
+
+		return oid >= FirstNormalObjectId && !SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(oid));
+	}
 	if (value == NULL)
 		return option->arg == NULL &&
 			(strcmp(name, "tablespace") == 0 || strcmp(name, "owner") == 0 ||
@@ -579,16 +608,26 @@ database_to_fence(PlannedStmt *pstmt, ProcessUtilityContext context)
 	else if (good)
 		good = create_will_do(tuple, (CreatedbStmt *) stmt);
 	ReleaseSysCache(tuple);
-	return good ? database : InvalidOid;
+	return good && !has_prepared(database) ? database : InvalidOid;
 }
 
 void
 sup_make_room(PlannedStmt *pstmt, ProcessUtilityContext context)
 {
 	Oid			database = database_to_fence(pstmt, context);
+	LOCKMODE	mode = IsA(pstmt->utilityStmt, CreatedbStmt) ? ShareLock : AccessExclusiveLock;
 
 	if (OidIsValid(database))
 	{
+		/*
+		 * Wait here for who has the database locked, and not with the fence
+		 * up.  The lock is not kept: a login may be under way that wants it,
+		 * and the fence waits for that.
+		 */
+		LockSharedObject(DatabaseRelationId, database, 0, mode);
+		UnlockSharedObject(DatabaseRelationId, database, 0, mode);
+		if (database_to_fence(pstmt, context) != database)
+			return;
 		raise_fence(database);
 		sup_injection_point("supervisor-fenced");
 	}

@@ -23,6 +23,7 @@
 #include "lifecycle.h"
 #include "match.h"
 #include "policy.h"
+#include "task.h"
 #include "transition.h"
 
 /* What could not even be started is not tried more often, whatever the policy. */
@@ -130,11 +131,10 @@ new_process(SupSlot *slot, TimestampTz now)
 
 	slot->has_handle = false;
 	slot->notifies = true;
-	slot->attached_at = slot->ready_at = slot->exited_at = 0;
-	slot->leaving = false;
+	slot->attached_at = slot->ready_at = slot->exited_at = slot->leaving_since = 0;
 	slot->exit_reason = SUP_NO_REASON;
 	slot->phase = SUP_PHASE_ATTACH;
-	slot->terminate = slot->roll = slot->runs = false;
+	slot->terminate = slot->roll = slot->runs = slot->lingers = slot->capped = false;
 	slot->login_until = slot->overdue_at = DT_NOEND;
 	slot->leave = SUP_STAY;
 	slot->begun = slot->stale = false;
@@ -322,7 +322,7 @@ undeclared_ended(SupSlot *slot, SupReason reason, const char *detail, TimestampT
 {
 	if (slot->kind == SUP_KIND_LOADER)
 		sup_release_slot(slot, "it has ended", now);
-	else if (slot->surplus || slot->state == SUP_STUCK || Sup->pools[slot->pool].removed)
+	else if (slot->surplus || Sup->pools[slot->pool].removed)
 		sup_release_slot(slot, slot->state == SUP_STUCK ? "another has taken its place" :
 						 "the pool shrank", now);
 	else if (restart_at > now)
@@ -505,8 +505,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	slot->deadline = 0;
 
 	/* A command that goes on where it was keeps its schedule. */
-	if (!(e.clean && (slot->leave == SUP_LEAVE_FENCE || slot->leave == SUP_LEAVE_RECYCLE ||
-					  slot->leave == SUP_LEAVE_UNCLEAN)))
+	if (!(e.clean && (slot->leave == SUP_LEAVE_FENCE || slot->leave == SUP_LEAVE_RECYCLE)))
 		slot->next_run = 0;
 	if (slot->declaration >= 0)
 		declared_ended(slot, e.reason, e.detail, verdict, restart_at, &news, now);
@@ -534,8 +533,33 @@ to_stopping(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now
 	sup_lock();
 	sup_ask_terminate(slot);	/* nobody shall give it a task meanwhile */
 	slot->deadline = timeout > 0 ? now + timeout : 0;
+	if (slot->lingers)
+		slot->deadline = now;	/* no process takes a signal in its exit */
 	sup_enter(slot, SUP_STOPPING, reason, detail, now);
+	if (slot->pool >= 0)
+		sup_dispatch(slot->pool, now);	/* it may have been thought to come */
 	sup_unlock();
+}
+
+/*
+ * Shall another take the place of a pool worker that is about to be stuck?  Not
+ * without end: each holds a slot.
+ */
+static bool
+is_replaced(const SupSlot *slot)
+{
+	int			stuck = 0;
+
+	SUP_ASSERT_LOCKED();
+	if (slot->kind != SUP_KIND_POOL || !slot->capped)
+		return true;
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		const SupSlot *other = &Sup->slots[i];
+
+		stuck += other->state == SUP_STUCK && other->surplus && other->capped;
+	}
+	return stuck < Min(sup_max_workers, max_worker_processes) / 4;
 }
 
 /* Look at a slot that has, or had, a process. */
@@ -554,6 +578,16 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		sup_ask_terminate(slot);
 	else if (now >= slot->overdue_at)
 		sup_login_overdue(slot, now);
+	if (now >= sup_lingers_from(slot))
+	{
+		slot->lingers = slot->terminate = true;
+		if (slot->state == SUP_STOPPING)
+			slot->deadline = now;
+
+		/* In its exit it writes nothing for its task any more. */
+		if (pg_atomic_read_u32(&slot->task) != 0)
+			sup_task_worker_died(slot, 0, "");
+	}
 	terminate = slot->terminate;
 	if (slot->ready_at != 0 && (slot->state == SUP_STARTING || slot->state == SUP_WAITING))
 	{
@@ -574,7 +608,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	}
 
 	sup_lock();
-	if (exited)
+	if (exited && !slot->lingers)
 	{
 		sup_agenda_update(slot, now);
 		slot->look_again = Min(slot->look_again * 2, SUP_REAP_LOOK_MAX_MS);
@@ -594,7 +628,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	if (terminate && slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
 		to_stopping(slot, slot->leave == SUP_LEAVE_FENCE ? SUP_FENCED : SUP_REQUESTED,
 					slot->leave == SUP_LEAVE_FENCE ? "it makes way for DDL on its database" :
-					slot->leave == SUP_LEAVE_UNCLEAN ? "its session could not be reset" :
+					slot->lingers ? "it hangs in its exit" :
 					slot->phase == SUP_PHASE_CONNECT ? "it did not end its login in time" :
 					"somebody asked to terminate it", now);
 	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0 &&
@@ -606,15 +640,23 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		to_stopping(slot, SUP_START_TIMEOUT, "it did not become ready in time", now);
 	else if (slot->state == SUP_STOPPING)
 	{
+		bool		replaced;
+
+		sup_lock();
+		replaced = is_replaced(slot);
+		slot->surplus |= slot->kind == SUP_KIND_POOL && replaced;
+		sup_unlock();
 		ereport(LOG,
-				(errmsg("%s, process %d, does not stop", name_of(slot), slot->pid),
+				(errmsg("%s, process %d, does not stop", name_of(slot),
+						slot->exited_at != 0 ? slot->exited_pid : slot->pid),
+				 slot->lingers ? errdetail("It hangs in its exit.") :
 				 errdetail("It was asked to terminate %lld ms ago.", (long long) (now - slot->state_since) / 1000),
-				 slot->kind == SUP_KIND_POOL ? errhint("Another takes its place.") :
+				 slot->kind == SUP_KIND_POOL && replaced ? errhint("Another takes its place.") :
+				 slot->kind == SUP_KIND_POOL ? errhint("No other takes its place, since too many of non-superusers are stuck.") :
 				 errhint("No other is started while it is there.")));
 		sup_lock();
 		slot->deadline = 0;
-		sup_slot_stuck(slot, now);
-		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT, "it does not react to SIGTERM", now);
+		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT, slot->lingers ? "it hangs in its exit" : "it does not react to SIGTERM", now);
 		sup_unlock();
 	}
 }
@@ -702,7 +744,7 @@ sup_roll(dlist_head *slots, TimestampTz now)
 				return;			/* and comes in this turn, or once its row is
 								 * read */
 		}
-		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving || slot->exited_at != 0 ||
+		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving_since != 0 || slot->exited_at != 0 ||
 				 slot->state == SUP_STARTING || slot->state == SUP_STOPPING)
 			return;				/* one at a time */
 		else if (slot->roll && next == NULL)

@@ -34,6 +34,9 @@ static bool closed = false;
 /* How many declarations there was no room for. */
 static int	no_room = 0;
 
+/* How many are beyond the share of their role. */
+static int	beyond_share = 0;
+
 static bool
 database_is_closed(void)
 {
@@ -54,6 +57,7 @@ publish(const SupRow *row)
 {
 	SupReason	bad = SUP_NO_REASON;
 	char		bad_detail[SUP_MESSAGE] = "";
+	bool		capped = sup_is_capped(&row->program);
 	SupDeclaration *d;
 
 	if (row->sqlstate == 0 && row->program.kind == SUP_KIND_COMMAND &&
@@ -80,6 +84,12 @@ publish(const SupRow *row)
 	}
 
 	sup_lock();
+	if (capped && sup_declarations_used_up(row->program.role, MyDatabaseId, row->name))
+	{
+		sup_unlock();
+		beyond_share++;
+		return;
+	}
 	d = sup_declaration_find(MyDatabaseId, row->name);
 	if (d == NULL)
 	{
@@ -117,6 +127,7 @@ publish(const SupRow *row)
 		d->terms = row->terms;
 		d->terms.enabled = enabled;
 	}
+	d->capped = capped;
 	d->bad = bad;
 	strlcpy(d->bad_detail, bad_detail, sizeof(d->bad_detail));
 	d->gone = false;
@@ -207,6 +218,12 @@ sup_loader_main(SupSlot *slot)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	sweep();
+	if (beyond_share > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("%d declared workers of database %u are not run, since their roles have too many",
+						beyond_share, MyDatabaseId),
+				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
 	if (no_room > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -185,6 +185,48 @@ check_row(const SupTuple *row, SupRow *parsed)
 		check_library(&parsed->program);
 }
 
+/* How many rows of a role there are. */
+typedef struct RoleRows
+{
+	Oid			role;
+	int			n;
+}			RoleRows;
+
+static void
+count_row(Datum *values, bool *nulls, void *arg)
+{
+	RoleRows   *rows = arg;
+
+	rows->n += !nulls[SUP_COL_ROLE] && DatumGetObjectId(values[SUP_COL_ROLE]) == rows->role;
+}
+
+/*
+ * What is beyond the share of its role would not be run: better to say so now.
+ * Rows of this transaction, and those of other databases, count apart; the loader
+ * adds them up.
+ */
+static void
+check_share(Oid table, const SupRow *parsed)
+{
+	RoleRows	rows = {.role = parsed->program.role};
+	bool		used_up;
+
+	if (!sup_is_capped(&parsed->program))
+		return;
+	sup_lock();
+	used_up = sup_declarations_used_up(rows.role, MyDatabaseId, parsed->name);
+	sup_unlock();
+	if (!used_up && sup_catalog_scan(table, true, count_row, &rows))
+		used_up = rows.n >= Sup->ndeclarations / 2;
+	if (used_up)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many declared workers of roles that are not superusers"),
+				 errdetail("There is room for %d, of which role \"%s\" may have half, and all such roles three quarters.",
+						   Sup->ndeclarations, sup_role_name(rows.role)),
+				 errhint("Remove some, or increase \"%s\".", "supervisor.max_workers")));
+}
+
 /* Take over those arguments that are given; they are in the order of the columns. */
 static void
 take_arguments(FunctionCallInfo fcinfo, SupTuple *row)
@@ -246,6 +288,7 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 		row.nulls[SUP_COL_BYPASS_ALLOWCONN] = row.nulls[SUP_COL_BYPASS_ROLELOGINCHECK] =
 		row.nulls[SUP_COL_ENABLED] = false;
 
+	check_share(table, &parsed);
 	sup_catalog_insert(table, &row);
 	sup_note_load(MyDatabaseId);
 	added_in = GetTopTransactionId();
@@ -270,10 +313,14 @@ supervisor_alter_worker(PG_FUNCTION_ARGS)
 	char	   *name = name_arg(fcinfo);
 	SupTuple	row;
 	SupRow		parsed;
+	Oid			role;
 
 	row_to_change(table, name, &row, &parsed);
+	role = parsed.program.role;
 	take_arguments(fcinfo, &row);
 	check_row(&row, &parsed);
+	if (parsed.program.role != role)
+		check_share(table, &parsed);
 	sup_catalog_update(table, &row);
 	sup_note_load(MyDatabaseId);
 	PG_RETURN_VOID();

@@ -37,12 +37,6 @@
 #define ENDS_ALLOWED_US	(5 * END_COUNTS_US)
 #define LONGEST_HOLD_US	(10 * END_COUNTS_US)
 
-/*
- * Workers that do not end: so many of a role in a database, or a quarter of the
- * pool, and it is served no more.
- */
-#define STUCK_ALLOWED	2
-
 /* How many bindings are moved under one hold of the lock. */
 #define MOVES_PER_LOCK	64
 
@@ -212,21 +206,11 @@ is_held(const SupBinding *b, TimestampTz now)
 	return b->held_until > now && b->held_until <= now + LONGEST_HOLD_US;
 }
 
-/*
- * Does not end what its role has started?  Each such process takes up a slot, and
- * another takes its place in the pool: a role shall not have all slots by that.
- */
-static inline bool
-is_stuck(const SupBinding *b)
-{
-	return b->nstuck >= Max(STUCK_ALLOWED, Sup->pools[b->pool].size / 4);
-}
-
 /* Shall nobody serve it now? */
 static bool
 is_blocked(const SupBinding *b, TimestampTz now)
 {
-	return is_held(b, now) || is_stuck(b) || sup_database_fenced(b->database);
+	return is_held(b, now) || sup_database_fenced(b->database);
 }
 
 /* Shall at least nobody log in for it? */
@@ -569,8 +553,9 @@ static void
 leaves(SupSlot *slot)
 {
 	sup_slot_unlink(slot);
-	slot->leaving = true;
+	slot->leaving_since = GetCurrentTimestamp();
 	sup_count_coming(slot);
+	sup_attend(slot);			/* for it may not end */
 }
 
 /* Give up a login, for which its task waits again. */
@@ -579,7 +564,7 @@ give_up_login(SupSlot *slot, TimestampTz now)
 {
 	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
 
-	slot->leaving = true;
+	slot->leaving_since = now;
 	sup_ask_terminate(slot);
 	if (task->cancel == SUP_NOT_CANCELED)
 		sup_queue_push_front(sup_take_back(slot), now);
@@ -654,22 +639,6 @@ sup_review_blocked(int pool, TimestampTz now)
 	sup_unlock();
 }
 
-/* A worker was to end, and has not or may not: that counts until it does. */
-void
-sup_slot_stuck(SupSlot *slot, TimestampTz now)
-{
-	SupBinding *b;
-
-	SUP_ASSERT_LOCKED();
-	if (slot->binding < 0 || !slot->capped || slot->stuck)
-		return;
-	slot->stuck = true;
-	b = &Sup->bindings[slot->binding];
-	b->nstuck++;
-	if (b->place == SUP_QUEUED && is_stuck(b))
-		place_binding(b, SUP_BLOCKED, now);
-}
-
 /* Ask a worker to leave as soon as it has no task. */
 void
 sup_ask_leave(SupSlot *slot, SupLeave why)
@@ -708,7 +677,7 @@ sup_slot_expires(const SupSlot *slot)
 
 /*
  * A worker has ended its task: the next one, or NULL if it is idle now or,
- * with slot->leaving set, shall go.
+ * with slot->leaving_since set, shall go.
  */
 SupTask *
 sup_next_task(SupSlot *slot, TimestampTz now)
@@ -758,7 +727,7 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 	return NULL;
 }
 
-/* A worker is ready and has no binding; with slot->leaving set it shall go. */
+/* A worker is ready and has no binding; with slot->leaving_since set it shall go. */
 void
 sup_slot_available(SupSlot *slot)
 {
@@ -789,17 +758,5 @@ sup_slot_unbind(SupSlot *slot)
 	b = &Sup->bindings[slot->binding];
 	slot->binding = -1;
 	b->nworkers--;
-	if (slot->stuck)
-	{
-		TimestampTz now = GetCurrentTimestamp();
-
-		slot->stuck = false;
-		b->nstuck--;
-		if (b->place == SUP_BLOCKED && !is_blocked(b, now))
-		{
-			place_binding(b, SUP_QUEUED, now);
-			serve_by_idle(b, now);
-		}
-	}
 	sup_binding_drop(b);
 }

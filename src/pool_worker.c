@@ -61,7 +61,7 @@ wait_unbound(SupSlot *slot)
 		sup_worker_interrupts();
 		if ((task = given_task(slot)) != NULL)
 			return task;
-		if (slot->leaving)
+		if (slot->leaving_since != 0)
 			proc_exit(0);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
 						 sup_wait_event(SUP_WAIT_UNBOUND));
@@ -190,17 +190,15 @@ end_with_error(char *message)
  * are gone when the task is seen to end.  If that fails, the task has ended as it
  * has, and this process serves no other.
  */
-static bool
+static void
 reset_session(SupSlot *slot)
 {
 	if (sup_reset_session(slot->role))
-		return true;
+		return;
 	sup_lock();
-	slot->leave = SUP_LEAVE_UNCLEAN;
+	slot->leave = SUP_LEAVE_RECYCLE;
 	slot->cause = SUP_CAUSE_ROLE;
-	sup_slot_stuck(slot, GetCurrentTimestamp());
 	sup_unlock();
-	return false;
 }
 
 /* A cancel may be on its way: the kernel delivers it before this returns. */
@@ -228,7 +226,6 @@ run_task(SupSlot *slot, SupTask *task)
 	volatile int sqlstate = 0;
 	char		tag[COMPLETION_TAG_BUFSIZE] = "";
 	char		message[SUP_MESSAGE] = "";
-	bool		is_reset;
 	bool		cancel_sent;
 	SupTask    *next;
 
@@ -258,11 +255,9 @@ run_task(SupSlot *slot, SupTask *task)
 		proc_exit(0);
 	}
 
-	is_reset = reset_session(slot);
+	reset_session(slot);
 	sup_out_end(state);
 	next = sup_task_finish(slot, task, state, tag, sqlstate, message, &cancel_sent);
-	if (!is_reset)
-		sup_exit_unclean(slot);
 
 	/* Nobody sends one for that task any more. */
 	if (cancel_sent)
@@ -278,7 +273,7 @@ has_something_to_do(void *arg)
 {
 	SupSlot    *slot = arg;
 
-	return pg_atomic_read_u32(&slot->task) != 0 || slot->leaving;
+	return pg_atomic_read_u32(&slot->task) != 0 || slot->leaving_since != 0;
 }
 
 /* The bound worker waits for its next task; 'partner' is the last submitter's CPU. */

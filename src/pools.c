@@ -80,7 +80,7 @@ sup_set_pools(void)
 static bool
 counts_for_pool(const SupSlot *slot)
 {
-	return slot->state != SUP_STUCK && !slot->surplus;
+	return !slot->surplus;
 }
 
 /* A number that no other worker of the pool has. */
@@ -104,7 +104,7 @@ surplus_rank(SupSlot *slot)
 {
 	if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
 		return 0;
-	if (slot->state == SUP_STOPPING || slot->exited_at != 0)
+	if (slot->state == SUP_STOPPING || slot->state == SUP_STUCK || slot->exited_at != 0)
 		return 1;
 	if (slot->binding < 0)
 		return 2;
@@ -139,7 +139,7 @@ size_pool(int pool, TimestampTz now)
 		if (have < wanted && slot->state != SUP_STUCK && slot->surplus)
 		{
 			slot->surplus = false;
-			if (!slot->leaving && slot->leave == SUP_LEAVE_SURPLUS)
+			if (slot->leaving_since == 0 && slot->leave == SUP_LEAVE_SURPLUS)
 				slot->leave = SUP_STAY;
 			sup_count_coming(slot);
 			have++;
@@ -207,7 +207,7 @@ judge_pool(int pool, TimestampTz now)
 
 		if (!counts_for_pool(slot))
 			continue;
-		if (slot->ready_at != 0 && slot->exited_at == 0 && slot->state != SUP_STOPPING)
+		if (slot->lingers || (slot->ready_at != 0 && slot->exited_at == 0 && slot->state != SUP_STOPPING))
 			served = true;
 		else if (culprit == NULL || slot->reason != SUP_NO_REASON)
 			culprit = slot;

@@ -131,6 +131,7 @@ typedef struct SupDeclaration
 	SupReason	bad;			/* why it can't run */
 	char		bad_detail[SUP_MESSAGE];
 	bool		gone;			/* its row is; the entry follows its processes */
+	bool		capped;			/* its role is no superuser */
 	bool		seen;			/* by the loader that runs now */
 	int			holder;
 	bool		roll;			/* restart its instances, one after another */

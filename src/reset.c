@@ -21,16 +21,24 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "exit.h"
 #include "reset.h"
 #include "rights.h"
 #include "settings.h"
 #include "task.h"
+
+/*
+ * Who waits for the task waits for its session to be reset.  What depends on a
+ * temporary object may be locked by others for as long as they like.
+ */
+#define RESET_LOCK_TIMEOUT_MS	1000
 
 static void
 discard_all(Oid role)
 {
 	Oid			temp_namespace;
 	Oid			temp_toast_namespace;
+	int			lock_timeout = LockTimeout;
 	bool		new_role = !sup_role_is_as_bound(role);
 
 	Assert(!IsTransactionState());
@@ -61,14 +69,17 @@ discard_all(Oid role)
 
 		/*
 		 * What depends on a temporary object goes with it, and may be locked
-		 * by others: a cancel ends that, and this session with it.
+		 * by others: a cancel or a timeout ends that, and this session with
+		 * it.
 		 */
+		LockTimeout = RESET_LOCK_TIMEOUT_MS;
 		QueryCancelPending = false;
 		RESUME_CANCEL_INTERRUPTS();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		ResetTempTableNamespace();
 		PopActiveSnapshot();
 		HOLD_CANCEL_INTERRUPTS();
+		LockTimeout = lock_timeout;
 		CommitTransactionCommand();
 	}
 	if (sup_settings_changed())
@@ -93,9 +104,11 @@ sup_reset_session(Oid role)
 	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
+		sup_exit_is_reset(false);
 		discard_all(role);
 		if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
 			sup_session_end();
+		sup_exit_is_reset(true);
 	}
 	PG_CATCH();
 	{

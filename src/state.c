@@ -643,7 +643,7 @@ sup_count_coming(SupSlot *slot)
 		coming = !slot->surplus;
 	else if (slot->state == SUP_STARTING || slot->registering || slot->state == SUP_RUNNING ||
 			 (slot->state == SUP_STOPPING && slot->exited_at != 0))
-		coming = !slot->surplus && (slot->exited_at != 0 || (slot->leaving && slot->leave != SUP_LEAVE_UNCLEAN));
+		coming = !slot->surplus && !slot->lingers && (slot->exited_at != 0 || slot->leaving_since != 0);
 	if (coming != slot->coming)
 		Sup->pools[slot->pool].ncoming += coming ? 1 : -1;
 	slot->coming = coming;

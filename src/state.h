@@ -87,9 +87,7 @@ typedef enum SupLeave
 								 * session is out of date */
 	SUP_LEAVE_SURPLUS,			/* the pool shrinks; it is not wanted any more */
 	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */
-	SUP_LEAVE_FENCE,			/* DDL on its database */
-	SUP_LEAVE_UNCLEAN			/* its session could not be reset; it may hang
-								 * in its exit, where core does the same again */
+	SUP_LEAVE_FENCE				/* DDL on its database */
 } SupLeave;
 
 /* How far a child has come. */
@@ -148,7 +146,6 @@ typedef struct SupBinding
 	Oid			database;
 	Oid			role;
 	int			nworkers;		/* slots that are bound, or being bound */
-	int			nstuck;			/* of these, with 'stuck' */
 	int			ntasks;			/* tasks that exist, in any state */
 	int			nqueued;
 	Size		held;			/* bytes of the area that its tasks hold */
@@ -274,6 +271,8 @@ typedef struct SupSlot
 	dlist_node	owner_node;		/* in the list of its pool or declaration */
 	int			instance;
 	uint64		generation;		/* never reset; incremented for each process */
+	bool		lingers;		/* it was to end, has nothing more to do, and
+								 * is still there */
 	bool		registering;	/* the postmaster is being asked for its
 								 * process */
 	bool		has_handle;
@@ -343,7 +342,7 @@ typedef struct SupSlot
 	int64		allowed;		/* microseconds that its login may take */
 	SupSlow    *slow;			/* its login counts there; NULL */
 	volatile SupLeave leave;
-	bool		leaving;		/* on no list any more, on its way out */
+	TimestampTz leaving_since;	/* on no list any more, on its way out; 0: no */
 	bool		coming;			/* it, or its successor, will be ready for any
 								 * binding without being asked */
 
@@ -361,8 +360,6 @@ typedef struct SupSlot
 								 * changed since */
 	SupCause	cause;			/* whose doing it is if it leaves */
 	bool		at_home;		/* its role owns the database */
-	bool		stuck;			/* it does not end, and others of its binding
-								 * may have to wait for that */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */
@@ -415,6 +412,7 @@ typedef struct SupTask
 								 * Sup->finished */
 	bool		in_finished;
 	dlist_node	owner_node;		/* in its session's list */
+	uint64		passed_in;		/* a round through that */
 	bool		in_news;
 	dlist_node	news_node;		/* in its session's list of tasks with
 								 * something to read */
@@ -454,6 +452,7 @@ typedef struct SupSession
 {
 	dlist_head	tasks;			/* SupTask.owner_node */
 	dlist_head	news;			/* SupTask.news_node, of a batch */
+	uint64		round;			/* through 'tasks', the last one */
 
 	/*
 	 * tasks of the running execute_all that have not ended; its process reads

@@ -193,6 +193,7 @@ take_task(SupBinding *b, SupTaskKind kind, const StringInfoData *input, dsa_poin
 	task->tag[0] = task->message[0] = task->detail[0] = '\0';
 	task->sqlstate = 0;
 	task->hint = false;
+	task->passed_in = 0;
 	dlist_push_tail(&session->tasks, &task->owner_node);
 	b->ntasks++;
 	if (kind == SUP_TASK_BATCH)

@@ -238,7 +238,7 @@ sup_task_abandon(SupTaskRef *ref)
  * Abandon all tasks of this session, or those of a batch: queued ones first,
  * or else a worker would begin with one when another is canceled.  Those that
  * are passed over go to the end of the list, so that each is looked at twice,
- * however many there are.
+ * however many there are.  Between two holds of the lock any of them may expire.
  */
 static void
 abandon_all(bool batch)
@@ -247,19 +247,18 @@ abandon_all(bool batch)
 
 	for (int queued_only = 1; queued_only >= 0; queued_only--)
 	{
-		SupTask    *passed_over = NULL; /* the first one */
+		uint64		round = ++session->round;
 		bool		done = false;
 
 		while (!done)
 		{
-
 			sup_lock();
 			for (int i = 0; i < LOOKS_PER_LOCK; i++)
 			{
 				SupTask    *task = dlist_is_empty(&session->tasks) ? NULL :
 					dlist_head_element(SupTask, owner_node, &session->tasks);
 
-				done = task == passed_over;
+				done = task == NULL || task->passed_in == round;
 				if (done)
 					break;
 				if ((batch && task->kind != SUP_TASK_BATCH) ||
@@ -267,8 +266,7 @@ abandon_all(bool batch)
 				{
 					dlist_delete(&task->owner_node);
 					dlist_push_tail(&session->tasks, &task->owner_node);
-					if (passed_over == NULL)
-						passed_over = task;
+					task->passed_in = round;
 					continue;
 				}
 				abandon(task);

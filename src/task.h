@@ -68,7 +68,7 @@ extern SupInput *sup_task_input(SupTask *task);
 
 /*
  * The task has ended in 'state'; publish that and take the next task, under
- * one lock.  NULL: the worker is idle or, with slot->leaving set, shall go.
+ * one lock.  NULL: the worker is idle or, with slot->leaving_since set, shall go.
  */
 extern SupTask *sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 								const char *tag, int sqlstate, const char *message,

@@ -67,9 +67,9 @@ sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, T
 	slot->pool = pool;
 	slot->declaration = declaration;
 	slot->instance = instance;
-	slot->surplus = slot->roll = slot->terminate = slot->leaving = false;
+	slot->surplus = slot->roll = slot->terminate = false;
 	slot->leave = SUP_STAY;
-	slot->attached_at = slot->ready_at = slot->exited_at = 0;
+	slot->attached_at = slot->ready_at = slot->exited_at = slot->leaving_since = 0;
 	slot->exit_reason = SUP_NO_REASON;
 	slot->has_handle = false;
 	slot->version = declaration >= 0 ? Sup->declarations[declaration].version : 0;

@@ -159,6 +159,7 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	bool		nulls[WORKER_COLS] = {0};
 	bool		is_pool = row->kind == SUP_KIND_POOL;
 	const char *activity = NULL;
+	int			pid = slot->lingers && slot->exited_at != 0 ? slot->exited_pid : slot->pid;
 
 	if (slot->state == SUP_RUNNING && slot->exited_at == 0 && is_pool)
 		activity = row->task != 0 ? "busy" : slot->binding < 0 ? "unbound" : "idle";
@@ -175,8 +176,8 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	values[3] = Int32GetDatum(slot->instance);
 	values[4] = CStringGetTextDatum(kind_names[row->kind]);
 	values[5] = text_or_null(is_pool ? row->name : NULL, &nulls[5]);
-	nulls[6] = slot->pid == 0;
-	values[6] = Int32GetDatum(slot->pid);
+	nulls[6] = pid == 0;
+	values[6] = Int32GetDatum(pid);
 	values[7] = oid_or_null(row->datid, &nulls[7]);
 	values[8] = oid_or_null(row->userid, &nulls[8]);
 	values[9] = CStringGetTextDatum(sup_state_names[slot->state]);
@@ -329,7 +330,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 			sup_lock();
 		}
 		if ((slot->state != SUP_STARTING && slot->state != SUP_RUNNING && !slot->registering) ||
-			slot->kind != SUP_KIND_POOL || slot->ready_at == 0 || slot->leaving)
+			slot->kind != SUP_KIND_POOL || slot->ready_at == 0 || slot->leaving_since != 0)
 			continue;
 		if (pg_atomic_read_u32(&slot->task) != 0)
 			counts[slot->pool][2]++;

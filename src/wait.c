@@ -177,7 +177,7 @@ workers_in_the_way(int *pids, uint64 *id)
 			one_is_free = false;
 			break;
 		}
-		one_is_free |= slot->pid == 0 || slot->leaving || pg_atomic_read_u32(&slot->task) == 0;
+		one_is_free |= slot->pid == 0 || slot->leaving_since != 0 || pg_atomic_read_u32(&slot->task) == 0;
 		pids[count++] = slot->pid;
 	}
 	if (one_is_free)

@@ -10,12 +10,13 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(until_true);
+use SupervisorTest qw(refused until_true);
 
 my $node = SupervisorTest::new_node(
 	'cancel',
 	'max_connections' => 30,
 	'max_worker_processes' => 16,
+	'supervisor.max_workers' => 8,
 	'supervisor.pool_size' => 2,
 	'supervisor.pools' => 'one:1, store:1',
 	'supervisor.shared_memory' => '4MB');
@@ -583,7 +584,6 @@ $admin->query_safe('ROLLBACK');
 
 # What depends on a temporary object goes when the task has ended, and that waits for who uses it.
 my $user = SupervisorTest::session($node);
-SupervisorTest::set($node, 'supervisor.stop_timeout' => '5s');
 $admin->query_safe('CREATE SCHEMA common; SELECT pg_advisory_lock(55)');
 my $reset = $session->query_safe(q{
 	SELECT supervisor.launch('
@@ -604,35 +604,84 @@ my $poor = SupervisorTest::session($node, user => 'plain');
 is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}, extra_params => [ '-U', 'other' ]), 'SELECT 1', 'the other worker is some role\'s');
 is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', 'and makes room for another');
 
-# It is seen to stop, and to be stuck.  A role that has two such workers is served no more until one
-# has ended: others are.
-my $hung = q{SELECT count(*) = %d FROM supervisor.worker_status WHERE state = '%s' AND detail = '%s'};
-until_true(sprintf($hung, 1, 'stopping', 'its session could not be reset'), 'it is seen to stop');
+# It is seen to be stuck.  Another takes its place, but not for more than a quarter of
+# all workers that non-superusers have left so.
+my $hung = q{SELECT count(*) = %d FROM supervisor.worker_status WHERE state = 'stuck' AND detail = 'it hangs in its exit'};
+until_true(sprintf($hung, 1), 'it is seen to be stuck');
 $admin->query_safe('CREATE SCHEMA plain AUTHORIZATION plain');
-for my $n (1 .. 2)
+
+# Leaves a worker in its exit.
+sub hang
 {
-	# its lock is waited for after the task, within the time that the task has
+	my ($n, $pool) = @_;
+
 	$admin->query_safe("SELECT pg_advisory_lock(55 + $n)");
 	my $id = $poor->query_safe(qq{
 		SELECT supervisor.launch('
 			CREATE DOMAIN pg_temp.d AS int;
 			CREATE TABLE plain.made_$n (a int, b pg_temp.d);
 			COMMIT;
-			SELECT pg_advisory_lock_shared(55 + $n)')});
+			SELECT pg_advisory_lock_shared(55 + $n)', pool => '$pool')});
 	until_true(qq{SELECT to_regclass('plain.made_$n') IS NOT NULL}, 'there is a table with a temporary type');
 	$user->query_safe("LOCK TABLE plain.made_$n IN ACCESS SHARE MODE");
 	$admin->query_safe("SELECT pg_advisory_unlock(55 + $n)");
 	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'plain.made_$n'::regclass AND NOT granted}, 'what follows the task waits for a lock');
-	is($poor->query_safe("SELECT supervisor.cancel($id), supervisor.wait($id)"), 't|succeeded', 'and is canceled');
-	until_true(sprintf($hung, $n + 1, 'stuck', 'it does not react to SIGTERM'), 'its process is stuck');
+	is($poor->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'and is not waited for without end');
+	return;
 }
-my $held = $poor->query_safe(q{SELECT supervisor.launch('SELECT 1')});
-is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}, extra_params => [ '-U', 'other' ]), 'SELECT 1', 'others are served by those that took their places');
-is($node->safe_psql('postgres', "SELECT state FROM supervisor.task_status WHERE task = $held"), 'queued', 'a role with two stuck workers is not');
-is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'but in another pool');
+for my $n (1 .. 2)
+{
+	hang($n, 'one');
+	until_true(sprintf($hung, $n + 1), 'its process is stuck');
+}
+is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'others have taken the places of two');
+hang(3, 'one');
+until_true(sprintf($hung, 4), 'one more is stuck');
+my $held = $poor->query_safe(q{SELECT supervisor.launch('SELECT 1', pool => 'one')});
+is($node->safe_psql('postgres', "SELECT count(*), count(*) FILTER (WHERE state = 'stuck') FROM supervisor.worker_status WHERE pool = 'one'"), '3|3', 'it keeps its place');
+is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'another pool serves');
 $user->query_safe('ROLLBACK');
-is($poor->query_safe("SELECT supervisor.wait($held)"), 'succeeded', 'it is served when they have ended');
+is($poor->query_safe("SELECT supervisor.wait($held)"), 'succeeded', 'when it has ended, its pool serves again');
 until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state IN ('stopping', 'stuck')}, 'and none is left');
+until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
+
+# Who owns the database can lock what a worker looks into at its exit, even if nothing is left to drop.
+$poor->query_safe(q{SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one')});
+my $left = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
+$user->query_safe('BEGIN; LOCK TABLE pg_depend');
+is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'a worker that was reset is not kept in its exit');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $left"), '0', 'and is gone');
+$user->query_safe('ROLLBACK');
+
+# A task that ends its process ends, even if that hangs in its exit.
+$poor->query_safe('CREATE TABLE plain.locked (a int)');
+$user->query_safe('BEGIN; LOCK TABLE plain.locked IN ACCESS SHARE MODE');
+refused(q{
+	SELECT supervisor.execute($$
+		CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+		CREATE TRIGGER t BEFORE INSERT ON plain.locked FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
+		COMMIT;
+		SELECT pg_terminate_backend(pg_backend_pid())$$, pool => 'one')},
+	'55000', 'a task that ends its process is not waited for without end', session => $poor);
+until_true(sprintf($hung, 1), 'which is stuck');
+is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'another takes its place');
+$user->query_safe('ROLLBACK');
+until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state = 'stuck'}, 'until it has ended');
+
+# So is a process that is still there when it has told its end, as END blocks of PL/Perl may have it.
+my $library = SupervisorTest::build_library('lingers');
+my $file = $node->basedir . '/lingers';
+append_to_file($file, '');
+$admin->query_safe("CREATE FUNCTION linger(text) RETURNS void LANGUAGE c AS '$library'");
+my ($slot) = $poor->query_safe(qq{
+	SELECT supervisor.execute(format('SELECT linger(%L)', '$file'), pool => 'one');
+	SELECT slot FROM supervisor.worker_status WHERE pool = 'one'}) =~ /^(\d+)\z/m;
+is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'another takes the place of a process that lingers');
+is($node->safe_psql('postgres', "SELECT state, detail, pid IS NOT NULL FROM supervisor.worker_status WHERE slot = $slot"),
+	'stuck|it hangs in its exit|t', 'it is seen');
+is($node->safe_psql('postgres', "SELECT supervisor.terminate_worker($slot, '10 ms')"), 'f', 'and to terminate it is in vain');
+unlink $file;
+until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state = 'stuck'}, 'until it ends');
 $poor->quit;
 $user->quit;
 

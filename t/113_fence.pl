@@ -15,6 +15,7 @@ my $node = SupervisorTest::new_node(
 	'fence',
 	'allow_in_place_tablespaces' => 'on',
 	'max_connections' => 50,
+	'max_prepared_transactions' => 5,
 	'max_worker_processes' => 40,
 	'supervisor.pool_size' => 10,
 	'supervisor.pools' => 'one:1');
@@ -242,6 +243,24 @@ is_error(undef, q{CREATE DATABASE b OWNER maker TABLESPACE pg_default ENCODING '
 	CONNECTION LIMIT 5 IS_TEMPLATE false ALLOW_CONNECTIONS true}, 'one has to for what will do');
 is_error(undef, 'DROP DATABASE b', 'it is there');
 bind_to('template1');
+
+# What core takes at once, or in vain waits for.
+$node->safe_psql('a', q{BEGIN; CREATE TABLE prepared (a int); PREPARE TRANSACTION 'here'});
+$before = workers();
+is_error('55006', 'DROP DATABASE a WITH (FORCE)', 'no DROP where a transaction is prepared', user => 'owner');
+is_error('55006', 'ALTER DATABASE a RENAME TO b', 'nor RENAME', user => 'owner');
+is(workers(), $before, 'no worker has to go for a prepared transaction');
+$node->safe_psql('a', q{ROLLBACK PREPARED 'here'});
+my $blocker = SupervisorTest::session($node);
+$blocker->query_safe(q{BEGIN; COMMENT ON DATABASE a IS 'locked'});
+is_error('55P03', 'SET lock_timeout = 100; ALTER DATABASE a RENAME TO b', 'no RENAME while the database is locked', user => 'owner');
+is_error('55P03', 'SET lock_timeout = 100; CREATE DATABASE b TEMPLATE a', 'nor a copy', user => 'owner');
+$blocker->query_safe('ROLLBACK');
+$blocker->quit;
+is(workers(), $before, 'no worker has to go for a lock');
+is_error(undef, "CREATE DATABASE b TEMPLATE a OID 60000 COLLATION_VERSION 'x'", 'one has to for other options that will do');
+is_error(undef, 'DROP DATABASE b', 'it is there');
+bind_to('a');
 
 # A privileged command that fails: the fence ends all the same.
 my $own = SupervisorTest::session($node, dbname => 'a');

@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(becomes eventually value);
+use SupervisorTest qw(becomes eventually until_true value);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -273,6 +273,21 @@ SKIP:
 	is($last, $first, 'and sleeps until the next one is due');
 	remove_all();
 }
+
+# What runs once has run once, also if it leaves what can't be dropped at once.
+value('CREATE TABLE guarded (a int)');
+my $guard = SupervisorTest::session($node);
+$guard->query_safe('BEGIN; LOCK TABLE guarded IN ACCESS SHARE MODE');
+value(q{SELECT supervisor.add_worker('once', $$
+	INSERT INTO runs (name) VALUES ('once');
+	CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+	CREATE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION pg_temp.f()$$, restart => 'never')});
+until_true(q{SELECT state = 'stuck' AND detail = 'it hangs in its exit' FROM supervisor.worker_status WHERE name = 'once'}, 'it waits in its exit');
+$guard->query_safe('ROLLBACK');
+until_true(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'once'}, 'and ends');
+is(value(q{SELECT count(*) FROM runs WHERE name = 'once'}), '1', 'it has run once');
+value(q{SELECT supervisor.remove_worker('once')});
+$guard->quit;
 
 note 'how a command is run';
 

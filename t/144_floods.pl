@@ -548,4 +548,29 @@ is(value(q{
 	WHERE apart < '4 s'}), '0', 'a worker makes room for the loader now and then');
 cmp_ok(value(q{SELECT count(*) FROM supervisor.event WHERE event = 'exited' AND name = 'default'}), '>', 0, 'but one does');
 $full->stop;
+
+note 'rows of others';
+
+my $rows = SupervisorTest::new_node('rows', 'supervisor.max_workers' => 4, 'supervisor.pool_size' => 1);
+my $add = q{SELECT count(supervisor.add_worker('%s' || i, 'SELECT 1', enabled => false)) FROM generate_series(1, %d) i};
+my $known = q{SELECT count(*) = %d FROM supervisor.worker_status WHERE name LIKE '%s%%'};
+SupervisorTest::ask(\$rows);
+value(q{
+	CREATE ROLE one LOGIN;
+	CREATE ROLE two LOGIN;
+	GRANT EXECUTE ON FUNCTION supervisor.add_worker, supervisor.alter_worker TO one, two});
+refused(sprintf($add, 'x', 37), '53400', 'a role has half of what there is room for', user => 'one');
+value(sprintf($add, 'one', 36), user => 'one');
+until_true(sprintf($known, 36, 'one'), 'which is known');
+refused(sprintf($add, 'x', 1), '53400', 'and no more', user => 'one');
+value(sprintf($add, 'two', 36), user => 'two');
+until_true(sprintf($known, 18, 'two'), 'roles have three quarters together');
+refused(sprintf($add, 'x', 1), '53400', 'and no more', user => 'two');
+value(q{SELECT supervisor.add_worker('service', 'SELECT 1', run_every => '1 h')});
+until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'service'}, 'there is room for a superuser');
+$rows->restart;
+until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'service'}, 'also when all are read anew');
+until_true(q{SELECT count(*) = 54 FROM supervisor.worker_status WHERE name ~ '^(one|two)'}, 'with as many as before');
+SupervisorTest::log_is_clean($rows);
+$rows->stop;
 done_testing();

@@ -1,0 +1,138 @@
+/*-------------------------------------------------------------------------
+ *
+ * exit.c
+ *	  Has nobody keep a child in its exit that has nothing to do there.
+ *
+ * When a process exits, core drops the temporary objects of its session, with
+ * interrupts held.  It reads pg_depend for that, even if there are none of them
+ * any more.  Who may lock that, as the owner of the database may, could keep an
+ * idle worker in its exit, out of reach of any cancel, and with it the worker's
+ * place.  So where a session has been reset, core's callback takes interrupts
+ * here, and a timeout ends it.
+ *
+ * Where it has not, that is left to core, and may take as long as somebody holds
+ * a lock on what depends on a temporary object: if it were cut short, whoever is
+ * given that temporary schema next would have to wait for that lock.  Such a
+ * worker is seen as stuck: see docs/design.md.
+ *
+ * Callbacks run in reverse order.  Core registers its own when a temporary
+ * schema has been made: so ours that comes before it is registered later, and
+ * the one that comes after it at the login.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/timeout.h"
+
+#include "compat.h"
+#include "exit.h"
+#include "state.h"
+
+/* It is a look into one catalog, mostly into no more than one page. */
+#define EXIT_TIMEOUT_MS	10
+
+static bool session_is_reset = false;
+
+/* Is there a callback that comes before core's? */
+static bool registered = false;
+
+/* Has that come, and found that there is nothing to do? */
+static bool bounded = false;
+
+/* It has nothing to do any more but to end: the supervisor sees to it that it does. */
+static void
+note_exit(void)
+{
+	sup_lock();
+	if (SupMySlot->leaving_since == 0)
+		SupMySlot->leaving_since = GetCurrentTimestamp();
+	SupMySlot->runs = false;
+	sup_attend(SupMySlot);
+	sup_unlock();
+}
+
+/* The timeout: core's own handler takes no cancel in an exit. */
+static void
+take_cancel(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	InterruptPending = true;
+	QueryCancelPending = true;
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* What the timeout ends is ended by a FATAL error: the next callbacks follow. */
+static void
+before_drop(int code, Datum arg)
+{
+	note_exit();
+	if (code != 0 || !session_is_reset || IsTransactionState())
+		return;
+	bounded = true;
+	pqsignal(SIGINT, take_cancel);
+	enable_timeout_after(STATEMENT_TIMEOUT, EXIT_TIMEOUT_MS);
+	QueryCancelHoldoffCount = 0;
+	RESUME_INTERRUPTS();		/* which proc_exit() has held */
+}
+
+/*
+ * What makes a temporary schema and then ends this process does not come to the
+ * above.  Core's callback aborts its transaction first.
+ */
+static void
+xact_ends(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT && proc_exit_inprogress)
+		note_exit();
+}
+
+/* Core's callback is over, or an error has ended it: as proc_exit() has it. */
+static void
+after_drop(int code, Datum arg)
+{
+	if (!bounded)
+		return;
+	disable_timeout(STATEMENT_TIMEOUT, false);
+	pqsignal(SIGINT, PG_SIG_IGN);
+	QueryCancelPending = false;
+	InterruptHoldoffCount = 1;
+}
+
+void
+sup_exit_init(void)
+{
+	before_shmem_exit(after_drop, (Datum) 0);
+	RegisterXactCallback(xact_ends, NULL);
+}
+
+void
+sup_exit_is_reset(bool is_reset)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+
+	session_is_reset = is_reset;
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	if (!registered && OidIsValid(temp_namespace))
+	{
+		before_shmem_exit(before_drop, (Datum) 0);
+		registered = true;
+	}
+}
+
+bool
+sup_exit_is_bounded(void)
+{
+	return bounded;
+}

@@ -1,0 +1,31 @@
+/*
+ * A process that stays there after its exit, for the tests: as long as a file does.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "fmgr.h"
+#include "storage/ipc.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(linger);
+
+static void
+wait_for_file(int code, Datum path)
+{
+	while (access(DatumGetCString(path), F_OK) == 0)
+		pg_usleep(10000L);
+}
+
+Datum
+linger(PG_FUNCTION_ARGS)
+{
+	char	   *path = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	on_proc_exit(wait_for_file, CStringGetDatum(MemoryContextStrdup(TopMemoryContext, path)));
+	PG_RETURN_VOID();
+}
