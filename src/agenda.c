@@ -37,6 +37,7 @@ static uint64 *empty;
 static uint64 *startable;		/* wanted, and due now */
 static uint64 *to_look_at;		/* to be looked at in this turn */
 
+/* For the heap, which has its largest element first: the earliest time. */
 static int
 compare_dues(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 {
@@ -46,6 +47,7 @@ compare_dues(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 	return x->when < y->when ? 1 : x->when > y->when ? -1 : 0;
 }
 
+/* When is that slot to be looked at; DT_NOEND takes it off the heap. */
 static void
 set_due(int slot, TimestampTz when)
 {
@@ -61,12 +63,14 @@ set_due(int slot, TimestampTz when)
 
 /* Sets of slots, which can be changed while the lock is held. */
 
+/* Length of a set, with a bit for each slot. */
 static int
 set_words(void)
 {
 	return sup_nslots() / 64 + 1;
 }
 
+/* Put a slot into a set, or take it out. */
 static void
 set_member(uint64 *set, int slot, bool is_member)
 {
@@ -95,6 +99,10 @@ next_member(const uint64 *set, int slot)
 	return -1;
 }
 
+/*
+ * Its time on the heap, and the sets that it is in, follow from its state as
+ * it is now: so this is called after any change of that.
+ */
 void
 sup_agenda_update(SupSlot *slot, TimestampTz now)
 {
@@ -135,6 +143,11 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 	sup_count_coming(slot);
 }
 
+/*
+ * What comes up from here on is for the next turn.  A slot whose time has
+ * come leaves the heap, and whoever looks at it says when it is due again.
+ * Takes the lock.
+ */
 void
 sup_agenda_turn(TimestampTz now)
 {
@@ -162,24 +175,28 @@ sup_agenda_turn(TimestampTz now)
 	}
 }
 
+/* Begin with -1.  The set is as sup_agenda_turn() has left it. */
 int
 sup_next_to_look_at(int slot)
 {
 	return next_member(to_look_at, slot);
 }
 
+/* Begin with -1.  A slot that is started leaves the set at once. */
 int
 sup_next_startable(int slot)
 {
 	return next_member(startable, slot);
 }
 
+/* Without the loader's slot, which is for nobody else. */
 int
 sup_next_empty(int slot)
 {
 	return next_member(empty, slot);
 }
 
+/* 0: something can be started now; DT_NOEND: there is nothing to wait for. */
 TimestampTz
 sup_next_due(void)
 {
@@ -190,6 +207,7 @@ sup_next_due(void)
 	return pairingheap_container(Due, node, pairingheap_first(heap))->when;
 }
 
+/* Allocate all of it, since it is used where nothing can be allocated. */
 void
 sup_agenda_init(void)
 {

@@ -10,7 +10,11 @@
 
 #include "state.h"
 
-/* Nobody tells us of the end of an adopted child: look again after so long. */
+/*
+ * Nobody tells us of the end of an adopted child: look again after so long,
+ * at first and at most.  Of others we are told, and look after the longest
+ * as well.
+ */
 #define SUP_REAP_LOOK_MIN_MS	5
 #define SUP_REAP_LOOK_MAX_MS	500
 

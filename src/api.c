@@ -27,7 +27,10 @@
  * Understanding
  */
 
-/* What core would turn into question marks, and may be shown in any encoding. */
+/*
+ * Does it look the same in all encodings?  What is declared in a table may
+ * have other characters: see copy_as_ascii().
+ */
 static bool
 is_ascii(const char *string)
 {
@@ -37,6 +40,10 @@ is_ascii(const char *string)
 	return true;
 }
 
+/*
+ * What is wrong with its name, or NULL.  That comes first: with a bad name
+ * it can't even be shown as failed.
+ */
 static const char *
 check_name(const SupervisorWorker *worker)
 {
@@ -126,7 +133,10 @@ understand(const SupervisorWorker *worker, SupProgram *program, SupTerms *terms)
 	return NULL;
 }
 
-/* A worker as we know it: the library may have been compiled with another header. */
+/*
+ * A worker as we know it: the library may have been compiled with another
+ * header.
+ */
 static void
 take_over(const SupervisorWorker *worker, SupervisorWorker *ours)
 {
@@ -172,6 +182,11 @@ reserve_slots(SupDeclaration *d, const SupervisorWorker *worker)
 	}
 }
 
+/*
+ * Add the declaration of a preloaded library; takes the lock.  What is wrong
+ * with it goes to the log, and is kept as its reason.  If its name is bad or
+ * taken, or there is no room, it is in the log only.
+ */
 static void
 declare(const SupervisorWorker *worker)
 {
@@ -211,6 +226,10 @@ declare(const SupervisorWorker *worker)
 						wrong)));
 }
 
+/*
+ * In the order in which they were declared.  A library that was compiled for
+ * another version of the interface is logged and left out.
+ */
 void
 sup_api_declare(void)
 {
@@ -235,6 +254,7 @@ sup_api_declare(void)
  * In a worker
  */
 
+/* supervisor_ready(): only for a C function, and only the first time. */
 static void
 api_ready(void)
 {
@@ -256,6 +276,7 @@ api_heartbeat(void)
 	return Min(Max(slot->heartbeat_timeout / 2000, 1), INT_MAX);
 }
 
+/* Is it asked to end?  Read without the lock: whoever asks wakes it later. */
 static bool
 api_leaving(void)
 {
@@ -264,6 +285,7 @@ api_leaving(void)
 	return slot != NULL && (slot->leave != SUP_STAY || slot->terminate);
 }
 
+/* 0: this is no process of the supervisor's. */
 static int
 api_instance(void)
 {
@@ -276,6 +298,11 @@ api_instance(void)
  * At run time
  */
 
+/*
+ * supervisor_start(): adds a declaration, and the supervisor does the rest.
+ * Raises 22023, 42710 and 55000.  False: there is no room for another one,
+ * or this is the postmaster.
+ */
 static bool
 api_start(const SupervisorWorker *theirs, uint64 *id)
 {
@@ -340,6 +367,7 @@ status_of(uint64 id, pid_t *pid, bool *ready)
 		BGWH_STOPPED : BGWH_NOT_YET_STARTED;
 }
 
+/* supervisor_pid(): *pid is set only with BGWH_STARTED. */
 static BgwHandleStatus
 api_status(uint64 id, pid_t *pid)
 {
@@ -381,12 +409,14 @@ wait_for(uint64 id, bool for_ready, pid_t *pid)
 	return status;
 }
 
+/* supervisor_wait_for_startup(): one that restarts is waited for as well. */
 static BgwHandleStatus
 api_wait_for_startup(uint64 id, pid_t *pid)
 {
 	return wait_for(id, true, pid);
 }
 
+/* supervisor_wait_for_shutdown(): restarts do not end the wait. */
 static BgwHandleStatus
 api_wait_for_shutdown(uint64 id)
 {
@@ -395,6 +425,10 @@ api_wait_for_shutdown(uint64 id)
 	return wait_for(id, false, &pid);
 }
 
+/*
+ * supervisor_terminate(): the supervisor removes it as if it were not
+ * declared any more.  If it has ended already, nothing happens.
+ */
 static void
 api_terminate(uint64 id)
 {
@@ -410,6 +444,7 @@ api_terminate(uint64 id)
 	sup_unlock();
 }
 
+/* As a rendezvous variable, so that nobody needs to be linked with us. */
 void
 sup_api_publish(void)
 {

@@ -20,6 +20,7 @@
 #include "args.h"
 #include "state.h"
 
+/* Every function that looks into shared memory begins with this. */
 void
 sup_require_preload(void)
 {
@@ -30,6 +31,7 @@ sup_require_preload(void)
 				 errhint("Add it to \"%s\" and restart the server.", "shared_preload_libraries")));
 }
 
+/* White space alone is empty; a mere comment is refused by the worker. */
 void
 sup_check_command(const char *command)
 {
@@ -43,6 +45,7 @@ sup_check_command(const char *command)
 				 errmsg("command is empty")));
 }
 
+/* palloc'd; 'name' is what the message calls the argument. */
 char *
 sup_text_arg(FunctionCallInfo fcinfo, int n, const char *name)
 {
@@ -53,6 +56,7 @@ sup_text_arg(FunctionCallInfo fcinfo, int n, const char *name)
 	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
+/* NULL is never.  Raises also 22008, if the time is beyond all timestamps. */
 TimestampTz
 sup_deadline_arg(FunctionCallInfo fcinfo, int n)
 {
@@ -74,6 +78,7 @@ sup_deadline_arg(FunctionCallInfo fcinfo, int n)
 												   IntervalPGetDatum(timeout)));
 }
 
+/* The elements are palloc'd.  Raises 2202E if it has several dimensions. */
 int
 sup_text_array_arg(FunctionCallInfo fcinfo, int n, char ***elements)
 {
@@ -101,6 +106,10 @@ sup_text_array_arg(FunctionCallInfo fcinfo, int n, char ***elements)
 	return count;
 }
 
+/*
+ * Parses the command only if it has the word.  If it can't be parsed it has
+ * no such statement: the worker will say what is wrong with it.
+ */
 bool
 sup_runs_concurrently(const char *command)
 {
@@ -164,6 +173,7 @@ sup_runs_concurrently(const char *command)
 	return false;
 }
 
+/* For those who hold a snapshot while they wait; perform() holds none. */
 void
 sup_refuse_concurrently(void)
 {

@@ -39,6 +39,10 @@ typedef struct Outcome
 	int			sqlstate;
 } Outcome;
 
+/*
+ * Have enough tasks ended, or sent something?  Looks without the lock, for
+ * sup_spin_until() and sup_sleep_until().
+ */
 static bool
 batch_has_news(void *arg)
 {
@@ -160,6 +164,7 @@ typedef struct Batch
 	int		   *ordinals;		/* of the command, by task */
 } Batch;
 
+/* Raise 57014 if the timeout is over before all tasks have ended. */
 static void
 check_in_time(const Batch *batch)
 {
@@ -236,6 +241,10 @@ feed(Batch *batch)
 	return true;
 }
 
+/*
+ * Submit and collect until every command has its outcome.  An error leaves
+ * tasks behind: the caller abandons them.
+ */
 static void
 run_batch(Batch *batch, ReturnSetInfo *rsinfo)
 {
@@ -290,6 +299,7 @@ run_batch(Batch *batch, ReturnSetInfo *rsinfo)
 	pfree(batch->outcomes);
 }
 
+/* supervisor.execute_all(commands, pool, timeout): each one's tag or error */
 PG_FUNCTION_INFO_V1(supervisor_execute_all);
 Datum
 supervisor_execute_all(PG_FUNCTION_ARGS)

@@ -174,8 +174,8 @@ indexes_are_ours(Oid table)
 }
 
 /*
- * Is it the function that our script makes?  Only superusers can make one in C.
- * It asks who runs it, so it must run as whoever writes.
+ * Is it the function that our script makes?  Only superusers can make one in
+ * C.  It asks who runs it, so it must run as whoever writes.
  */
 static bool
 function_is_ours(Oid function, Oid schema, Oid extension)
@@ -214,13 +214,13 @@ trigger_is_ours(HeapTuple tuple, TupleDesc desc, Oid schema, Oid extension, bool
 }
 
 /*
- * That of rows keeps out all who were granted INSERT, UPDATE or DELETE.  Only the
- * owner can drop, disable or, as it is a constraint's, replace it: so while it is in
- * force no row is anybody else's.  The others are for whoever was granted TRIGGER or
- * REFERENCES to replace or make, unless watch.c is there and refuses; he shall not so
- * stop what runs, and what we write fires none.  But it would not mind a foreign
- * key, and a superuser's own INSERT fires all: before more is written, somebody
- * shall look at that.
+ * That of rows keeps out all who were granted INSERT, UPDATE or DELETE.
+ * Only the owner can drop, disable or, as it is a constraint's, replace it:
+ * so while it is in force no row is anybody else's.  The others are for
+ * whoever was granted TRIGGER or REFERENCES to replace or make, unless
+ * watch.c is there and refuses; he shall not so stop what runs, and what we
+ * write fires none.  But it would not mind a foreign key, and a superuser's
+ * own INSERT fires all: before more is written, somebody shall look at that.
  */
 static const char *
 complain_of_triggers(Oid table, Oid schema, Oid extension, bool to_write)
@@ -272,6 +272,10 @@ complain_of(Form_pg_class form, Oid extension, bool to_write)
 	return complain_of_triggers(form->oid, form->relnamespace, extension, to_write);
 }
 
+/*
+ * See sup_catalog_table(), and with 'to_write' sup_catalog_lock().  What has
+ * that name is not believed before all of it has been looked at.
+ */
 static Oid
 trusted_table(bool to_write, const char **complaint)
 {
@@ -304,6 +308,7 @@ trusted_table(bool to_write, const char **complaint)
 	return *complaint == NULL ? table : InvalidOid;
 }
 
+/* To read it: triggers that others have added do no harm. */
 Oid
 sup_catalog_table(const char **complaint)
 {
@@ -314,7 +319,10 @@ sup_catalog_table(const char **complaint)
  * Reading
  */
 
-/* NULL: until we had the lock, somebody has dropped the table, or made another of it. */
+/*
+ * NULL: until we had the lock, somebody has dropped the table, or made
+ * another of it.
+ */
 static Relation
 open_table(Oid table, LOCKMODE mode, bool wait)
 {
@@ -333,6 +341,10 @@ open_table(Oid table, LOCKMODE mode, bool wait)
 	return NULL;
 }
 
+/*
+ * By its pages and no index.  Columns that a table of an earlier version of
+ * the extension lacks are NULL.  The lock is released at the end.
+ */
 bool
 sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg)
 {
@@ -366,12 +378,14 @@ sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg)
 	return true;
 }
 
+/* Is this that worker's row?  As bytes, without any collation. */
 static bool
 has_name(const Datum *values, const bool *nulls, const char *name)
 {
 	return !nulls[SUP_COL_NAME] && strcmp(NameStr(*DatumGetName(values[SUP_COL_NAME])), name) == 0;
 }
 
+/* Does the row say that this extension has added it? */
 static bool
 is_of_extension(const Datum *values, const bool *nulls, const char *extension)
 {
@@ -404,6 +418,7 @@ find_command(Datum *values, bool *nulls, void *arg)
 		search->command = row.command;
 }
 
+/* For the process that is to run it: it is in shared memory in part only. */
 const char *
 sup_catalog_command(const char *name, const SupProgram *program)
 {
@@ -416,6 +431,7 @@ sup_catalog_command(const char *name, const SupProgram *program)
 	return search.command;
 }
 
+/* Out of a scan's buffer, and detoasted; columns from 'n' on are NULL. */
 static void
 copy_row(const Datum *values, const bool *nulls, int n, SupTuple *row)
 {
@@ -443,6 +459,7 @@ typedef struct RowSearch
 	SupTuple   *row;
 } RowSearch;
 
+/* Visitor of sup_catalog_find(). */
 static void
 find_row(Datum *values, bool *nulls, void *arg)
 {
@@ -454,6 +471,7 @@ find_row(Datum *values, bool *nulls, void *arg)
 	copy_row(values, nulls, SUP_WORKER_COLS, search->row);
 }
 
+/* Locks no row.  Raises 55000 if the table has changed just now. */
 bool
 sup_catalog_find(Oid table, const char *name, SupTuple *row)
 {
@@ -507,6 +525,10 @@ lock_table(bool to_write, const char **complaint)
 	}
 }
 
+/*
+ * With RowExclusiveLock, as an INSERT takes it; NULL in *complaint and 0:
+ * there is no such extension.
+ */
 Oid
 sup_catalog_lock(const char **complaint)
 {
@@ -532,6 +554,10 @@ find_tuple(Relation rel, const char *name, TupleTableSlot *slot)
 	return found;
 }
 
+/*
+ * Values and 'tid' are those of the version that is locked.  False: there is
+ * no such row, or whoever we waited for has deleted or renamed it.
+ */
 bool
 sup_catalog_lock_row(Oid table, const char *name, SupTuple *row)
 {
@@ -569,6 +595,7 @@ sup_catalog_lock_row(Oid table, const char *name, SupTuple *row)
 	return found;
 }
 
+/* Raises 23502 for a NULL where none may be: no executor looks at that. */
 static HeapTuple
 form_tuple(Relation rel, SupTuple *row)
 {
@@ -583,6 +610,7 @@ form_tuple(Relation rel, SupTuple *row)
 	return heap_form_tuple(desc, row->values, row->nulls);
 }
 
+/* Raise 42710, whether it was there before or comes at the same time. */
 pg_noreturn static void
 already_exists(const char *name)
 {
@@ -592,6 +620,10 @@ already_exists(const char *name)
 			 errhint("Use supervisor.alter_worker() to change it.")));
 }
 
+/*
+ * Raises 42710 if there is one of that name, for which it waits if that is
+ * being added, and 23502.
+ */
 void
 sup_catalog_insert(Oid table, SupTuple *row)
 {
@@ -624,6 +656,7 @@ sup_catalog_insert(Oid table, SupTuple *row)
 	CommandCounterIncrement();
 }
 
+/* By its tid.  Raises 55000 if replication could not tell which row it was. */
 void
 sup_catalog_update(Oid table, SupTuple *row)
 {
@@ -635,6 +668,7 @@ sup_catalog_update(Oid table, SupTuple *row)
 	CommandCounterIncrement();
 }
 
+/* The same. */
 void
 sup_catalog_delete(Oid table, SupTuple *row)
 {
@@ -656,6 +690,7 @@ typedef struct ExtensionSearch
 	List	   *names;
 } ExtensionSearch;
 
+/* Visitor of sup_catalog_delete_extension(): collects the names. */
 static void
 find_of_extension(Datum *values, bool *nulls, void *arg)
 {
@@ -665,6 +700,7 @@ find_of_extension(Datum *values, bool *nulls, void *arg)
 		search->names = lappend(search->names, pstrdup(NameStr(*DatumGetName(values[SUP_COL_NAME]))));
 }
 
+/* Has it deleted any?  Reads first, and locks only if there are such rows. */
 bool
 sup_catalog_delete_extension(const char *extension)
 {

@@ -22,8 +22,8 @@ typedef struct SupTuple
 
 /*
  * The table, if everything about it is as our script made it and only
- * superusers can have changed it; or else 0, and in *complaint, unless there is
- * just no such extension here, what is wrong.  In a transaction.
+ * superusers can have changed it; or else 0, and in *complaint, unless there
+ * is just no such extension here, what is wrong.  In a transaction.
  */
 extern Oid	sup_catalog_table(const char **complaint);
 
@@ -35,7 +35,10 @@ typedef void (*SupRowVisitor) (Datum *values, bool *nulls, void *arg);
 
 extern bool sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg);
 
-/* The command of a worker, palloc'd; NULL if its row does not say to run just that program. */
+/*
+ * The command of a worker, palloc'd; NULL if its row does not say to run
+ * just that program.
+ */
 extern const char *sup_catalog_command(const char *name, const SupProgram *program);
 
 /* Find a row, palloc'd, in the latest snapshot; false: there is none. */
@@ -57,7 +60,9 @@ extern void sup_catalog_insert(Oid table, SupTuple *row);
 extern void sup_catalog_update(Oid table, SupTuple *row);
 extern void sup_catalog_delete(Oid table, SupTuple *row);
 
-/* Delete the rows that belong to an extension, which is about to be dropped. */
+/*
+ * Delete the rows that belong to an extension, which is about to be dropped.
+ */
 extern bool sup_catalog_delete_extension(const char *extension);
 
 #endif							/* SUP_CATALOG_H */

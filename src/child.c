@@ -36,9 +36,9 @@ static uint64 my_generation;
 static emit_log_hook_type next_emit_log_hook = NULL;
 
 /*
- * The last error of this process that went, or would have gone, to the log.  Set
- * in the log hook, in one piece as far as other messages can come: copying emits
- * none.
+ * The last error of this process that went, or would have gone, to the log.
+ * Set in the log hook, in one piece as far as other messages can come:
+ * copying emits none.
  */
 static int	last_sqlstate = 0;
 static char last_error[SUP_MESSAGE] = "";
@@ -75,6 +75,7 @@ why_not_begun(SupPhase phase)
 	return SUP_NO_REASON;
 }
 
+/* An error context callback: it sees also what the log does not get. */
 static void
 note_raised(void *arg)
 {
@@ -150,6 +151,11 @@ report_exit(int code, Datum arg)
 	ConditionVariableBroadcast(&Sup->changed);
 }
 
+/*
+ * From here on this process's end is reported, and its last error kept.  If
+ * its declaration has changed meanwhile, 'leave' is set, for the caller to
+ * exit.
+ */
 SupSlot *
 sup_child_attach(int index, uint64 generation, char *name, SupProgram *program)
 {
@@ -196,6 +202,7 @@ sup_child_attach(int index, uint64 generation, char *name, SupProgram *program)
 	return slot;
 }
 
+/* Takes the lock.  When it returns, a pool worker may have a task. */
 void
 sup_worker_ready(SupSlot *slot)
 {
@@ -209,6 +216,7 @@ sup_worker_ready(SupSlot *slot)
 	ConditionVariableBroadcast(&Sup->changed);
 }
 
+/* A SIGTERM ends the process here, by FATAL. */
 void
 sup_worker_interrupts(void)
 {
@@ -247,6 +255,11 @@ have_connection(void)
 	MyProcPort = &port;
 }
 
+/*
+ * Raises FATAL if the role is not let in.  What session_preload_libraries
+ * and login triggers run is run here.  No cancel is taken: it would be for
+ * no task.
+ */
 void
 sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 {

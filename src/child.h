@@ -11,9 +11,9 @@
 #include "state.h"
 
 /*
- * Take the slot that this process was started for; NULL: it is too late for that.
- * What a declared worker runs goes to *program, and its name to 'name', which has
- * room for NAMEDATALEN bytes.
+ * Take the slot that this process was started for; NULL: it is too late for
+ * that.  What a declared worker runs goes to *program, and its name to
+ * 'name', which has room for NAMEDATALEN bytes.
  */
 extern SupSlot *sup_child_attach(int index, uint64 generation, char *name, SupProgram *program);
 

@@ -18,6 +18,7 @@
 #include "columns.h"
 #include "format.h"
 
+/* As bytes, which are not aligned: SUP_COLUMN_SIZE for each. */
 void
 sup_append_columns(StringInfo buf, TupleDesc desc)
 {
@@ -30,6 +31,7 @@ sup_append_columns(StringInfo buf, TupleDesc desc)
 	}
 }
 
+/* For a message; palloc'd. */
 static char *
 type_name(Oid type, int32 typmod)
 {
@@ -37,6 +39,7 @@ type_name(Oid type, int32 typmod)
 	return format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_ALLOW_INVALID);
 }
 
+/* A wanted typmod of -1 takes any.  The first column that differs is named. */
 void
 sup_check_columns(const char *columns, int ncolumns, const char *wanted, int nwanted)
 {
@@ -65,7 +68,10 @@ sup_check_columns(const char *columns, int ncolumns, const char *wanted, int nwa
 	}
 }
 
-/* Append the rows of pg_attribute that define a type, and those of its parts. */
+/*
+ * Append the rows of pg_attribute that define a type, and those of its
+ * parts.
+ */
 static void
 append_definition(StringInfo buf, List **seen, Oid type)
 {
@@ -107,6 +113,10 @@ append_definition(StringInfo buf, List **seen, Oid type)
 		append_definition(buf, seen, part);
 }
 
+/*
+ * Every change of a type writes new versions of these rows: where they are
+ * and who wrote them says which definition it is.
+ */
 void
 sup_append_definitions(StringInfo buf, TupleDesc desc)
 {

@@ -15,16 +15,16 @@
 extern void sup_append_columns(StringInfo buf, TupleDesc desc);
 
 /*
- * Raise 42804 unless these columns of a result are those of a column definition
- * list, both as sup_append_columns() has them.
+ * Raise 42804 unless these columns of a result are those of a column
+ * definition list, both as sup_append_columns() has them.
  */
 extern void sup_check_columns(const char *columns, int ncolumns,
 							  const char *wanted, int nwanted);
 
 /*
- * Append what tells one definition of the columns' types from any other: values
- * of a composite type are read by the definition that it has then.  Nothing: they
- * can have but one.
+ * Append what tells one definition of the columns' types from any other:
+ * values of a composite type are read by the definition that it has then.
+ * Nothing: they can have but one.
  */
 extern void sup_append_definitions(StringInfo buf, TupleDesc desc);
 

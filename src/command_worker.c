@@ -37,7 +37,10 @@ leave(SupSlot *slot)
 	proc_exit(0);
 }
 
-/* This session is out of date: another takes its place, and keeps its schedule. */
+/*
+ * This session is out of date: another takes its place, and keeps its
+ * schedule.
+ */
 pg_noreturn static void
 make_room(SupSlot *slot)
 {
@@ -101,6 +104,11 @@ read_command(SupSlot *slot, const char *name, const SupProgram *program)
 	return input;
 }
 
+/*
+ * One run, in a transaction of its own.  An error ends the process.  If it
+ * is asked to leave, it exits before the command begins; for a fence even a
+ * command that runs is canceled, and that is no error.
+ */
 static void
 run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 {
@@ -186,6 +194,7 @@ sleep_until(SupSlot *slot, TimestampTz until)
 	}
 }
 
+/* Reads the command once: if that changes, another process takes over. */
 void
 sup_command_main(SupSlot *slot, const char *name, const SupProgram *program)
 {

@@ -31,6 +31,7 @@
 
 #include "compat.h"
 
+/* Since 16 to be a member is not enough: a grant may come without SET. */
 bool
 sup_may_set_role(Oid member, Oid role)
 {
@@ -41,6 +42,7 @@ sup_may_set_role(Oid member, Oid role)
 #endif
 }
 
+/* Of the current user; a superuser is as good as its owner. */
 bool
 sup_owns_database(Oid database)
 {
@@ -51,6 +53,7 @@ sup_owns_database(Oid database)
 #endif
 }
 
+/* Has the current user CREATE on that tablespace? */
 bool
 sup_may_create_in(Oid tablespace)
 {
@@ -61,6 +64,7 @@ sup_may_create_in(Oid tablespace)
 #endif
 }
 
+/* 17 looks it up in shared memory by its name: so callers keep the result. */
 uint32
 sup_wait_event_new(const char *name)
 {
@@ -71,6 +75,10 @@ sup_wait_event_new(const char *name)
 #endif
 }
 
+/*
+ * What parallel workers have sent is hidden from CHECK_FOR_INTERRUPTS(), and
+ * seen by the next one that is not ours.
+ */
 void
 sup_check_interrupts_while_sending(bool may_raise)
 {
@@ -95,6 +103,7 @@ sup_check_interrupts_while_sending(bool may_raise)
 	}
 }
 
+/* As a setting, for all transactions of this process. */
 void
 sup_no_transaction_timeout(void)
 {
@@ -103,6 +112,7 @@ sup_no_transaction_timeout(void)
 #endif
 }
 
+/* The timer alone: the next transaction starts it again. */
 void
 sup_stop_transaction_timeout(void)
 {
@@ -111,6 +121,7 @@ sup_stop_transaction_timeout(void)
 #endif
 }
 
+/* All its rows, as a statement of the client's; 18 dropped an argument. */
 bool
 sup_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
 {
@@ -121,6 +132,7 @@ sup_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *qc)
 #endif
 }
 
+/* 18 asks how much room to leave before it: none. */
 MinimalTuple
 sup_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull)
 {
@@ -131,6 +143,7 @@ sup_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull)
 #endif
 }
 
+/* 'tag' is of COMPLETION_TAG_BUFSIZE; 16 has a function for it. */
 void
 sup_completion_tag(char *tag, const QueryCompletion *qc)
 {
@@ -156,6 +169,7 @@ sup_completion_tag(char *tag, const QueryCompletion *qc)
 #endif
 }
 
+/* Are there locks of any kind, but those of the fast path? */
 bool
 sup_may_hold_locks(void)
 {
@@ -171,6 +185,7 @@ sup_may_hold_locks(void)
 	return false;
 }
 
+/* If there is none core would raise an error. */
 void
 sup_reset_replication_origin(void)
 {
@@ -189,6 +204,7 @@ sup_reset_replication_origin(void)
 #endif
 }
 
+/* 17 can drop only those that are synchronized: here all go. */
 void
 sup_drop_temporary_slots(void)
 {
@@ -199,6 +215,7 @@ sup_drop_temporary_slots(void)
 #endif
 }
 
+/* Core runs them in a transaction that it begins itself. */
 void
 sup_fire_login_triggers(void)
 {
@@ -207,6 +224,7 @@ sup_fire_login_triggers(void)
 #endif
 }
 
+/* False for any other statement. */
 bool
 sup_merge_returns_rows(Node *stmt)
 {
@@ -217,6 +235,7 @@ sup_merge_returns_rows(Node *stmt)
 #endif
 }
 
+/* 19 has settings of all types in one struct. */
 double
 sup_setting_real(struct config_generic *conf)
 {
@@ -227,6 +246,9 @@ sup_setting_real(struct config_generic *conf)
 #endif
 }
 
+/*
+ * Where that can't be known, or they are too many for the set: those online.
+ */
 int
 sup_usable_cpus(void)
 {
@@ -239,6 +261,7 @@ sup_usable_cpus(void)
 	return (int) sysconf(_SC_NPROCESSORS_ONLN);
 }
 
+/* In the postmaster's list, which also tells what the handle must be. */
 bool
 sup_static_worker_registered(const char *function, Datum argument, SupHandle *handle)
 {
@@ -271,6 +294,7 @@ sup_static_worker_registered(const char *function, Datum argument, SupHandle *ha
 }
 
 #if PG_VERSION_NUM < 160000
+/* For qsort(): settings by where they lie in memory. */
 static int
 compare_addresses(const void *a, const void *b)
 {
@@ -281,6 +305,11 @@ compare_addresses(const void *a, const void *b)
 }
 #endif
 
+/*
+ * The list's head is looked for once.  15 has no list: there, those that a
+ * session can set are copied, and copied again if a library has changed
+ * them.
+ */
 void
 sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 {

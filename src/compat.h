@@ -99,10 +99,16 @@ sup_injection_point(const char *name)
  */
 extern void sup_check_interrupts_while_sending(bool may_raise);
 
-/* From 17 on a timeout may end a process for its transaction's age: not this one. */
+/*
+ * From 17 on a timeout may end a process for its transaction's age: not this
+ * one.
+ */
 extern void sup_no_transaction_timeout(void);
 
-/* What the transaction that has just begun does is our affair, and not the role's. */
+/*
+ * What the transaction that has just begun does is our affair, and not the
+ * role's.
+ */
 extern void sup_stop_transaction_timeout(void);
 
 /* 17 */
@@ -115,7 +121,10 @@ extern void sup_stop_transaction_timeout(void);
 #define BGWORKER_INTERRUPTIBLE	0
 #endif
 
-/* Did a DROP DATABASE get stuck half-way?  Core says so in the row since 15.4. */
+/*
+ * Did a DROP DATABASE get stuck half-way?  Core says so in the row since
+ * 15.4.
+ */
 static inline bool
 sup_database_invalid(Form_pg_database form)
 {
@@ -127,9 +136,9 @@ extern bool sup_portal_run(Portal portal, DestReceiver *dest, QueryCompletion *q
 extern MinimalTuple sup_form_minimal_tuple(TupleDesc desc, Datum *values, bool *isnull);
 
 /*
- * May this process hold advisory locks?  They are never taken by the fast path.
- * Only we can add to our lists, so they may be looked at without a lock, as
- * LockReleaseAll() does.
+ * May this process hold advisory locks?  They are never taken by the fast
+ * path.  Only we can add to our lists, so they may be looked at without a
+ * lock, as LockReleaseAll() does.
  */
 extern bool sup_may_hold_locks(void);
 
@@ -158,8 +167,8 @@ extern void sup_completion_tag(char *tag, const QueryCompletion *qc);
 /*
  * The layout of core's opaque BackgroundWorkerHandle, the same in 15 to 19.
  * A handle must outlive the supervisor that got it, so it is kept in shared
- * memory; each supervisor checks at its start that a copy answers as the
- * original does.
+ * memory; each supervisor checks, with the first process that it starts,
+ * that a copy answers as the original does.
  */
 typedef struct SupHandle
 {

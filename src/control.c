@@ -43,6 +43,12 @@ control_done(void *arg)
 	return done;
 }
 
+/*
+ * The two functions that follow.  Raises 22004 or 22023 for a bad slot
+ * number, 42501, and 55000 if the slot is empty, its worker stopped or
+ * failed, or just being bound.  False: it was not done in time, with a
+ * warning, or the given generation is over.
+ */
 static Datum
 control_worker(FunctionCallInfo fcinfo, bool restart)
 {
@@ -141,6 +147,7 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 	PG_RETURN_BOOL(false);
 }
 
+/* supervisor.restart_worker(slot, timeout, generation): a new one is ready */
 PG_FUNCTION_INFO_V1(supervisor_restart_worker);
 Datum
 supervisor_restart_worker(PG_FUNCTION_ARGS)
@@ -148,6 +155,7 @@ supervisor_restart_worker(PG_FUNCTION_ARGS)
 	return control_worker(fcinfo, true);
 }
 
+/* supervisor.terminate_worker(slot, timeout, generation): it is gone */
 PG_FUNCTION_INFO_V1(supervisor_terminate_worker);
 Datum
 supervisor_terminate_worker(PG_FUNCTION_ARGS)
@@ -162,7 +170,11 @@ typedef struct PoolRestart
 	uint64	   *generations;
 } PoolRestart;
 
-/* Are all the pool's processes newer than that, and ready?  Takes the lock. */
+/*
+ * Are all that were to go replaced by others, which are ready?  Those whose
+ * slots have been given back, or that are stuck, need not be.  Takes the
+ * lock.
+ */
 static bool
 pool_restarted(void *arg)
 {
@@ -184,6 +196,10 @@ pool_restarted(void *arg)
 	return done;
 }
 
+/*
+ * supervisor.restart_pool(pool, timeout): all of its workers are new and
+ * ready.  Raises 42704; asks for no right but EXECUTE.
+ */
 PG_FUNCTION_INFO_V1(supervisor_restart_pool);
 Datum
 supervisor_restart_pool(PG_FUNCTION_ARGS)

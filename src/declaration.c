@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * declaration.c
- *	  Declared workers in shared memory, and the databases whose tables are to be read.
+ *	  Declared workers in shared memory, and the databases whose tables are to
+ *	  be read.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +19,7 @@
  * Declarations.  The caller holds the lock.
  */
 
+/* Hash of database and name; never 0, which is a free entry's. */
 static uint32
 declaration_key(Oid database, const char *name)
 {
@@ -27,6 +29,7 @@ declaration_key(Oid database, const char *name)
 	return key != 0 ? key : 1;
 }
 
+/* Looks at the keys, which lie close together.  NULL: there is none. */
 SupDeclaration *
 sup_declaration_find(Oid database, const char *name)
 {
@@ -75,6 +78,7 @@ sup_declaration_add(Oid database, const char *name)
 	return NULL;
 }
 
+/* Once its slots have been released. */
 void
 sup_declaration_free(SupDeclaration *declaration)
 {
@@ -117,7 +121,10 @@ sup_load_of(Oid database)
 	return NULL;
 }
 
-/* The same, or a new one: a free one, or one that nobody has asked for since; NULL: no room. */
+/*
+ * The same, or a new one: a free one, or one that nobody has asked for
+ * since; NULL: no room.
+ */
 SupLoad *
 sup_load_get(Oid database)
 {
@@ -144,8 +151,8 @@ sup_load_get(Oid database)
 }
 
 /*
- * Have the declarations of a database read.  The first request after a while is
- * served at once, the others at intervals that grow.
+ * Have the declarations of a database read.  The first request after a while
+ * is served at once, the others at intervals that grow.
  */
 void
 sup_request_load(Oid database)
@@ -203,6 +210,10 @@ sup_load_done(Oid database, uint64 request)
 	return load->read >= request || load->failures > 0;
 }
 
+/*
+ * The setting comes first, then 'enabled', then what was found out about it.
+ * *detail stays in the declaration.
+ */
 SupReason
 sup_declaration_why_not(const SupDeclaration *d, const char **detail)
 {

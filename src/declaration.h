@@ -40,7 +40,10 @@ sup_state_if_kept_down(SupReason reason)
 	return reason == SUP_DISABLED ? SUP_STOPPED : reason == SUP_INVALID ? SUP_FAILED : SUP_WAITING;
 }
 
-/* All declarations, in the order of their entries: the next one; NULL: there is none. */
+/*
+ * All declarations, in the order of their entries: the next one; NULL: there
+ * is none.
+ */
 static inline SupDeclaration *
 sup_next_declaration(const SupDeclaration *d)
 {

@@ -147,6 +147,10 @@ wake_backend(int pid)
 		SetLatch(&proc->procLatch);
 }
 
+/*
+ * Takes the lock, and lets it go to wake a process that has asked for that.
+ * One line in the log tells of all for which there is no slot.
+ */
 void
 sup_look_at_declarations(bool slots_freed, TimestampTz now)
 {
@@ -188,6 +192,10 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
 }
 
+/*
+ * Takes the lock.  All are looked at: supervisor.start_workers may be
+ * another.
+ */
 void
 sup_set_declared(void)
 {

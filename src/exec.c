@@ -5,7 +5,8 @@
  *
  * What core's tcop/postgres.c does for a client is done here for a task: a
  * portal per statement, implicit transaction blocks, statement_timeout and
- * the logging of statements, durations and resource usage.  It calls the same functions in the same order.
+ * the logging of statements, durations and resource usage.  It calls the same
+ * functions in the same order.
  *
  *-------------------------------------------------------------------------
  */
@@ -52,12 +53,13 @@
 /*
  * Messages to the client
  *
- * Errors and notices come in the form of the protocol, with all their fields.
- * Everything else that core would say to a client has nobody to hear it.
+ * Errors and notices come in the form of the protocol, with all their
+ * fields.  Everything else that core would say to a client has nobody to
+ * hear it.
  *
- * comm_putmessage() is called in the middle of ereport(), which may be wherever
- * interrupts are taken, also while this worker sends something else: see
- * sup_out_message().  It takes none itself, and raises nothing.
+ * comm_putmessage() is called in the middle of ereport(), which may be
+ * wherever interrupts are taken, also while this worker sends something
+ * else: see sup_out_message().  It takes none itself, and raises nothing.
  */
 
 /*
@@ -66,23 +68,31 @@
  */
 static StringInfoData error_message;
 
+/* There is no connection to be reset. */
 static void
 comm_nothing(void)
 {
 }
 
+/* 0 is success: nothing is kept back for a client. */
 static int
 comm_flush(void)
 {
 	return 0;
 }
 
+/* As comm_flush(): never. */
 static bool
 comm_is_send_pending(void)
 {
 	return false;
 }
 
+/*
+ * A notice is sent now, an error is kept for sup_send_error(), and all else
+ * is dropped.  Returns 0, which is success: whoever called could do nothing
+ * about it.
+ */
 static int
 comm_putmessage(char msgtype, const char *s, size_t len)
 {
@@ -114,6 +124,7 @@ comm_putmessage(char msgtype, const char *s, size_t len)
 	return 0;
 }
 
+/* Core calls it in walsenders only, and none is here. */
 static void
 comm_putmessage_noblock(char msgtype, const char *s, size_t len)
 {
@@ -129,6 +140,7 @@ static const PQcommMethods comm_methods = {
 	.putmessage_noblock = comm_putmessage_noblock
 };
 
+/* Once in a process.  The newest protocol has all the fields of a message. */
 void
 sup_redirect_messages(void)
 {
@@ -137,6 +149,11 @@ sup_redirect_messages(void)
 	FrontendProtocol = PG_PROTOCOL_LATEST;
 }
 
+/*
+ * EmitErrorReport() logs it, and hands it to comm_putmessage().  Called
+ * where an error is being handled, it raises none, and waits only for a
+ * reader.
+ */
 void
 sup_send_error(void)
 {
@@ -204,6 +221,7 @@ check_columns(TupleDesc desc, const SupInput *input)
 	pfree(columns.data);
 }
 
+/* rStartup: tell what the columns are, and how their types are defined. */
 static void
 receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 {
@@ -258,6 +276,10 @@ send_stored(Receiver *r, TupleTableSlot *slot)
 	return sup_out_tuple(tuple, len);
 }
 
+/*
+ * receiveSlot: a row, with what it points to in toast tables or in memory.
+ * Always true, which is to go on.
+ */
 static bool
 receiver_receive(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -299,6 +321,7 @@ receiver_receive(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
+/* rShutdown: not called after an error, where the memory goes by itself. */
 static void
 receiver_shutdown(DestReceiver *self)
 {
@@ -309,6 +332,7 @@ receiver_shutdown(DestReceiver *self)
 	r->row_context = NULL;
 }
 
+/* rDestroy: the receiver is a variable of run_statement(). */
 static void
 receiver_destroy(DestReceiver *self)
 {
@@ -319,11 +343,12 @@ receiver_destroy(DestReceiver *self)
  */
 
 /*
- * Is there a transaction?  Set by sup_exec(), which never calls itself; what an
- * error leaves here counts no more when it is called again.
+ * Is there a transaction?  Set by sup_exec(), which never calls itself; what
+ * an error leaves here counts no more when it is called again.
  */
 static bool xact_started = false;
 
+/* As core's function of that name; a statement_timeout that runs goes on. */
 static void
 start_xact_command(void)
 {
@@ -341,6 +366,7 @@ start_xact_command(void)
 		disable_timeout(STATEMENT_TIMEOUT, false);
 }
 
+/* As core's function of that name: commit. */
 static void
 finish_xact_command(void)
 {
@@ -385,7 +411,10 @@ may_return_rows(Node *stmt)
 	}
 }
 
-/* Does it refer to a prepared statement or cursor that does not exist?  To run it says so. */
+/*
+ * Does it refer to a prepared statement or cursor that does not exist?  To
+ * run it says so.
+ */
 static bool
 refers_to_nothing(Node *stmt)
 {
@@ -405,6 +434,7 @@ check_statement(Node *stmt)
 				 errhint("Use a file or a program on the server, or a query.")));
 }
 
+/* As core's check_log_statement(). */
 static bool
 should_log(List *parsetrees)
 {
@@ -429,6 +459,7 @@ should_log(List *parsetrees)
 /* Set by the signal's handler; cleared before the time is running. */
 static volatile sig_atomic_t timed_out = false;
 
+/* In a signal handler: cancel the command, and remember that it was us. */
 static void
 timeout_handler(void)
 {
@@ -492,7 +523,10 @@ convert_params(int nparams, const char *data, int ntypes, Oid *types)
 	return params;
 }
 
-/* What a statement's line in the log says of its parameters, as core's function of that name. */
+/*
+ * What a statement's line in the log says of its parameters, as core's
+ * function of that name.
+ */
 static int
 errdetail_params(const SupInput *input)
 {
@@ -518,7 +552,10 @@ errdetail_params(const SupInput *input)
 	return errdetail(SUP_PARAMETERS, buf.data);
 }
 
-/* The same of one without parameters: what it executes, as core's function of that name says. */
+/*
+ * The same of one without parameters: what it executes, as core's function
+ * of that name says.
+ */
 static int
 errdetail_execute(List *parsetrees)
 {
@@ -536,6 +573,10 @@ errdetail_execute(List *parsetrees)
 	return 0;
 }
 
+/*
+ * The parameters or, if there are none, the prepared statement that it
+ * executes.
+ */
 static int
 errdetail_statement(const SupInput *input, List *parsetrees)
 {
@@ -543,9 +584,9 @@ errdetail_statement(const SupInput *input, List *parsetrees)
 }
 
 /*
- * The statements of a command, in MessageContext, which are logged if they shall
- * be.  *row_statement is the one whose rows are wanted, the last that may return
- * any; NULL: none is.
+ * The statements of a command, in MessageContext, which are logged if they
+ * shall be.  *row_statement is the one whose rows are wanted, the last that
+ * may return any; NULL: none is.
  */
 static List *
 parse_command(const SupInput *input, bool wants_rows, RawStmt **row_statement, bool *was_logged)
@@ -592,6 +633,7 @@ parse_command(const SupInput *input, bool wants_rows, RawStmt **row_statement, b
 	return parsetrees;
 }
 
+/* Raise 25P02, as exec_simple_query() would. */
 static void
 check_not_aborted(Node *stmt)
 {
@@ -747,7 +789,10 @@ run_statement(const SupInput *input, RawStmt *parsetree, bool wants_rows, bool l
 		MemoryContextDelete(stmt_context);
 }
 
-/* The command has been run: a line for the log, if its duration is to be told. */
+/*
+ * The command has been run: a line for the log, if its duration is to be
+ * told.
+ */
 static void
 log_end(const SupInput *input, List *parsetrees, bool was_logged)
 {
@@ -767,6 +812,10 @@ log_end(const SupInput *input, List *parsetrees, bool was_logged)
 	}
 }
 
+/*
+ * The timeout is for the whole command; statement_timeout begins again with
+ * each of its statements, as it does for a client.
+ */
 void
 sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeout_message, char *tag)
 {

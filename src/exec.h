@@ -11,11 +11,11 @@
 #include "task.h"
 
 /*
- * Run the command of a task as a simple Query would, or with parameters as an
- * extended one, and send rows, notices and errors as its result.  In a
+ * Run the command of a task as a simple Query would, or with parameters as
+ * an extended one, and send rows and notices as its result.  In a
  * transaction that the caller has started, of which nothing is left.  Raises
- * what the command raises; after 'timeout' ms (0: none), 57014 with the message
- * 'timeout_message'.  'tag' is of COMPLETION_TAG_BUFSIZE.
+ * what the command raises; after 'timeout' ms (0: none), 57014 with the
+ * message 'timeout_message'.  'tag' is of COMPLETION_TAG_BUFSIZE.
  */
 extern void sup_exec(const SupInput *input, bool wants_rows, int timeout,
 					 const char *timeout_message, char *tag);

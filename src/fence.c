@@ -6,9 +6,9 @@
  * DROP DATABASE and its kin fail while anybody is connected to the database.
  * A pool worker that has nothing to do there is no reason to fail, nor is a
  * declared worker, which comes back: before core's command runs, they are asked
- * to leave, and nobody binds to the database until the transaction ends.  A
- * pool worker that runs a task is a session like any other.  If the transaction
- * is prepared, that is until it is finished.
+ * to leave, and nobody binds to the database until the transaction ends or, if
+ * it is prepared, is committed or rolled back.  A pool worker that runs a task
+ * is a session like any other.
  *
  *-------------------------------------------------------------------------
  */
@@ -54,13 +54,16 @@
 #define FENCE_WAIT_MS	4000
 
 /*
- * Does this process hold one or more?  Set under the lock with the fence, and
- * cleared before that is taken away: so an error or an exit in between finds what
- * there is.
+ * Does this process hold one or more?  Set under the lock with the fence,
+ * and cleared before that is taken away: so an error or an exit in between
+ * finds what there is.
  */
 static bool fence_is_up = false;
 
-/* Some fences have fallen: who waited goes on.  The caller does not hold the lock. */
+/*
+ * Some fences have fallen: who waited goes on.  The caller does not hold the
+ * lock.
+ */
 static void
 fences_fell(void)
 {
@@ -73,6 +76,7 @@ fences_fell(void)
 			sup_review_blocked(i, GetCurrentTimestamp());
 }
 
+/* At the end of the transaction, or of the process, whichever is first. */
 static void
 lower_fences(void)
 {
@@ -110,6 +114,7 @@ leave_fences(void)
 	sup_unlock();
 }
 
+/* A fence in a subtransaction stays up until the whole transaction ends. */
 static void
 fence_at_xact_end(XactEvent event, void *arg)
 {
@@ -119,6 +124,7 @@ fence_at_xact_end(XactEvent event, void *arg)
 		lower_fences();
 }
 
+/* In case the process ends inside of the transaction. */
 static void
 fence_at_exit(int code, Datum arg)
 {
@@ -144,6 +150,7 @@ fence_entry(int holder, Oid database)
 	return entry;
 }
 
+/* In the entry that fence_entry() has found.  The caller holds the lock. */
 static void
 put_up(SupFence *fence, int holder, Oid role, Oid database)
 {
@@ -203,6 +210,7 @@ databases_locked(int *n)
 	return result;
 }
 
+/* A binary search: the array is sorted. */
 static bool
 has_oid(const Oid *sorted, int n, Oid oid)
 {
@@ -210,10 +218,10 @@ has_oid(const Oid *sorted, int n, Oid oid)
 }
 
 /*
- * Bring the list of locked databases to what prepared transactions have locked,
- * which also those have that the server found at its start.  The fences that
- * they were prepared with are needed no longer: what somebody has prepared takes
- * up none.
+ * Bring the list of locked databases to what prepared transactions have
+ * locked, which also those have that the server found at its start.  The
+ * fences that they were prepared with are needed no longer: what somebody
+ * has prepared takes up none.
  */
 void
 sup_look_at_fences(void)
@@ -272,7 +280,10 @@ workers_leaving(Oid database)
 	return n;
 }
 
-/* Ask a worker to leave the database, if it is there.  The caller holds the lock. */
+/*
+ * Ask a worker to leave the database, if it is there.  The caller holds the
+ * lock.
+ */
 static void
 ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 {
@@ -308,6 +319,11 @@ ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 	}
 }
 
+/*
+ * Put up a fence, and wait for those who leave, no longer than
+ * FENCE_WAIT_MS.  Nothing if there is no room for it: then core's command
+ * finds who is there.
+ */
 static void
 raise_fence(Oid database)
 {
@@ -345,6 +361,7 @@ raise_fence(Oid database)
 	ConditionVariableCancelSleep();
 }
 
+/* rolcreatedb alone: callers ask for superusers themselves. */
 static bool
 has_createdb(void)
 {
@@ -365,6 +382,7 @@ has_createdb(void)
  * must not disturb others.
  */
 
+/* pg_global is for no database; false if there is no such tablespace. */
 static bool
 may_use_tablespace(Oid tablespace)
 {
@@ -401,6 +419,7 @@ has_files_in(Oid database, Oid tablespace)
 	return stat(path, &st) == 0 && !directory_is_empty(path);
 }
 
+/* No template, not our own, no active replication slot, no subscription. */
 static bool
 drop_will_do(Form_pg_database form)
 {
@@ -413,6 +432,7 @@ drop_will_do(Form_pg_database form)
 	return nactive == 0 && CountDBSubscriptions(form->oid) == 0;
 }
 
+/* For a superuser or with CREATEDB; not our own; and the new name is free. */
 static bool
 rename_will_do(Form_pg_database form, const RenameStmt *stmt)
 {
@@ -420,6 +440,7 @@ rename_will_do(Form_pg_database form, const RenameStmt *stmt)
 		!OidIsValid(get_database_oid(stmt->newname, true));
 }
 
+/* ALTER DATABASE SET TABLESPACE: to another one, where it has no files yet. */
 static bool
 move_will_do(Form_pg_database form, const AlterDatabaseStmt *stmt)
 {
@@ -518,6 +539,7 @@ option_will_do(const DefElem *option, HeapTuple template)
 	return false;
 }
 
+/* Can the template be copied as it is?  Options that are in doubt mean no. */
 static bool
 create_will_do(HeapTuple template, const CreatedbStmt *stmt)
 {
@@ -542,7 +564,10 @@ create_will_do(HeapTuple template, const CreatedbStmt *stmt)
 	return true;
 }
 
-/* The name of the database that has to be left for a command; NULL: none has. */
+/*
+ * The name of the database that has to be left for a command; NULL: none
+ * has.
+ */
 static const char *
 database_named(Node *stmt)
 {
@@ -578,6 +603,10 @@ database_named(Node *stmt)
 	}
 }
 
+/*
+ * The database to be left for a command that core would do; 0: none.  In a
+ * transaction block that can only be RENAME.
+ */
 static Oid
 database_to_fence(PlannedStmt *pstmt, ProcessUtilityContext context)
 {
@@ -611,6 +640,7 @@ database_to_fence(PlannedStmt *pstmt, ProcessUtilityContext context)
 	return good && !has_prepared(database) ? database : InvalidOid;
 }
 
+/* Core comes next, and finds who has stayed. */
 void
 sup_make_room(PlannedStmt *pstmt, ProcessUtilityContext context)
 {
@@ -633,6 +663,7 @@ sup_make_room(PlannedStmt *pstmt, ProcessUtilityContext context)
 	}
 }
 
+/* In _PG_init: all processes inherit the callback. */
 void
 sup_install_fence(void)
 {

@@ -32,6 +32,10 @@ skip_string(const char *data, Size len, Size *at)
 	return true;
 }
 
+/*
+ * Goes through all parts, and must arrive at the very end.  What the texts
+ * and types are does not matter here.
+ */
 bool
 sup_input_is_sound(const char *data, Size len)
 {
@@ -73,6 +77,7 @@ sup_input_is_sound(const char *data, Size len)
 	return at == len;
 }
 
+/* Not inline, since all parameters have to be gone through. */
 const char *
 sup_input_settings(const SupInput *input)
 {
@@ -92,6 +97,7 @@ sup_input_settings(const SupInput *input)
  * A result
  */
 
+/* One larger than MAX_MESSAGE is none, either. */
 bool
 sup_next_message(const char *data, Size len, Size *at, SupMessage *message)
 {
@@ -102,13 +108,17 @@ sup_next_message(const char *data, Size len, Size *at, SupMessage *message)
 	return message->len <= MAX_MESSAGE;
 }
 
+/* Whole ones, and no more than a tuple can have. */
 bool
 sup_columns_are_sound(Size len)
 {
 	return len % SUP_COLUMN_SIZE == 0 && len / SUP_COLUMN_SIZE <= MaxTupleAttributeNumber;
 }
 
-/* Where a value ends that begins at 'at', or may have some padding there; 0: it does not. */
+/*
+ * Where a value ends that begins at 'at', or may have some padding there; 0:
+ * it does not.
+ */
 static inline Size
 end_of_value(const char *data, Size len, Size at, const SupShape *shape)
 {
@@ -146,6 +156,7 @@ end_of_value(const char *data, Size len, Size at, const SupShape *shape)
 	return size <= len - at ? at + size : 0;
 }
 
+/* What is left behind the last value does not matter. */
 bool
 sup_row_is_sound(const char *data, Size len, int natts, const SupShape *shapes)
 {
@@ -177,6 +188,7 @@ sup_row_is_sound(const char *data, Size len, int natts, const SupShape *shapes)
 	return true;
 }
 
+/* Codes are positive; '\0' counts only as the very last byte. */
 int
 sup_next_field(const char *data, Size len, Size *at, const char **value)
 {

@@ -74,8 +74,8 @@ typedef struct SupMessage
 #define SUP_MSG_ERROR	'E'		/* likewise */
 
 /*
- * Read the header of the message at *at, and advance *at to what follows it, of
- * which there may be less than it says.  False: that is no message.
+ * Read the header of the message at *at, and advance *at to what follows it,
+ * of which there may be less than it says.  False: that is no message.
  */
 extern bool sup_next_message(const char *data, Size len, Size *at, SupMessage *message);
 
@@ -90,15 +90,15 @@ typedef struct SupShape
 } SupShape;
 
 /*
- * Of a SUP_MSG_ROW, which is MAXALIGNed: is it a minimal tuple of these columns,
- * each of whose values ends before it does?  What is inside of a value is for
- * its type's functions to check.
+ * Of a SUP_MSG_ROW, which is MAXALIGNed: is it a minimal tuple of these
+ * columns, each of whose values ends before it does?  What is inside of a
+ * value is for its type's functions to check.
  */
 extern bool sup_row_is_sound(const char *data, Size len, int natts, const SupShape *shapes);
 
 /*
- * The next field of the protocol's ErrorResponse or NoticeResponse at *at, which
- * is advanced; '\0' at its end, and -1 if it is broken.
+ * The next field of the protocol's ErrorResponse or NoticeResponse at *at,
+ * which is advanced; '\0' at its end, and -1 if it is broken.
  */
 extern int	sup_next_field(const char *data, Size len, Size *at, const char **value);
 

@@ -38,7 +38,7 @@ static int	max_restarts;
 static int	restart_window;
 
 /*
- * Parse "name:size, name:size" into 'pools', of room for SUP_MAX_POOLS.
+ * Parse "name:size, name:size" into 'pools', of room for SUP_MAX_POOLS - 1.
  * Returns the number of pools, or -1 with a message in *complaint.
  */
 static int
@@ -125,6 +125,7 @@ parse_pools(const char *value, SupPoolSetting *pools, const char **complaint)
 	}
 }
 
+/* Check hook: what is wrong becomes the detail of core's message. */
 static bool
 check_pools(char **newval, void **extra, GucSource source)
 {
@@ -139,6 +140,7 @@ check_pools(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/* Reads supervisor.pools again each time; a size may be 0. */
 SupPoolSetting *
 sup_pool_settings(int *count)
 {
@@ -154,6 +156,7 @@ sup_pool_settings(int *count)
 	return pools;
 }
 
+/* Check hook: a list of identifiers, of which one may be an asterisk. */
 static bool
 check_databases(char **newval, void **extra, GucSource source)
 {
@@ -168,6 +171,7 @@ check_databases(char **newval, void **extra, GucSource source)
 	return ok;
 }
 
+/* Reads supervisor.databases again each time: it is not asked often. */
 bool
 sup_database_listed(const char *name)
 {
@@ -188,6 +192,7 @@ sup_database_listed(const char *name)
 	return found;
 }
 
+/* In microseconds.  restart_delay_max is at least restart_delay. */
 SupPolicy
 sup_default_policy(void)
 {
@@ -201,6 +206,7 @@ sup_default_policy(void)
 	return policy;
 }
 
+/* And keep others from defining more of that prefix. */
 void
 sup_define_settings(void)
 {

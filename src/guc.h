@@ -12,7 +12,10 @@
 
 #include "policy.h"
 
-/* More pools than anybody names; each costs half a kilobyte of shared memory. */
+/*
+ * More pools than anybody names; each costs half a kilobyte of shared
+ * memory.
+ */
 #define SUP_MAX_POOLS	64
 #define SUP_MAX_WORKERS 1024
 

@@ -26,6 +26,7 @@ SUP_MODULE_MAGIC;
 static shmem_request_hook_type next_shmem_request_hook = NULL;
 static shmem_startup_hook_type next_shmem_startup_hook = NULL;
 
+/* shmem_request_hook: once, when all libraries are loaded. */
 static void
 request_shared_memory(void)
 {
@@ -34,6 +35,10 @@ request_shared_memory(void)
 	sup_state_request();
 }
 
+/*
+ * shmem_startup_hook: memory is new at the start of the server and after a
+ * crash, and then the libraries' workers are declared in it.
+ */
 static void
 start_shared_memory(void)
 {
@@ -45,6 +50,7 @@ start_shared_memory(void)
 
 void		_PG_init(void);
 
+/* Entry of the library, in the postmaster or in a session that needs it. */
 void
 _PG_init(void)
 {

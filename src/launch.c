@@ -17,6 +17,7 @@
 #include "entries.h"
 #include "launch.h"
 
+/* Whatever it dies of, the postmaster starts another one a second later. */
 void
 sup_register_supervisor(void)
 {
@@ -62,7 +63,7 @@ test_handles(BackgroundWorkerHandle *handle)
 	tested = true;
 }
 
-/* Sessions of all encodings see it in pg_stat_activity: as core does with application_name. */
+/* Sessions of all encodings see it in pg_stat_activity. */
 static void
 copy_as_ascii(char *dest, const char *source)
 {
@@ -72,6 +73,10 @@ copy_as_ascii(char *dest, const char *source)
 			*c = '?';
 }
 
+/*
+ * The postmaster never restarts it: that is for policy.c to say.  The
+ * process knows its slot by the argument, and its generation by bgw_extra.
+ */
 bool
 sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 {
@@ -112,6 +117,7 @@ sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 	return true;
 }
 
+/* Without a handle: is the process that has attached still there? */
 BgwHandleStatus
 sup_launch_status(const SupSlot *slot)
 {
@@ -127,6 +133,10 @@ sup_launch_status(const SupSlot *slot)
 	return BGWH_STOPPED;
 }
 
+/*
+ * Without a handle it sends SIGTERM itself, under the lock: as long as the
+ * slot has a pid, it is that process's.
+ */
 void
 sup_launch_terminate(SupSlot *slot)
 {

@@ -13,12 +13,15 @@
 /* In _PG_init: the supervisor itself. */
 extern void sup_register_supervisor(void);
 
-/* What of a declared worker the postmaster is told. */
+/* What the postmaster is told of a process. */
 typedef struct SupLaunch
 {
+	/* Of a declared worker; other kinds have their own. */
 	char		name[BGW_MAXLEN];
 	char		type[BGW_MAXLEN];
 	int			flags;
+
+	/* Of any kind. */
 	BgWorkerStartTime start_after;
 } SupLaunch;
 

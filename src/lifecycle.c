@@ -26,7 +26,10 @@
 #include "task.h"
 #include "transition.h"
 
-/* What could not even be started is not tried more often, whatever the policy. */
+/*
+ * What could not even be started is not tried more often, whatever the
+ * policy.
+ */
 #define RETRY_MIN_US	INT64CONST(1000000)
 
 /* A worker has to make room for the loader no more often. */
@@ -36,6 +39,7 @@
 static bool no_background_worker_slot = false;
 static bool no_loader_slot = false;
 
+/* A fraction in [0,1), which policy.c wants from its caller. */
 static double
 jitter(void)
 {
@@ -53,12 +57,14 @@ name_of(const SupSlot *slot)
 	return psprintf("worker \"%s\" in slot %d", sup_slot_name(slot), sup_slot_index(slot));
 }
 
+/* NULL: it is a pool's, or the loader. */
 static SupDeclaration *
 declaration_of(const SupSlot *slot)
 {
 	return slot->declaration >= 0 ? &Sup->declarations[slot->declaration] : NULL;
 }
 
+/* A worker's own value, unless that is -1: then the setting's. */
 static inline int64
 either(int64 own, int64 setting)
 {
@@ -100,6 +106,7 @@ start_timeout_of(const SupSlot *slot)
 	return timeout;
 }
 
+/* In microseconds; 0: none. */
 static int64
 stop_timeout_of(const SupSlot *slot)
 {
@@ -150,6 +157,10 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->heartbeat_timeout = d != NULL ? d->program.heartbeat_timeout : 0;
 }
 
+/*
+ * In the postmaster, which has no agenda: the supervisor finds the slot by
+ * its state when it comes.
+ */
 void
 sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle *handle,
 				 TimestampTz now)
@@ -170,8 +181,8 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 
 /*
  * The server's background worker slots are used up, and the loader has none,
- * which is soon done: one of ours that has nothing to do makes room for it, now
- * and then.
+ * which is soon done: one of ours that has nothing to do makes room for it,
+ * now and then.
  */
 static void
 make_room_for_loader(SupSlot *loader, TimestampTz now)
@@ -200,7 +211,10 @@ make_room_for_loader(SupSlot *loader, TimestampTz now)
 	}
 }
 
-/* One of our processes has ended: who waits for its background worker slot is due. */
+/*
+ * One of our processes has ended: who waits for its background worker slot
+ * is due.
+ */
 static void
 retry_refused(TimestampTz now)
 {
@@ -315,7 +329,10 @@ waiting_again(SupSlot *slot, TimestampTz now)
 	sup_attend_owner(slot);
 }
 
-/* What follows the end of a pool worker, or of the loader.  The caller holds the lock. */
+/*
+ * What follows the end of a pool worker, or of the loader.  The caller holds
+ * the lock.
+ */
 static void
 undeclared_ended(SupSlot *slot, SupReason reason, const char *detail, TimestampTz restart_at,
 				 TimestampTz now)
@@ -384,6 +401,7 @@ typedef struct Ending
 	char		detail[SUP_MESSAGE];
 } Ending;
 
+/* Before the slot's state changes, which says why it had to end. */
 static Ending
 ending_of(const SupSlot *slot, bool started)
 {
@@ -449,7 +467,10 @@ verdict_on(SupSlot *slot, const Ending *e, const SupPolicy *policy, TimestampTz 
 	return verdict;
 }
 
-/* One line for an end that is news: neither asked for, nor clean, nor told before. */
+/*
+ * One line for an end that is news: neither asked for, nor clean, nor told
+ * before.
+ */
 static void
 log_end(const SupSlot *slot, const char *name, const Ending *e, const SupPolicy *policy,
 		TimestampTz held_until, TimestampTz now)
@@ -661,6 +682,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	}
 }
 
+/* Takes the lock.  Takes interrupts between two slots. */
 void
 sup_look_at_slots(TimestampTz now)
 {
@@ -709,6 +731,9 @@ start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
 	sup_unlock();
 }
 
+/*
+ * The loader first.  After the first refusal no more are tried in this turn.
+ */
 void
 sup_start_due(TimestampTz now)
 {
@@ -722,6 +747,10 @@ sup_start_due(TimestampTz now)
 		start_due(&Sup->slots[i], &retry_at, now);
 }
 
+/*
+ * Does nothing while one of them is on its way out or in.  One that has no
+ * task goes before others.
+ */
 void
 sup_roll(dlist_head *slots, TimestampTz now)
 {
@@ -763,6 +792,11 @@ sup_roll(dlist_head *slots, TimestampTz now)
 		sup_end_process(next, SUP_LEAVE_RESTART);
 }
 
+/*
+ * Takes the lock.  Processes of a former supervisor are adopted, and all
+ * slots and declarations looked at.  One that it was registering, and that
+ * has not come, is given up: another is started.
+ */
 void
 sup_lifecycle_init(void)
 {

@@ -10,10 +10,13 @@
 
 #include "state.h"
 
-/* A new supervisor: rebuild what it knows by heart from the table. */
+/* A new supervisor: rebuild its agenda from the slots, and adopt processes. */
 extern void sup_lifecycle_init(void);
 
-/* Look at these slots in this turn: attended ones, and those that are due. */
+/*
+ * Look at these slots in this turn: attended ones, those that are due, and
+ * those whose process is on its way in or out.
+ */
 extern void sup_look_at_slots(TimestampTz now);
 
 /* Register all that is due. */

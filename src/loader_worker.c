@@ -37,6 +37,7 @@ static int	no_room = 0;
 /* How many are beyond the share of their role. */
 static int	beyond_share = 0;
 
+/* datallowconn is off: the loader itself gets in all the same. */
 static bool
 database_is_closed(void)
 {
@@ -137,6 +138,7 @@ publish(const SupRow *row)
 	sup_unlock();
 }
 
+/* Visitor of sup_catalog_scan(): one without a name is nobody's. */
 static void
 load_row(Datum *values, bool *nulls, void *arg)
 {
@@ -167,6 +169,10 @@ sweep(void)
 	sup_unlock();
 }
 
+/*
+ * Of the database that Sup->loading says.  An error ends the process, and
+ * the supervisor tries again.  Only with Sup->loaded set it has been read.
+ */
 void
 sup_loader_main(SupSlot *slot)
 {

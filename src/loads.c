@@ -86,6 +86,7 @@ shut_database(Oid database, const char *detail)
 	}
 }
 
+/* For list_sort(): ascending. */
 static int
 compare_oids(const ListCell *a, const ListCell *b)
 {
@@ -95,8 +96,8 @@ compare_oids(const ListCell *a, const ListCell *b)
 /*
  * Look into pg_database, which a process without a database can: for one, or
  * with 0 for all whose declared workers shall run, which are returned in
- * order.  Those of the others are forgotten, or kept from running.  False: it is
- * locked.  We would not see to anything else while we wait for that.
+ * order.  Those of the others are forgotten, or kept from running.  False:
+ * it is locked.  We would not see to anything else while we wait for that.
  */
 static bool
 find_databases(Oid wanted, List **databases_found)
@@ -183,6 +184,10 @@ forget_dropped(const List *existing)
 	sup_unlock();
 }
 
+/*
+ * Takes the lock.  Also once at the start of a supervisor, whose predecessor
+ * may have left something undone.
+ */
 void
 sup_set_loads(void)
 {
@@ -316,8 +321,8 @@ load_is_due(const SupLoad *load, TimestampTz now)
 }
 
 /*
- * The loader reads a database where it has failed before: others do not wait for
- * that.  Returns when to look again.
+ * The loader reads a database where it has failed before: others do not wait
+ * for that.  Returns when to look again.
  */
 static TimestampTz
 cut_short(TimestampTz now)
@@ -485,6 +490,10 @@ requested_database(TimestampTz now, TimestampTz *next)
 	return InvalidOid;
 }
 
+/*
+ * Takes note of a loader that has ended, says which database is next, and
+ * sends a loader there.  There is one at a time.
+ */
 TimestampTz
 sup_look_at_loads(TimestampTz now)
 {

@@ -13,7 +13,10 @@
 /* The settings may have changed. */
 extern void sup_set_loads(void);
 
-/* See to it that databases are read whose declarations may have changed; when to look again. */
+/*
+ * See to it that databases are read whose declarations may have changed;
+ * when to look again.
+ */
 extern TimestampTz sup_look_at_loads(TimestampTz now);
 
 #endif							/* SUP_LOADS_H */

@@ -10,13 +10,17 @@
 #include "login.h"
 
 /*
- * A login may take so long while others wait.  Those to databases where one had
- * to be given up together take that part of a pool, and one worker at least.
+ * A login may take so long while others wait.  Those to databases where one
+ * had to be given up together take that part of a pool, and one worker at
+ * least.
  */
 #define LOGIN_ALLOWED_US	INT64CONST(1000000)
 #define SLOW_PART	4
 
-/* What holds others up for longer than that, does so for a part of its time only. */
+/*
+ * What holds others up for longer than that, does so for a part of its time
+ * only.
+ */
 #define LONGEST_PAUSE_US	INT64CONST(60000000)
 
 /*
@@ -36,7 +40,10 @@ sup_slow_of(int pool, Oid database)
 	return NULL;
 }
 
-/* The same, or a new entry: a free one, or the least slow; NULL: all are in use. */
+/*
+ * The same, or a new entry: a free one, or the least slow; NULL: all are in
+ * use.
+ */
 static SupSlow *
 slow_get(int pool, Oid database)
 {
@@ -62,6 +69,7 @@ slow_get(int pool, Oid database)
 	return slow;
 }
 
+/* The login of this slot is to that slow database; NULL: to none. */
 static void
 count_slow(SupSlot *slot, SupSlow *slow)
 {
@@ -121,9 +129,9 @@ sup_login_expect(SupSlot *slot)
 }
 
 /*
- * A login has succeeded, as the slot's phase says, or is given up.  Much quicker
- * than it might have been, it makes the database less slow, and not at once as
- * quick as any: its owner may let one through to have many hang.
+ * A login has succeeded, as the slot's phase says, or is given up.  Much
+ * quicker than it might have been, it makes the database less slow, and not
+ * at once as quick as any: its owner may let one through to have many hang.
  */
 void
 sup_login_over(SupSlot *slot)
@@ -170,6 +178,7 @@ sup_login_over(SupSlot *slot)
 		sup_attend_pool(pool);
 }
 
+/* Its workers are gone, and so are their logins. */
 void
 sup_slow_forget(int pool)
 {

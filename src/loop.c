@@ -56,6 +56,8 @@ supervisor_turn(void)
 /*
  * Life
  */
+
+/* Nobody shall take the next one who gets this PGPROC for the supervisor. */
 static void
 leave_office(int code, Datum arg)
 {
@@ -86,6 +88,7 @@ take_office(void)
 	sup_lifecycle_init();
 }
 
+/* Does not return: SIGTERM, an error or the postmaster's death ends it. */
 void
 sup_supervisor_main(Datum main_arg)
 {
