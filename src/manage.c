@@ -84,6 +84,10 @@ worker_table(const char *function)
  * Arguments and rights
  */
 
+/*
+ * The name of a worker, which is the first argument.  Raises 42602 if it is
+ * empty, and 42622 if it is too long to be one.
+ */
 static char *
 name_arg(FunctionCallInfo fcinfo)
 {
@@ -102,6 +106,10 @@ name_arg(FunctionCallInfo fcinfo)
 	return name;
 }
 
+/*
+ * Raise 42704: neither a row of this database nor a library has a worker of
+ * that name.
+ */
 pg_noreturn static void
 no_such_worker(const char *name)
 {
@@ -124,6 +132,10 @@ may_manage(const SupProgram *program)
 		 sup_may_set_role(GetUserId(), program->role));
 }
 
+/*
+ * Raise 42501, and say which rights it takes, unless the caller may manage
+ * that worker.
+ */
 static void
 check_rights(const char *name, const SupProgram *program)
 {
@@ -157,6 +169,11 @@ library_error_callback(void *arg)
 		errhint("The function must be exported, as with PGDLLEXPORT.");
 }
 
+/*
+ * Load the function as its worker will do, so that the caller sees here what
+ * is wrong with it.  The library stays loaded in this session, as after
+ * CREATE FUNCTION.
+ */
 static void
 check_library(const SupProgram *program)
 {
@@ -246,6 +263,11 @@ take_arguments(FunctionCallInfo fcinfo, SupTuple *row)
  * Changing rows
  */
 
+/*
+ * supervisor.add_worker(name, command, ..., enabled): add a row.  There is
+ * an argument for each column but the last, in the order of the table.  That
+ * one names the extension in whose script the function is called.
+ */
 PG_FUNCTION_INFO_V1(supervisor_add_worker);
 Datum
 supervisor_add_worker(PG_FUNCTION_ARGS)
@@ -305,6 +327,11 @@ row_to_change(Oid table, const char *name, SupTuple *row, SupRow *parsed)
 	check_rights(name, &parsed->program);
 }
 
+/*
+ * supervisor.alter_worker(name, command, ..., enabled): change the columns
+ * whose arguments are not NULL.  The caller must have the rights to manage
+ * both the worker as it was and as it will be.
+ */
 PG_FUNCTION_INFO_V1(supervisor_alter_worker);
 Datum
 supervisor_alter_worker(PG_FUNCTION_ARGS)
@@ -326,6 +353,11 @@ supervisor_alter_worker(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * supervisor.remove_worker(name): delete the row.  Raises 2BP01 for a worker
+ * that an extension has added, unless that extension's script is running or
+ * the extension is gone.
+ */
 PG_FUNCTION_INFO_V1(supervisor_remove_worker);
 Datum
 supervisor_remove_worker(PG_FUNCTION_ARGS)
@@ -611,6 +643,12 @@ check_declaration(NameControl *control)
 		memcpy(&control->program, &program, sizeof(SupProgram));
 }
 
+/*
+ * Start or stop a worker by its name: in its row, if it has one, and at
+ * once, as the caller waits for it.  After a rollback it follows its row
+ * again.  Returns false, with a WARNING, if that has failed or was not done
+ * in time.
+ */
 static Datum
 switch_worker(FunctionCallInfo fcinfo, bool on)
 {
@@ -647,6 +685,7 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	PG_RETURN_BOOL(await_worker("ended", NULL, all_stopped, &control, deadline));
 }
 
+/* supervisor.start_worker(name, timeout): true if it started in time */
 PG_FUNCTION_INFO_V1(supervisor_start_worker);
 Datum
 supervisor_start_worker(PG_FUNCTION_ARGS)
@@ -654,6 +693,7 @@ supervisor_start_worker(PG_FUNCTION_ARGS)
 	return switch_worker(fcinfo, true);
 }
 
+/* supervisor.stop_worker(name, timeout): true if it ended in time */
 PG_FUNCTION_INFO_V1(supervisor_stop_worker);
 Datum
 supervisor_stop_worker(PG_FUNCTION_ARGS)
@@ -698,6 +738,11 @@ restart_declaration(NameControl *control, bool *enabled, bool *known)
 	return checked;
 }
 
+/*
+ * supervisor.restart_worker(name, timeout): true if its new processes
+ * started in time.  It changes no row, so the right to signal backends of
+ * the worker's role is enough.
+ */
 PG_FUNCTION_INFO_V1(supervisor_restart_worker_by_name);
 Datum
 supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)

@@ -6,7 +6,8 @@
  * A task is given to a worker by whoever makes the match possible: the
  * session that submits it, the worker that ends another, a new worker that
  * became ready, a worker's exit, the end of a fence.  The supervisor process
- * is not on that path.
+ * is not on that path, except for bindings that were blocked for a time, and
+ * for logins that last too long.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,6 +45,7 @@
  * Pools and bindings.  The caller holds the lock.
  */
 
+/* NULL: there is none.  One that was removed is found while it is in use. */
 SupPool *
 sup_pool_by_name(const char *name)
 {
@@ -62,6 +64,7 @@ sup_pool_in_use(int pool)
 	return Sup->pools[pool].nbindings > 0;
 }
 
+/* The head of the hash chain that has the bindings of a role. */
 static int *
 bucket_of(Oid role)
 {
@@ -69,6 +72,7 @@ bucket_of(Oid role)
 	return &Sup->buckets[murmurhash32(role) & (Sup->nbuckets - 1)];
 }
 
+/* Returns NULL if there is none. */
 SupBinding *
 sup_binding_find(int pool, Oid database, Oid role)
 {
@@ -199,6 +203,7 @@ sup_login_overdue(SupSlot *slot, TimestampTz now)
 	sup_dispatch(slot->pool, now);
 }
 
+/* Does its role have to wait because it has ended too many workers? */
 static inline bool
 is_held(const SupBinding *b, TimestampTz now)
 {
@@ -305,6 +310,10 @@ sup_role_ended_worker(Oid role, Oid database, TimestampTz now)
  * Queues
  */
 
+/*
+ * The number of queued tasks of a binding has changed.  Adjust the counts,
+ * and move the binding to the list on which it belongs now.
+ */
 static void
 count_queued(SupBinding *b, int change, TimestampTz now)
 {
@@ -332,6 +341,7 @@ sup_queue_push_front(SupTask *task, TimestampTz now)
 	count_queued(b, 1, now);
 }
 
+/* Take a task off its queue, because it ends without having been run. */
 void
 sup_queue_remove(SupTask *task)
 {
@@ -340,6 +350,7 @@ sup_queue_remove(SupTask *task)
 	count_queued(&Sup->bindings[task->binding], -1, 0);
 }
 
+/* The worker stays bound.  The caller must queue the task again, or end it. */
 SupTask *
 sup_take_back(SupSlot *slot)
 {
@@ -572,9 +583,9 @@ give_up_login(SupSlot *slot, TimestampTz now)
 
 /*
  * Match queued tasks of a pool with workers: unbound ones take them, and
- * where none is left the one that has been idle longest makes room, or one that
- * logs in for longer than is allowed.  Of these, one after the other: it may be
- * that they need no more than a moment.
+ * where none is left those make room that have been idle longest, or one
+ * that logs in for longer than is allowed.  Of the latter, one after the
+ * other: it may be that they need no more than a moment.
  */
 void
 sup_dispatch(int pool, TimestampTz now)
@@ -614,6 +625,10 @@ sup_offer(SupTask *task, TimestampTz now)
 	sup_dispatch(b->pool, now);
 }
 
+/*
+ * Each binding goes to the end of a list, so that none is looked at twice.
+ * As there may be many, the lock is released after every MOVES_PER_LOCK.
+ */
 void
 sup_review_blocked(int pool, TimestampTz now)
 {

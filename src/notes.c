@@ -5,9 +5,9 @@
  *
  * Core tells nobody that something has committed which the supervisor or its
  * workers have to know.  Sessions note what they change, and publish it at
- * commit: the settings of roles and databases, for the sessions in the pool; and
- * whatever may change which declared workers there are, or whether they can
- * start.
+ * commit: the settings of roles and databases, for the sessions of workers;
+ * and whatever may change which declared workers there are, or whether they
+ * can start.
  *
  *-------------------------------------------------------------------------
  */
@@ -75,6 +75,7 @@ static bool finishing = false;
  * Noting
  */
 
+/* Order by kind, role and database, for qsort() and bsearch(). */
 static int
 compare_notes(const void *a, const void *b)
 {
@@ -88,6 +89,7 @@ compare_notes(const void *a, const void *b)
 	return x->database < y->database ? -1 : x->database > y->database;
 }
 
+/* Sorts in place: at commit nothing can be allocated. */
 static void
 sort_notes(void)
 {
@@ -119,6 +121,10 @@ collapse_databases(void)
 	notes.n = kept;
 }
 
+/*
+ * A note that another one includes is not added.  If the list is full, notes
+ * are merged where that is possible; only then it is enlarged.
+ */
 void
 sup_note(SupNoteKind kind, Oid role, Oid database)
 {
@@ -156,6 +162,7 @@ sup_note(SupNoteKind kind, Oid role, Oid database)
 	note->cause = cause;
 }
 
+/* InvalidOid comes from a command that has altered nothing: no note. */
 void
 sup_note_load(Oid database)
 {
@@ -163,12 +170,14 @@ sup_note_load(Oid database)
 		sup_note(SUP_NOTE_LOAD, InvalidOid, database);
 }
 
+/* At the end of the transaction release_workers() releases them. */
 void
 sup_note_hold(void)
 {
 	holds_workers = true;
 }
 
+/* If it is prepared, the supervisor must be told of the lock that it keeps. */
 void
 sup_note_rename(Oid database)
 {
@@ -176,12 +185,14 @@ sup_note_rename(Oid database)
 	sup_note_load(database);
 }
 
+/* If this fails, the database is read again: it may be invalid then. */
 void
 sup_note_doomed(Oid database)
 {
 	doomed_database = database;
 }
 
+/* Called after any DROP DATABASE, also one with IF EXISTS that found none. */
 void
 sup_note_dropped(void)
 {
@@ -189,6 +200,7 @@ sup_note_dropped(void)
 	sup_note_load(doomed_database);
 }
 
+/* A copy is kept, as the command may be gone when add_entry() reads it. */
 void
 sup_note_prepare(const char *gid)
 {
@@ -202,6 +214,7 @@ sup_note_prepare(const char *gid)
  * Nothing can be allocated any more, and no error may be raised.
  */
 
+/* Returns NULL if there is none.  The notes must be sorted. */
 static const SupNote *
 find_note(const Notes *n, SupNoteKind kind, Oid role, Oid database)
 {
@@ -210,6 +223,7 @@ find_note(const Notes *n, SupNoteKind kind, Oid role, Oid database)
 	return bsearch(&key, n->notes, n->n, sizeof(SupNote), compare_notes);
 }
 
+/* Without any note of a kind, its publisher need not take the lock. */
 static bool
 has_kind(const Notes *n, SupNoteKind kind)
 {
@@ -219,7 +233,7 @@ has_kind(const Notes *n, SupNoteKind kind)
 	return false;
 }
 
-/* The sessions of these roles and databases are out of date: for those in the pool. */
+/* Workers' sessions of these roles and databases are out of date. */
 static void
 publish_changes(const Notes *n)
 {
@@ -297,6 +311,7 @@ publish_rights(const Notes *n)
 	}
 }
 
+/* The notes must be sorted.  The lock is taken for SLICE items at a time. */
 static void
 publish_notes(const Notes *n)
 {
@@ -331,9 +346,11 @@ release_workers(void)
 }
 
 /*
- * Prepared transactions.  The caller holds the lock.
+ * Prepared transactions.  The caller holds the lock, unless a function says
+ * that it takes it.
  */
 
+/* The hash of an identifier in prepared_keys[], where 0 is a free entry. */
 static uint32
 prepared_key(const char *gid)
 {
@@ -342,6 +359,7 @@ prepared_key(const char *gid)
 	return key != 0 ? key : 1;
 }
 
+/* Free an entry.  The caller frees its memory in the area. */
 static void
 prepared_free(SupPrepared *prepared)
 {
@@ -386,6 +404,10 @@ prepared_add(const SupPrepared *prepared)
 	return (int) (p - Sup->prepared);
 }
 
+/*
+ * The next entry after that one for a prepared transaction with that
+ * identifier, or -1.  Takes the lock.
+ */
 static int
 prepared_next(const char *gid, int after)
 {
@@ -581,6 +603,10 @@ take_prepared(int i, bool exactly)
 	return true;
 }
 
+/*
+ * There may be entries of older transactions with the same identifier, which
+ * nobody has taken yet.  So it is known only if one of them is in progress.
+ */
 bool
 sup_finish_prepared(const char *gid)
 {
@@ -600,6 +626,11 @@ sup_finish_prepared(const char *gid)
 	return known;
 }
 
+/*
+ * Take the entries with that identifier.  If the transaction was not known,
+ * anything may have changed; and the supervisor must look which locks are
+ * gone.
+ */
 void
 sup_finished_prepared(const char *gid, bool commits, bool known)
 {
@@ -614,6 +645,10 @@ sup_finished_prepared(const char *gid, bool commits, bool known)
 	finishing = false;
 }
 
+/*
+ * It also tells what transactions that were rolled back have noted, which
+ * does no harm.
+ */
 void
 sup_look_at_prepared(void)
 {
@@ -632,6 +667,7 @@ sup_look_at_prepared(void)
  * The end
  */
 
+/* The transaction has committed: publish its notes. */
 static void
 publish(void)
 {
@@ -645,6 +681,11 @@ publish(void)
 		have_prepared_checked();
 }
 
+/*
+ * Transaction callback.  Before PREPARE, where an error may be raised, the
+ * notes are put into an entry; at COMMIT they are published.  Then they are
+ * forgotten.
+ */
 static void
 notes_at_xact_end(XactEvent event, void *arg)
 {
@@ -673,6 +714,7 @@ notes_at_xact_end(XactEvent event, void *arg)
 	doomed_database = InvalidOid;
 }
 
+/* The callback is called for every transaction, with notes or without. */
 void
 sup_install_notes(void)
 {

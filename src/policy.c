@@ -31,12 +31,14 @@ time_between(int64_t start, int64_t end)
 	return end - start;
 }
 
+/* Counts up to the largest int, and stays there. */
 static int
 count_one_more(int count)
 {
 	return count < INT_MAX ? count + 1 : count;
 }
 
+/* Add up to a quarter to a delay; 'random' says how much of that. */
 static int64_t
 with_jitter(int64_t delay, double random)
 {
@@ -49,6 +51,7 @@ with_jitter(int64_t delay, double random)
 	return add_time(delay, (int64_t) ((double) (delay / 4) * random));
 }
 
+/* The jitter is added last, so that it is not bounded by restart_delay_max. */
 int64_t
 sup_policy_delay(const SupPolicy *policy, int failures, double random)
 {
@@ -92,6 +95,10 @@ window_is_exceeded(const SupPolicy *policy, SupHistory *history, int64_t at)
 		history->window_failures > policy->max_restarts;
 }
 
+/*
+ * The length of the run is looked at first: it resets the count of failures
+ * also where the exit was requested.
+ */
 SupVerdict
 sup_policy_decide(const SupPolicy *policy, const SupExit *ended,
 				  SupHistory *history, int64_t now, double random,

@@ -82,9 +82,9 @@ extern SupVerdict sup_policy_decide(const SupPolicy *policy, const SupExit *ende
 									int64_t *restart_at);
 
 /*
- * The delay before the next attempt after 'failures' attempts in a row that
- * did not even start a process, jitter included: restart_delay after the
- * first, twice that after the second, and so on; none after no failure.
+ * The delay before the next attempt after so many failures in a row, of
+ * whatever kind, jitter included: restart_delay after the first, twice that
+ * after the second, and so on; none after no failure.
  */
 extern int64_t sup_policy_delay(const SupPolicy *policy, int failures, double random);
 

@@ -38,6 +38,10 @@
 #include "task.h"
 #include "wait.h"
 
+/*
+ * The task that this worker has been given, or NULL.  Does not take the
+ * lock; the barrier pairs with the one in give().
+ */
 static SupTask *
 given_task(SupSlot *slot)
 {
@@ -70,8 +74,9 @@ wait_unbound(SupSlot *slot)
 }
 
 /*
- * Connect to the database of the first task, as its role.  False: not now, the
- * task went back to the queue and the worker is unbound as before.
+ * Connect to the database of the first task, as its role.  False: not now,
+ * the task went back to the queue; or it was canceled, and has ended.  The
+ * worker is unbound as before.
  */
 static bool
 bind_to(SupSlot *slot, SupTask *task)
@@ -268,6 +273,10 @@ run_task(SupSlot *slot, SupTask *task)
 	return next;
 }
 
+/*
+ * For sup_spin_until(): is there a task, or shall the worker leave?  Does
+ * not take the lock.
+ */
 static bool
 has_something_to_do(void *arg)
 {
@@ -336,6 +345,10 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 	return task;
 }
 
+/*
+ * The worker is unbound until a login succeeds, and bound from then on.  The
+ * functions that wait and run tasks end the process when it shall leave.
+ */
 void
 sup_pool_main(SupSlot *slot)
 {

@@ -77,6 +77,10 @@ sup_set_pools(void)
 	pfree(settings);
 }
 
+/*
+ * Does this worker count for the size of its pool?  One that is stuck, or is
+ * to go as there are too many, does not.
+ */
 static bool
 counts_for_pool(const SupSlot *slot)
 {
@@ -98,7 +102,7 @@ free_instance(SupPool *pool)
 	return instance;
 }
 
-/* How little is lost if this worker goes? */
+/* How much is lost if this worker goes? */
 static int
 surplus_rank(SupSlot *slot)
 {
@@ -257,6 +261,10 @@ judge_pool(int pool, TimestampTz now)
 	return news;
 }
 
+/*
+ * The lock is held for one pool at a time.  What is to be logged is logged
+ * when it has been released.
+ */
 TimestampTz
 sup_look_at_pools(bool slots_freed, TimestampTz now)
 {

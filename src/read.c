@@ -30,6 +30,7 @@
 static const char *relayed_funcname = NULL;
 static emit_log_hook_type next_emit_log_hook = NULL;
 
+/* emit_log_hook: a notice that is being passed on is not logged again. */
 static void
 leave_to_worker(ErrorData *edata)
 {
@@ -39,6 +40,7 @@ leave_to_worker(ErrorData *edata)
 		next_emit_log_hook(edata);
 }
 
+/* While no notice is passed on, the hook only calls the one before it. */
 void
 sup_install_relay(void)
 {
@@ -46,6 +48,7 @@ sup_install_relay(void)
 	emit_log_hook = leave_to_worker;
 }
 
+/* Raise XX001: what the worker has sent makes no sense. */
 pg_noreturn static void
 raise_corrupt(SupReader *reader)
 {
@@ -349,6 +352,10 @@ begin_rows(SupReader *reader, const char *data, Size len)
 	reader->slot = MakeSingleTupleTableSlot(reader->columns, &TTSOpsMinimalTuple);
 }
 
+/*
+ * Read a message that is complete.  The task's own error is only kept: it is
+ * raised, or returned, once the task has ended.
+ */
 static void
 handle_message(SupReader *reader, char type, char *data, Size len)
 {
@@ -382,6 +389,11 @@ handle_message(SupReader *reader, char type, char *data, Size len)
 	}
 }
 
+/*
+ * Read the messages in one piece of the stream.  One that goes on in the
+ * next piece is kept in reader->part; 'continues' says that this piece
+ * begins with the rest of one.
+ */
 static void
 handle_data(SupReader *reader, char *data, Size len, bool continues)
 {
@@ -432,12 +444,14 @@ handle_data(SupReader *reader, char *data, Size len, bool continues)
 	}
 }
 
+/* For sup_spin_until() and sup_sleep_until().  Does not take the lock. */
 bool
 sup_task_has_news(void *arg)
 {
 	return ((SupTaskRef *) arg)->task->hint;
 }
 
+/* Cleanup of copy_chunks() after an error: free the chunks that are left. */
 static void
 free_pending(int code, Datum arg)
 {
@@ -495,6 +509,10 @@ copy_chunks(SupReader *reader)
 	return first;
 }
 
+/*
+ * Read the copies, and free them.  If there were only notices, nothing of
+ * the result is lost, and the reader is no more 'touched' than before.
+ */
 static void
 read_chunks(SupReader *reader, Copy *copy)
 {
@@ -537,6 +555,11 @@ chunks_are_free(SupTask *task)
 	sup_unlock();
 }
 
+/*
+ * The task's entry is copied under one hold of the lock, since another task
+ * may have it when it has been released.  All that may raise an error comes
+ * later, but the check of the columns, which comes first.
+ */
 bool
 sup_reader_take(SupReader *reader, SupTaskRef *ref)
 {
@@ -653,6 +676,10 @@ own_error(SupReader *reader)
 	return parse_message(reader, true, reader->error, reader->error_len);
 }
 
+/*
+ * If the worker could not send the error with all its fields, it is raised
+ * with the message and the detail in the task's entry.
+ */
 void
 sup_reader_raise(SupReader *reader)
 {
@@ -678,6 +705,7 @@ sup_reader_raise(SupReader *reader)
 	pg_unreachable();
 }
 
+/* The reader can be used for another task afterwards. */
 void
 sup_reader_free(SupReader *reader)
 {
@@ -693,6 +721,7 @@ sup_reader_free(SupReader *reader)
 	memset(reader, 0, sizeof(SupReader));
 }
 
+/* A batch has many of them, so what it takes to parse one is freed at once. */
 char *
 sup_reader_error(SupReader *reader)
 {
@@ -708,6 +737,7 @@ sup_reader_error(SupReader *reader)
 	return message;
 }
 
+/* Spins before it sleeps, if this session's last task was a short one. */
 bool
 sup_read_task(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
 {

@@ -65,7 +65,8 @@ extern bool sup_task_has_news(void *arg);
 
 /*
  * Wait for the task and read all of it.  False if the deadline (0: none) came
- * first.  On an error the task is left as it is.
+ * first.  An error does not cancel the task; 'touched' says that it can't be
+ * read any more.
  */
 extern bool sup_read_task(SupReader *reader, SupTaskRef *ref, TimestampTz deadline);
 

@@ -33,6 +33,10 @@
  */
 #define RESET_LOCK_TIMEOUT_MS	1000
 
+/*
+ * Raises an error if something can't be undone; if that is the role, FATAL.
+ * Cancels are taken only while temporary objects are dropped.
+ */
 static void
 discard_all(Oid role)
 {
@@ -96,6 +100,7 @@ discard_all(Oid role)
 	sup_drop_temporary_slots();
 }
 
+/* An error is caught here, as the task has ended and keeps its own outcome. */
 bool
 sup_reset_session(Oid role)
 {

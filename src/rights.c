@@ -62,12 +62,14 @@ static bool bound_in_recovery;
 static uint32 bound_settings;	/* if so, its settings_version() */
 static Oid	bound_role = InvalidOid;
 
+/* Syscache callback: no catalog can be read here, so it only counts. */
 static void
 catalog_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	changes++;
 }
 
+/* Register the callback, once: it can't be removed. */
 static void
 watch_catalogs(void)
 {
@@ -81,6 +83,7 @@ watch_catalogs(void)
 	watching = true;
 }
 
+/* The rights of a role in this database, as the catalogs say now. */
 static Rights
 rights_of(Oid role)
 {
@@ -110,6 +113,7 @@ rights_of(Oid role)
 	return r;
 }
 
+/* Reads a catalog, so the caller must not hold the lock. */
 const char *
 sup_role_name(Oid role)
 {
@@ -118,6 +122,7 @@ sup_role_name(Oid role)
 	return name ? name : psprintf("%u", role);
 }
 
+/* A role that may is not checked again until one of the catalogs changes. */
 void
 sup_check_may_connect(void)
 {
@@ -190,6 +195,10 @@ settings_version(void)
 	return version;
 }
 
+/*
+ * Takes what core has cached at login, and reads the rest from the catalogs.
+ * In a transaction.
+ */
 void
 sup_rights_bound(uint32 flags)
 {
@@ -209,6 +218,10 @@ sup_rights_bound(uint32 flags)
 		bound_settings = settings_version();
 }
 
+/*
+ * Called before each task: what was found is kept until one of the catalogs
+ * changes.  On a standby the stored settings are read each time as well.
+ */
 bool
 sup_rights_hold(void)
 {
@@ -241,12 +254,14 @@ sup_rights_hold(void)
 	return true;
 }
 
+/* Looks at both the session's role and the current one. */
 bool
 sup_role_is_as_bound(Oid role)
 {
 	return GetSessionUserId() == role && GetCurrentRoleId() == bound_role;
 }
 
+/* InvalidOid is a worker that has no role: only superusers may signal it. */
 bool
 sup_may_signal(Oid role)
 {
@@ -256,6 +271,7 @@ sup_may_signal(Oid role)
 		has_privs_of_role(GetUserId(), ROLE_PG_SIGNAL_BACKEND);
 }
 
+/* InvalidOid is nobody: only pg_read_all_stats may see what belongs to it. */
 bool
 sup_may_see(Oid role)
 {

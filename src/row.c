@@ -48,12 +48,14 @@ const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
 	[SUP_COL_EXTENSION] = {"extension", NAMEOID}
 };
 
+/* Tells commands apart that are alike as far as a declaration has them. */
 static uint64
 hash_command(const char *command)
 {
 	return hash_bytes_extended((const unsigned char *) command, strlen(command), 0);
 }
 
+/* Keep what is wrong with a row, unless there is a complaint already. */
 static void
 complain(SupRow *row, int sqlstate, const char *message, const char *hint)
 {
@@ -64,7 +66,7 @@ complain(SupRow *row, int sqlstate, const char *message, const char *hint)
 	row->hint = hint;
 }
 
-/* A time in microseconds; 'missing' if it is NULL. */
+/* A time in microseconds; 'missing' if it is NULL, or out of range. */
 static int64
 time_column(const Datum *values, const bool *nulls, SupColumn column, int64 missing,
 			bool may_be_zero, SupRow *row)
@@ -94,6 +96,10 @@ time_column(const Datum *values, const bool *nulls, SupColumn column, int64 miss
 	return (int64) us;
 }
 
+/*
+ * Copy a text to 'dest', or an empty string if it is NULL.  Complains if it
+ * is too long, or empty; 'extra' may be empty.
+ */
 static void
 text_column(const Datum *values, const bool *nulls, SupColumn column, char *dest, int size,
 			SupRow *row)
@@ -179,6 +185,10 @@ parse_library(const Datum *values, const bool *nulls, SupRow *row)
 	program->heartbeat_timeout = time_column(values, nulls, SUP_COL_HEARTBEAT_TIMEOUT, 0, true, row);
 }
 
+/*
+ * May a command's session connect without LOGIN, or where its role may not?
+ * A C function passes these flags itself.
+ */
 static void
 parse_bypass(const Datum *values, const bool *nulls, SupRow *row)
 {
@@ -198,6 +208,7 @@ parse_bypass(const Datum *values, const bool *nulls, SupRow *row)
 				 "Give the role LOGIN.");
 }
 
+/* The default is recovery_finished. */
 static void
 parse_start_after(const Datum *values, const bool *nulls, SupRow *row)
 {
@@ -263,6 +274,7 @@ parse_terms(const Datum *values, const bool *nulls, SupRow *row)
 	}
 }
 
+/* After a complaint the rest is parsed, too, since worker_status shows it. */
 void
 sup_row_parse(const Datum *values, const bool *nulls, SupRow *row)
 {

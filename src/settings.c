@@ -32,6 +32,10 @@ stays_at_home(const struct config_generic *conf)
 		strcmp(conf->name, "application_name") == 0;
 }
 
+/*
+ * Append one setting, unless it is not handed on.  A real is written with
+ * all its digits: what SHOW displays might be another number.
+ */
 static void
 collect_one(struct config_generic *conf, void *arg)
 {
@@ -53,6 +57,7 @@ collect_one(struct config_generic *conf, void *arg)
 	c->n++;
 }
 
+/* See stays_at_home() for those that are left out. */
 int
 sup_settings_collect(StringInfo buf)
 {
@@ -62,6 +67,7 @@ sup_settings_collect(StringInfo buf)
 	return c.n;
 }
 
+/* What a role may SET depends on whether it is a superuser. */
 static inline GucContext
 context_of(Oid role)
 {
@@ -99,6 +105,7 @@ sup_settings_apply(const char *data, int n)
 	}
 }
 
+/* Unlike collect_one(), this counts all that RESET ALL would reset. */
 static void
 note_one(struct config_generic *conf, void *arg)
 {
@@ -106,6 +113,7 @@ note_one(struct config_generic *conf, void *arg)
 		*(bool *) arg = true;
 }
 
+/* After most tasks there is nothing to be reset, which saves a RESET ALL. */
 bool
 sup_settings_changed(void)
 {

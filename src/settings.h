@@ -10,10 +10,17 @@
 
 #include "lib/stringinfo.h"
 
-/* Append name and value, zero-terminated, of all that this session has SET; how many. */
+/*
+ * Append the settings that this session has SET and hands on: name and
+ * value, zero-terminated, and the role that set it.  Returns how many.
+ */
 extern int	sup_settings_collect(StringInfo buf);
 
-/* Apply 'n' of them, as far as the role may set them; in a transaction. */
+/*
+ * Apply 'n' of them; in a transaction.  Those that the current role, or the
+ * role that set them, may not set are left out without an error; so are
+ * those whose values are not valid here.
+ */
 extern void sup_settings_apply(const char *data, int n);
 
 /* Has this session SET anything that RESET ALL would reset? */

@@ -77,6 +77,7 @@ const char *const sup_task_state_names[] = {
 	[SUP_TASK_CANCELED] = "canceled"
 };
 
+/* Gets the event from core at its first use.  Core takes a lock for that. */
 uint32
 sup_wait_event(SupWaitEvent event)
 {
@@ -101,6 +102,7 @@ sup_wait_event(SupWaitEvent event)
  * Start-up
  */
 
+/* Enough that sup_binding_get() never fails. */
 static int
 number_of_bindings(void)
 {
@@ -134,6 +136,7 @@ number_of_locked(void)
 	return Min((int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts), MAX_LOCKED);
 }
 
+/* A power of two, as bucket_of() needs. */
 static int
 number_of_buckets(void)
 {
@@ -170,6 +173,7 @@ lay_out(char *base)
 	return size;
 }
 
+/* Called by shmem_request_hook, when the settings are known. */
 void
 sup_state_request(void)
 {
@@ -177,6 +181,7 @@ sup_state_request(void)
 	RequestNamedLWLockTranche("supervisor", 1);
 }
 
+/* Initialize what must not be zero in the entries of pools, all free yet. */
 static void
 init_pools(void)
 {
@@ -195,6 +200,10 @@ init_pools(void)
 	}
 }
 
+/*
+ * Called by shmem_startup_hook.  The postmaster calls it at its start and
+ * after each crash; with EXEC_BACKEND each process does, to attach.
+ */
 bool
 sup_state_init(void)
 {
@@ -294,6 +303,10 @@ sup_state_init(void)
 	return !found;
 }
 
+/*
+ * The area is detached at exit, after exit callbacks that are registered
+ * later than this.
+ */
 dsa_area *
 sup_area(void)
 {
@@ -308,6 +321,7 @@ sup_area(void)
 	return area;
 }
 
+/* The pointer and the length are checked: another process has written them. */
 SupChunk *
 sup_chunk(dsa_pointer pointer)
 {
@@ -320,6 +334,7 @@ sup_chunk(dsa_pointer pointer)
 		chunk : NULL;
 }
 
+/* At a pointer that makes no sense it stops, and the rest is not freed. */
 void
 sup_free_chunks(dsa_pointer first)
 {
@@ -343,6 +358,10 @@ sup_free_chunks(dsa_pointer first)
 /* The lock is held for less time than it takes to go to sleep. */
 #define LOCK_TRIES 50
 
+/*
+ * Acquire the lock, in exclusive mode.  With more than one processor it
+ * spins before it sleeps, as its holder will soon release it.
+ */
 void
 sup_lock(void)
 {
@@ -373,6 +392,7 @@ sup_lock(void)
 static PGPROC *wakes[MAX_WAKES];
 static int	nwakes = 0;
 
+/* If too many are to be woken, this one is woken at once. */
 void
 sup_wake(PGPROC *proc)
 {
@@ -385,6 +405,7 @@ sup_wake(PGPROC *proc)
 
 static volatile bool *hint_to_set = NULL;
 
+/* Only one hint can wait.  If there is one already, that is set at once. */
 void
 sup_hint(volatile bool *hint)
 {
@@ -402,6 +423,10 @@ static struct
 }			frees[SUP_MAX_FREES];
 static int	nfrees = 0;
 
+/*
+ * Note what sup_unlock() shall free.  The caller sees to it that there are
+ * at most SUP_MAX_FREES under one hold of the lock.
+ */
 static void
 free_later(dsa_pointer pointer, bool is_chain)
 {
@@ -413,18 +438,24 @@ free_later(dsa_pointer pointer, bool is_chain)
 	frees[nfrees++].is_chain = is_chain;
 }
 
+/* For the command of a task, or the notes of a prepared transaction. */
 void
 sup_free_later(dsa_pointer pointer)
 {
 	free_later(pointer, false);
 }
 
+/* For the result of a task. */
 void
 sup_free_chunks_later(dsa_pointer first)
 {
 	free_later(first, true);
 }
 
+/*
+ * Release the lock, and do what was put off until then.  What is to be freed
+ * comes last: nobody waits for that.
+ */
 void
 sup_unlock(void)
 {
@@ -473,6 +504,7 @@ sup_attend(SupSlot *slot)
 	sup_wake_supervisor();
 }
 
+/* There is no list of pools: the supervisor looks at the flag of each. */
 void
 sup_attend_pool(SupPool *pool)
 {
@@ -481,6 +513,7 @@ sup_attend_pool(SupPool *pool)
 	sup_wake_supervisor();
 }
 
+/* Adds it to the end of the list, unless it is there already. */
 void
 sup_attend_declaration(SupDeclaration *declaration)
 {
@@ -513,6 +546,7 @@ sup_wake_supervisor_by(TimestampTz when)
 	}
 }
 
+/* Points into shared memory, so the caller copies it under the lock. */
 const char *
 sup_slot_name(const SupSlot *slot)
 {
@@ -618,6 +652,7 @@ sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 	strlcpy(e->detail, detail ? detail : "", sizeof(e->detail));
 }
 
+/* Does a running command, or a prepared transaction, keep workers out? */
 bool
 sup_database_fenced(Oid database)
 {
@@ -649,6 +684,7 @@ sup_count_coming(SupSlot *slot)
 	slot->coming = coming;
 }
 
+/* Such a process must not wait for tasks: see sup_task_check_submitter(). */
 bool
 sup_in_pool_worker(void)
 {

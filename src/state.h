@@ -83,8 +83,9 @@ typedef enum SupState
 typedef enum SupLeave
 {
 	SUP_STAY,
-	SUP_LEAVE_RECYCLE,			/* room is needed for another binding, or its
-								 * session is out of date */
+	SUP_LEAVE_RECYCLE,			/* room is needed for another binding or the
+								 * loader, its time is up, or its session is
+								 * out of date */
 	SUP_LEAVE_SURPLUS,			/* the pool shrinks; it is not wanted any more */
 	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */
 	SUP_LEAVE_FENCE				/* DDL on its database */
@@ -237,15 +238,16 @@ typedef struct SupPool
  * the supervisor's at any time.  Nobody else starts a process, or moves the slot
  * from state to state; the postmaster does before there is a supervisor.
  *
- * To have a process started, the supervisor increments 'generation', clears what
- * the former child has left, and sets 'registering'.  The process of that
- * generation makes the child's part its own by setting 'attached'; one that comes
- * when the slot has moved on finds another generation, or no 'registering' and no
- * fitting state, and ends without touching anything.  The child gives its part
- * back by setting 'exited', when it writes nothing any more; one that dies
- * without saying so takes the server with it.  The supervisor takes it back when
- * the postmaster says that the process is gone, and not before: so what the child
- * has left can be read until then.
+ * To have a process started, the supervisor increments 'generation', clears
+ * what the former child has left, and sets 'registering'.  The process of
+ * that generation makes the child's part its own by setting 'attached_at';
+ * one that comes when the slot has moved on finds another generation, or no
+ * 'registering' and no fitting state, and ends without touching anything.
+ * The child gives its part back by setting 'exited_at', when it writes
+ * nothing any more; one that dies without saying so takes the server with
+ * it.  The supervisor takes it back when the postmaster says that the
+ * process is gone, and not before: so what the child has left can be read
+ * until then.
  *
  * Anyone may change what is anyone's, holding the lock.  Beside that, a session
  * that asks for a worker to be restarted or started at once sets 'roll', or
@@ -401,7 +403,8 @@ typedef struct SupTask
 	bool		reading;		/* its session takes its result as it comes */
 	bool		awaited;		/* its session sleeps until it ends */
 	bool		capped;			/* its role may hold half of what there is */
-	bool		concurrently;	/* waits for old snapshots: see wait.c */
+	bool		concurrently;	/* waits for old snapshots: see
+								 * check_waitable() */
 	SupCancel	cancel;
 	int			timeout;		/* ms that it may run; 0: no limit */
 	TimestampTz submitted_at;

@@ -45,6 +45,7 @@ static StringInfoData out_late; /* messages, as in the stream; in
 
 static void append_late(void);
 
+/* Drops what an earlier task has left. */
 void
 sup_out_begin(SupTask *task)
 {
@@ -299,6 +300,10 @@ sup_out_settle(void)
 	append_late();
 }
 
+/*
+ * If the beginning of a message has been sent, the rest does not follow, and
+ * so the reader knows that it is not complete.
+ */
 void
 sup_out_drop(void)
 {
@@ -306,6 +311,7 @@ sup_out_drop(void)
 	out_continues = false;
 }
 
+/* If it is not, what core would send to a client is dropped: see exec.c. */
 bool
 sup_in_task(void)
 {
@@ -331,6 +337,10 @@ reserve_room(char type, Size len, bool force)
 	return (char *) (message + 1);
 }
 
+/*
+ * Append a message, to several chunks if it is too large for one.  Returns
+ * false if nobody reads, or with 'force' if there is no room.
+ */
 static bool
 append_message(char type, const void *data, Size len, bool force)
 {
@@ -401,6 +411,7 @@ append_late(void)
 	}
 }
 
+/* What was kept for later goes first, to keep the messages in order. */
 bool
 sup_out_message(char type, const void *data, Size len, bool force)
 {
@@ -421,6 +432,7 @@ sup_out_message(char type, const void *data, Size len, bool force)
 	return appended;
 }
 
+/* If the row fits, it is formed in the buffer itself, which saves a copy. */
 void
 sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
 {
@@ -464,6 +476,7 @@ sup_out_row(TupleDesc desc, Datum *values, bool *isnull)
 	}
 }
 
+/* Copies the tuple as it is, but sets its length and clears the padding. */
 bool
 sup_out_tuple(MinimalTuple tuple, Size len)
 {

@@ -17,6 +17,11 @@ extern void sup_out_begin(SupTask *task);
 
 /* Let the reader see now what there is.  Raises nothing. */
 extern void sup_out_push(void);
+
+/*
+ * The rows are complete: make sure that the reader will get them, or raise
+ * 54000 or 53200.
+ */
 extern void sup_out_settle(void);
 
 /* Forget what has not been sent yet: its statement has failed. */

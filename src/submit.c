@@ -23,12 +23,17 @@
 /* Set once, after it is. */
 static bool exit_callback_registered = false;
 
+/*
+ * before_shmem_exit callback: the session is known by its PGPROC, which is
+ * about to be another process's.
+ */
 static void
 session_exit(int code, Datum arg)
 {
 	sup_session_end();
 }
 
+/* SupInput describes the format.  The worker checks it before it is used. */
 void
 sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
 			  int nparams, char **params, int nsettings, StringInfo settings)
@@ -55,6 +60,11 @@ sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
 		appendBinaryStringInfo(buf, settings->data, settings->len);
 }
 
+/*
+ * Raises 55000 in a pool worker that would wait, 25000 in a parallel
+ * operation, 42501 in a security-restricted one, and otherwise as
+ * sup_check_may_connect().
+ */
 void
 sup_task_check_submitter(SupTaskKind kind)
 {
@@ -156,6 +166,7 @@ put_inputs(const StringInfoData *inputs, int *n)
 	return places;
 }
 
+/* Free what put_inputs() has allocated for commands from 'from' on. */
 static void
 free_inputs(const dsa_pointer *places, int from, int n)
 {
@@ -201,6 +212,10 @@ take_task(SupBinding *b, SupTaskKind kind, const StringInfoData *input, dsa_poin
 	return task;
 }
 
+/*
+ * Memory in the area is allocated before the lock is taken, and what is not
+ * needed of it is freed after the lock was released.
+ */
 int
 sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfoData *inputs,
 				SupTaskRef *refs, bool concurrently, bool must, bool *no_memory)

@@ -193,6 +193,7 @@ signal_worker(SupTask *task, SupCancel why)
 		sup_wake(slot->proc);
 }
 
+/* Detach a task from its session.  The caller holds the lock. */
 static void
 leave_session(SupTask *task)
 {
@@ -225,6 +226,7 @@ abandon(SupTask *task)
 	}
 }
 
+/* Does nothing if the task is gone, and another one has its entry. */
 void
 sup_task_abandon(SupTaskRef *ref)
 {
@@ -277,12 +279,14 @@ abandon_all(bool batch)
 	}
 }
 
+/* Launched tasks of this session are not of the batch: they stay. */
 void
 sup_batch_abandon(void)
 {
 	abandon_all(true);
 }
 
+/* Also called when a worker resets its session after a task. */
 void
 sup_session_end(void)
 {
@@ -290,6 +294,7 @@ sup_session_end(void)
 	abandon_all(false);
 }
 
+/* Raise 55000: there was a task with that id, but its entry is gone. */
 static void
 task_is_gone(uint64 id)
 {
@@ -299,6 +304,7 @@ task_is_gone(uint64 id)
 			 errdetail("It was read or forgotten, it expired, or its session has ended.")));
 }
 
+/* An entry that may expire is on Sup->finished, and is taken off that list. */
 void
 sup_task_start_waiting(SupTaskRef *ref, bool reading)
 {
@@ -321,6 +327,7 @@ sup_task_start_waiting(SupTaskRef *ref, bool reading)
 		task_is_gone(ref->id);
 }
 
+/* If the task has ended, the time until it expires begins anew. */
 void
 sup_task_stop_waiting(SupTaskRef *ref)
 {
@@ -333,6 +340,7 @@ sup_task_stop_waiting(SupTaskRef *ref)
 	sup_unlock();
 }
 
+/* Ids are given out in order, so those up to the last one were in use. */
 void
 sup_task_check_id(int64 id)
 {
@@ -347,6 +355,10 @@ sup_task_check_id(int64 id)
 				 errmsg("task %lld does not exist", (long long) id)));
 }
 
+/*
+ * Raises 42704 if it never was, 55000 if it is gone or another session's,
+ * and 42501 if it was launched as another role.
+ */
 void
 sup_task_of_session(int64 id, SupTaskRef *ref)
 {
@@ -380,6 +392,10 @@ sup_task_of_session(int64 id, SupTaskRef *ref)
 				 errdetail("It was launched as role \"%s\".", sup_role_name(role))));
 }
 
+/*
+ * Nobody will read the result of that task, which runs to its end.  Returns
+ * true if it has not ended yet.
+ */
 bool
 sup_task_forget(SupTaskRef *ref)
 {
@@ -406,6 +422,7 @@ sup_task_forget(SupTaskRef *ref)
 	return unfinished;
 }
 
+/* Rights are checked in catalogs, so the caller does that without the lock. */
 bool
 sup_task_role(int64 id, Oid *role)
 {
@@ -423,6 +440,10 @@ sup_task_role(int64 id, Oid *role)
 	return found;
 }
 
+/*
+ * Cancel a task, for which the caller has checked the rights.  Returns true
+ * if it was queued or running.
+ */
 bool
 sup_task_cancel(int64 id)
 {
@@ -448,6 +469,7 @@ sup_task_cancel(int64 id)
 	return canceled;
 }
 
+/* The lock is released after each task. */
 TimestampTz
 sup_task_expire(TimestampTz now)
 {
@@ -474,6 +496,10 @@ sup_task_expire(TimestampTz now)
  * The worker
  */
 
+/*
+ * The command is copied before it is checked, since it might be overwritten
+ * in shared memory after the check.
+ */
 SupInput *
 sup_task_input(SupTask *task)
 {
@@ -498,6 +524,10 @@ sup_task_input(SupTask *task)
 	return NULL;
 }
 
+/*
+ * *cancel_sent tells whether the task was to be canceled: then a SIGINT may
+ * still arrive.  None is sent after this.
+ */
 SupTask *
 sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 				const char *tag, int sqlstate, const char *message, bool *cancel_sent)
@@ -529,6 +559,7 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 	return next;
 }
 
+/* If the task has been canceled meanwhile, it ends instead. */
 void
 sup_task_hand_back(SupSlot *slot, SupTask *task)
 {
@@ -542,6 +573,11 @@ sup_task_hand_back(SupSlot *slot, SupTask *task)
 	sup_unlock();
 }
 
+/*
+ * A task with which the worker had not begun, and which nobody has canceled,
+ * is queued again.  One with which it had begun must not run twice: it
+ * fails, or ends as canceled.
+ */
 void
 sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 {

@@ -27,6 +27,7 @@
 #include "task.h"
 #include "wait.h"
 
+/* A command.  Raises 22004 if it is NULL, and 22023 if it is empty. */
 static char *
 command_arg(FunctionCallInfo fcinfo, int n)
 {
@@ -36,6 +37,7 @@ command_arg(FunctionCallInfo fcinfo, int n)
 	return command;
 }
 
+/* The id of a task.  Raises 22004 if it is NULL. */
 static int64
 task_arg(FunctionCallInfo fcinfo, int n)
 {
@@ -46,10 +48,7 @@ task_arg(FunctionCallInfo fcinfo, int n)
 	return PG_GETARG_INT64(n);
 }
 
-/*
- * Submit a task and, unless it is launched, read it to its end.  On any error
- * here the task is canceled.
- */
+/* Submit a task with what this session has SET; an error if it can't be. */
 static void
 submit_one(SupTaskKind kind, const char *command, int nparams, char **params, const char *pool,
 		   TupleDesc columns, bool concurrently, SupTaskRef *ref)
@@ -67,6 +66,10 @@ submit_one(SupTaskKind kind, const char *command, int nparams, char **params, co
 	pfree(settings.data);
 }
 
+/*
+ * Read a task to its end.  It is canceled after any error, and at the
+ * deadline, where 57014 is raised.
+ */
 static void
 read_or_cancel(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
 {
@@ -108,6 +111,7 @@ begin_rows(FunctionCallInfo fcinfo, SupReader *reader)
 	reader->store = rsinfo->setResult;
 }
 
+/* supervisor.run(command, params, pool, timeout): the rows of the command */
 PG_FUNCTION_INFO_V1(supervisor_run);
 Datum
 supervisor_run(PG_FUNCTION_ARGS)
@@ -148,6 +152,7 @@ typedef struct ExecuteArgs
 	TimestampTz deadline;
 } ExecuteArgs;
 
+/* Get the arguments, and check that the caller may submit a task. */
 static void
 execute_args(FunctionCallInfo fcinfo, ExecuteArgs *args)
 {
@@ -158,6 +163,7 @@ execute_args(FunctionCallInfo fcinfo, ExecuteArgs *args)
 	sup_task_check_submitter(SUP_TASK_EXECUTE);
 }
 
+/* Run the command.  Raises its error, or leaves its tag in the reader. */
 static void
 execute(const ExecuteArgs *args, SupReader *reader)
 {
@@ -171,6 +177,7 @@ execute(const ExecuteArgs *args, SupReader *reader)
 		sup_reader_raise(reader);
 }
 
+/* supervisor.execute(command, params, pool, timeout): the command's tag */
 PG_FUNCTION_INFO_V1(supervisor_execute);
 Datum
 supervisor_execute(PG_FUNCTION_ARGS)
@@ -186,6 +193,11 @@ supervisor_execute(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(reader.tag));
 }
 
+/*
+ * supervisor.perform(command, params, pool, timeout): commit, so that no
+ * snapshot is held, and run the command.  Raises 2D000 if this transaction
+ * can't be committed here.
+ */
 PG_FUNCTION_INFO_V1(supervisor_perform);
 Datum
 supervisor_perform(PG_FUNCTION_ARGS)
@@ -223,6 +235,7 @@ supervisor_perform(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* supervisor.launch(command, params, pool): the id of its task */
 PG_FUNCTION_INFO_V1(supervisor_launch);
 Datum
 supervisor_launch(PG_FUNCTION_ARGS)
@@ -243,7 +256,10 @@ supervisor_launch(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(ref.id);
 }
 
-/* A task that waits for older snapshots can't end while ours is waiting for it. */
+/*
+ * A task that waits for older snapshots can't end while ours is waiting for
+ * it.  Nor may a task wait for a task.
+ */
 static void
 check_waitable(SupTaskRef *ref)
 {
@@ -253,12 +269,14 @@ check_waitable(SupTaskRef *ref)
 		sup_refuse_concurrently();
 }
 
+/* For sup_sleep_until().  While it waits, the task's entry is not released. */
 static bool
 task_has_ended(void *arg)
 {
 	return sup_task_state(((SupTaskRef *) arg)->task) > SUP_TASK_RUNNING;
 }
 
+/* supervisor.wait(task, timeout): its final state; NULL if time ran out */
 PG_FUNCTION_INFO_V1(supervisor_wait);
 Datum
 supervisor_wait(PG_FUNCTION_ARGS)
@@ -290,6 +308,10 @@ supervisor_wait(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(sup_task_state_names[state]));
 }
 
+/*
+ * supervisor.result(task): the rows of a launched task.  They can be read
+ * once, but again after an error that came before any of them was taken.
+ */
 PG_FUNCTION_INFO_V1(supervisor_result);
 Datum
 supervisor_result(PG_FUNCTION_ARGS)
@@ -329,6 +351,7 @@ supervisor_result(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* supervisor.forget(task): true if it is still queued or running */
 PG_FUNCTION_INFO_V1(supervisor_forget);
 Datum
 supervisor_forget(PG_FUNCTION_ARGS)
@@ -340,6 +363,7 @@ supervisor_forget(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(sup_task_forget(&ref));
 }
 
+/* supervisor.cancel(task): true if it was queued or running */
 PG_FUNCTION_INFO_V1(supervisor_cancel);
 Datum
 supervisor_cancel(PG_FUNCTION_ARGS)

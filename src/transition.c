@@ -37,6 +37,7 @@ PG_USED_FOR_ASSERTS_ONLY static const uint16 legal[SUP_NUM_STATES] = {
 	[SUP_FAILED] = TO(SUP_WAITING) | TO(SUP_STOPPED) | TO(SUP_FAILED) | TO(SUP_EMPTY)
 };
 
+/* Adds no event; the caller updates the agenda. */
 void
 sup_set_state(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
 {
@@ -47,6 +48,7 @@ sup_set_state(SupSlot *slot, SupState state, SupReason reason, const char *detai
 	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
 }
 
+/* No event is added if only the detail changes, nor for the loader. */
 void
 sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
 {
@@ -59,6 +61,10 @@ sup_enter(SupSlot *slot, SupState state, SupReason reason, const char *detail, T
 	sup_attend_owner(slot);
 }
 
+/*
+ * Clears what the former worker has left.  'generation' is kept, so that it
+ * never identifies two processes.
+ */
 void
 sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, TimestampTz now)
 {
@@ -90,6 +96,7 @@ sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, T
 	slot->tasks_succeeded = slot->tasks_failed = slot->tasks_canceled = 0;
 }
 
+/* After a crash of the server, a C function waits in backoff for a while. */
 SupSlot *
 sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
 {
@@ -122,6 +129,7 @@ sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
 	return slot;
 }
 
+/* Unlike other slots, it is on no owner's list. */
 void
 sup_take_loader_slot(TimestampTz now)
 {
@@ -133,6 +141,10 @@ sup_take_loader_slot(TimestampTz now)
 	sup_agenda_update(slot, now);
 }
 
+/*
+ * The generation changes, so that whoever remembers it knows that it is
+ * over.
+ */
 void
 sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
 {
@@ -148,6 +160,7 @@ sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
 	slots_freed = true;
 }
 
+/* Asked once in each turn, so that sessions are woken once. */
 bool
 sup_states_changed(void)
 {
@@ -157,6 +170,7 @@ sup_states_changed(void)
 	return changed;
 }
 
+/* If so, what found no slot before is looked at again. */
 bool
 sup_slots_freed(void)
 {
@@ -166,6 +180,7 @@ sup_slots_freed(void)
 	return freed;
 }
 
+/* One that is stopped or has failed is left as it is. */
 void
 sup_make_due(SupSlot *slot, TimestampTz now)
 {
@@ -176,6 +191,7 @@ sup_make_due(SupSlot *slot, TimestampTz now)
 	sup_agenda_update(slot, now);
 }
 
+/* If it was asked to leave before, that reason is kept. */
 void
 sup_end_process(SupSlot *slot, SupLeave why)
 {
@@ -188,6 +204,7 @@ sup_end_process(SupSlot *slot, SupLeave why)
 		sup_ask_terminate(slot);
 }
 
+/* If there is, the supervisor begins another turn without sleeping. */
 bool
 sup_unsettled(void)
 {

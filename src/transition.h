@@ -36,7 +36,8 @@ extern void sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int
 
 /*
  * Take an empty slot for an instance of a pool, or of a declaration (the other
- * is -1), due at once.  NULL: there is none.
+ * is -1), due at once, but for a C function after a crash.  NULL: there is
+ * none.
  */
 extern SupSlot *sup_take_slot(int pool, int declaration, int instance, TimestampTz now);
 
@@ -52,7 +53,7 @@ extern void sup_release_slot(SupSlot *slot, const char *why, TimestampTz now);
 /* Start it in this turn, if it is wanted and has no process. */
 extern void sup_make_due(SupSlot *slot, TimestampTz now);
 
-/* A declared worker's process shall end, because of that. */
+/* A declared worker's process, or the loader's, shall end, because of that. */
 extern void sup_end_process(SupSlot *slot, SupLeave why);
 
 #endif							/* SUP_TRANSITION_H */

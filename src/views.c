@@ -42,6 +42,7 @@ clipped_text(const char *string, int len, bool *isnull)
 	return PointerGetDatum(result);
 }
 
+/* An empty string becomes NULL, too. */
 static Datum
 text_or_null(const char *string, bool *isnull)
 {
@@ -49,6 +50,7 @@ text_or_null(const char *string, bool *isnull)
 	return *isnull ? (Datum) 0 : clipped_text(string, strlen(string), isnull);
 }
 
+/* 0, which stands for no time, becomes NULL. */
 static Datum
 time_or_null(TimestampTz t, bool *isnull)
 {
@@ -56,6 +58,7 @@ time_or_null(TimestampTz t, bool *isnull)
 	return TimestampTzGetDatum(t);
 }
 
+/* InvalidOid becomes NULL. */
 static Datum
 oid_or_null(Oid oid, bool *isnull)
 {
@@ -237,6 +240,10 @@ copy_slotless(WorkerRow *row, const SupDeclaration *d, bool *has_slot)
 	strlcpy(slot->detail, detail, sizeof(slot->detail));
 }
 
+/*
+ * supervisor.get_workers(): the rows of view worker_status, with OIDs: first
+ * those that have a slot, then those that wait for one.
+ */
 PG_FUNCTION_INFO_V1(supervisor_get_workers);
 Datum
 supervisor_get_workers(PG_FUNCTION_ARGS)
@@ -305,6 +312,7 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 
 #define POOL_COLS 10
 
+/* supervisor.get_pools(): the rows of view pool_status */
 PG_FUNCTION_INFO_V1(supervisor_get_pools);
 Datum
 supervisor_get_pools(PG_FUNCTION_ARGS)
@@ -383,6 +391,11 @@ typedef struct TaskRow
 	char		command[SUP_INLINE];
 } TaskRow;
 
+/*
+ * supervisor.get_tasks(): the rows of view task_status, with OIDs.  Command
+ * and message are shown to those who may see what belongs to the task's
+ * role.
+ */
 PG_FUNCTION_INFO_V1(supervisor_get_tasks);
 Datum
 supervisor_get_tasks(PG_FUNCTION_ARGS)
@@ -461,6 +474,7 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 
 #define EVENT_COLS 8
 
+/* By id: in the ring they are not in order, see place_for_event(). */
 static int
 compare_events(const void *a, const void *b)
 {
@@ -496,6 +510,7 @@ copy_events(SupEvent *events)
 	return n;
 }
 
+/* supervisor.get_events(): the rows of view event */
 PG_FUNCTION_INFO_V1(supervisor_get_events);
 Datum
 supervisor_get_events(PG_FUNCTION_ARGS)

@@ -22,7 +22,7 @@
 #include "compat.h"
 #include "wait.h"
 
-/* How many short waits in a row are remembered. */
+/* So many short waits in a row are counted; one is enough to spin. */
 #define MAX_CREDIT	4
 
 /* A new server's supervisor needs some milliseconds, a restarted one a second. */
@@ -33,11 +33,12 @@
  *
  * A hand-off between two sleeping processes costs two wake-ups of the
  * operating system, more than a short task.  So whoever waits looks again for
- * a while before it sleeps: only if its last waits were so short that this
+ * a while before it sleeps: only if its last wait was so short that this
  * would have paid, only while processors are free for those that spin and for
  * those that work, and never on the processor that the other side needs.
  */
 
+/* After a long wait there is no spinning until there was a short one. */
 void
 sup_spin_note(SupSpin *spin, int64 microseconds)
 {
@@ -47,6 +48,10 @@ sup_spin_note(SupSpin *spin, int64 microseconds)
 		spin->credit++;
 }
 
+/*
+ * Resets the latch, so the caller must look again at all that it waits for
+ * before it sleeps.
+ */
 bool
 sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg)
 {
@@ -97,6 +102,7 @@ typedef struct Search
 								 * at */
 } Search;
 
+/* Add a process, unless it was seen before, as happens in a cycle. */
 static void
 search_add(Search *s, int pid)
 {
@@ -269,6 +275,10 @@ find_cycle(uint64 *task)
 	return found;
 }
 
+/*
+ * Raise 40P01 if what this session waits for waits for a lock of this
+ * session.
+ */
 static void
 check_deadlock(void)
 {
@@ -298,6 +308,7 @@ check_deadlock(void)
  * Sleeping
  */
 
+/* Takes interrupts, and looks for a deadlock every deadlock_timeout. */
 bool
 sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 {
@@ -347,6 +358,7 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 	return is_done;
 }
 
+/* Looks each time that Sup->changed is broadcast.  Takes interrupts. */
 bool
 sup_await_change(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 {
@@ -369,6 +381,7 @@ sup_await_change(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 	return is_done;
 }
 
+/* If it was registered, the postmaster restarts it whenever it ends. */
 void
 sup_require_supervisor(void)
 {
@@ -385,6 +398,7 @@ sup_require_supervisor(void)
 				 errhint("Increase \"%s\" and restart the server.", "max_worker_processes")));
 }
 
+/* Waits for at most SUPERVISOR_PATIENCE_MS. */
 void
 sup_await_supervisor(void)
 {

@@ -10,10 +10,11 @@
 
 #include "state.h"
 
-/* What a process knows of how long it is worth to spin. */
+/* What a process knows of whether it is worth to spin. */
 typedef struct SupSpin
 {
-	int			credit;
+	int			credit;			/* short waits in a row; 0: the last one was
+								 * long */
 	pg_atomic_uint32 *counted;	/* says that it is counted in nspinning */
 } SupSpin;
 
@@ -21,22 +22,26 @@ typedef struct SupSpin
 extern void sup_spin_note(SupSpin *spin, int64 microseconds);
 
 /*
- * Spin until done() or until that is no use any more; true if done.  'partner'
- * is the CPU of the process that is waited for, -1 if not known.
+ * Spin until done() or until that is no use any more, which may be from the
+ * start; true if done.  'partner' is the CPU of the process that is waited
+ * for, -1 if not known.
  */
 extern bool sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg);
 
 /*
  * Sleep until done(), which looks at this session's tasks without the lock;
  * false if 'deadline' (0: none) came first.  Raises 40P01 if what it waits
- * for waits for this session.
+ * for waits for a lock of this session.
  */
 extern bool sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline);
 
 /* Raise 55000 if there is no supervisor, and none will come. */
 extern void sup_require_supervisor(void);
 
-/* The same, and wait for it if it is about to come. */
+/*
+ * Wait until a supervisor has read the settings, unless one has since the
+ * server started.  55000 as above, or if that takes too long.
+ */
 extern void sup_await_supervisor(void);
 
 /*

@@ -233,6 +233,7 @@ refuse_trigger(Oid trigger)
 						"supervisor.worker")));
 }
 
+/* object_access_hook: note objects that are made, altered or dropped. */
 static void
 object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 {
@@ -343,6 +344,11 @@ note_command(Node *stmt, List *granted, List *acls)
 	}
 }
 
+/*
+ * ProcessUtility_hook: look at a command before it runs, have workers leave
+ * the database that it is about, and note afterwards what it has changed.
+ * On a standby, and outside of a transaction, there is nothing to note.
+ */
 static void
 process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 				ProcessUtilityContext context, ParamListInfo params,
@@ -381,6 +387,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		note_command(stmt, granted, acls);
 }
 
+/* The hooks call those that were installed before. */
 void
 sup_install_watch(void)
 {

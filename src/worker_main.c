@@ -79,6 +79,7 @@ child_main(int index, uint64 generation)
 		sup_pool_main(slot);
 }
 
+/* The argument is the slot's number; its generation is in bgw_extra. */
 void
 sup_worker_main(Datum main_arg)
 {
@@ -88,6 +89,7 @@ sup_worker_main(Datum main_arg)
 	child_main(DatumGetInt32(main_arg), generation);
 }
 
+/* The argument is the slot's number, which supervisor_declare() has chosen. */
 void
 sup_static_main(Datum main_arg)
 {
