@@ -232,12 +232,14 @@ sup_declaration_why_not(const SupDeclaration *d, const char **detail)
 	return d->bad;
 }
 
+/* A C function is run for superusers alone, whatever its row says. */
 bool
 sup_is_capped(const SupProgram *program)
 {
 	return program->kind == SUP_KIND_COMMAND && !superuser_arg(program->role);
 }
 
+/* By what has been read: rows that are not committed are not known here. */
 bool
 sup_declarations_used_up(Oid role, Oid database, const char *name)
 {

@@ -109,6 +109,7 @@ after_drop(int code, Datum arg)
 	InterruptHoldoffCount = 1;
 }
 
+/* What is registered first is called last. */
 void
 sup_exit_init(void)
 {
@@ -116,6 +117,7 @@ sup_exit_init(void)
 	RegisterXactCallback(xact_ends, NULL);
 }
 
+/* Core never forgets a temporary schema that has been made: once is enough. */
 void
 sup_exit_is_reset(bool is_reset)
 {
@@ -131,6 +133,7 @@ sup_exit_is_reset(bool is_reset)
 	}
 }
 
+/* For the log hook and the exit report, which run in the exit as well. */
 bool
 sup_exit_is_bounded(void)
 {

@@ -209,6 +209,7 @@ typedef struct RoleRows
 	int			n;
 }			RoleRows;
 
+/* A row of the scan: one more, if it is that role's. */
 static void
 count_row(Datum *values, bool *nulls, void *arg)
 {
