@@ -249,7 +249,7 @@ static void
 run_batch(Batch *batch, ReturnSetInfo *rsinfo)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
-	SupSpin		spin = {0, &session->spinning};
+	SupSpin		spin = {false, &session->spinning};
 	int			partner = -1;
 	int			put = 0;
 	int			n = batch->n;

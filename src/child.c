@@ -206,6 +206,7 @@ sup_child_attach(int index, uint64 generation, char *name, SupProgram *program)
 void
 sup_worker_ready(SupSlot *slot)
 {
+	Assert(slot == SupMySlot && slot->generation == my_generation);
 	sup_lock();
 	slot->heartbeat_at = slot->ready_at = GetCurrentTimestamp();
 	slot->cpu = sup_current_cpu();

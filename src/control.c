@@ -32,10 +32,11 @@ control_done(void *arg)
 	bool		done;
 
 	sup_lock();
-	if (slot->generation == c->generation && slot->exited_at == 0)
+	if (!c->restart)
+		done = slot->generation != c->generation || !sup_has_process(slot) ||
+			(slot->exited_at != 0 && !slot->lingers);
+	else if (slot->generation == c->generation && slot->exited_at == 0)
 		done = false;
-	else if (!c->restart)
-		done = slot->generation != c->generation || (slot->exited_at != 0 && !slot->lingers);
 	else
 		done = slot->state == SUP_EMPTY ||
 			(slot->generation != c->generation && sup_has_started(slot));
@@ -121,10 +122,13 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 	if (!over)
 	{
 		slot->cause = Max(slot->cause, cause);
-		if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
+		if (!restart)
+		{
+			if (sup_has_process(slot))
+				sup_ask_terminate(slot);
+		}
+		else if (!sup_has_process(slot))
 			slot->restart_at = 0;	/* what is asked for is to try at once */
-		else if (!restart)
-			sup_ask_terminate(slot);
 		else if (is_pool)
 			sup_ask_leave(slot, SUP_LEAVE_RESTART);
 		else

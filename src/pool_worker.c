@@ -352,7 +352,7 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 void
 sup_pool_main(SupSlot *slot)
 {
-	SupSpin		spin = {0, &slot->spinning};
+	SupSpin		spin = {false, &slot->spinning};
 	SupTask    *task;
 
 	sup_worker_ready(slot);
@@ -381,7 +381,7 @@ sup_pool_main(SupSlot *slot)
 			if (task->owner == owner)
 				sup_spin_note(&spin, task->submitted_at - idle_since);
 			else
-				spin.credit = 0;
+				spin.pays = false;
 		}
 		sup_worker_interrupts();
 	}

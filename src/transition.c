@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
+
 #include "agenda.h"
 #include "match.h"
 #include "transition.h"
@@ -41,6 +43,7 @@ PG_USED_FOR_ASSERTS_ONLY static const uint16 legal[SUP_NUM_STATES] = {
 void
 sup_set_state(SupSlot *slot, SupState state, SupReason reason, const char *detail, TimestampTz now)
 {
+	Assert(!IsUnderPostmaster || MyProc == Sup->supervisor);
 	Assert((legal[slot->state] & TO(state)) != 0);
 	slot->state = state;
 	slot->reason = reason;

@@ -22,9 +22,6 @@
 #include "compat.h"
 #include "wait.h"
 
-/* So many short waits in a row are counted; one is enough to spin. */
-#define MAX_CREDIT	4
-
 /* A new server's supervisor needs some milliseconds, a restarted one a second. */
 #define SUPERVISOR_PATIENCE_MS	10000
 
@@ -42,10 +39,7 @@
 void
 sup_spin_note(SupSpin *spin, int64 microseconds)
 {
-	if (microseconds > sup_spin_time)
-		spin->credit = 0;
-	else if (spin->credit < MAX_CREDIT)
-		spin->credit++;
+	spin->pays = microseconds <= sup_spin_time;
 }
 
 /*
@@ -61,7 +55,7 @@ sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg)
 
 	if (done(arg))
 		return true;
-	if (sup_spin_time == 0 || spin->credit == 0 || Sup->ncpus < 2 ||
+	if (sup_spin_time == 0 || !spin->pays || Sup->ncpus < 2 ||
 		Sup->nbusy + (int) pg_atomic_read_u32(&Sup->nspinning) >= Sup->ncpus ||
 		(partner >= 0 && partner == sup_current_cpu()))
 		return false;

@@ -13,8 +13,7 @@
 /* What a process knows of whether it is worth to spin. */
 typedef struct SupSpin
 {
-	int			credit;			/* short waits in a row; 0: the last one was
-								 * long */
+	bool		pays;			/* the last wait was short */
 	pg_atomic_uint32 *counted;	/* says that it is counted in nspinning */
 } SupSpin;
 

@@ -278,15 +278,15 @@ SKIP:
 value('CREATE TABLE guarded (a int)');
 my $guard = SupervisorTest::session($node);
 $guard->query_safe('BEGIN; LOCK TABLE guarded IN ACCESS SHARE MODE');
-value(q{SELECT supervisor.add_worker('once', $$
-	INSERT INTO runs (name) VALUES ('once');
+value(q{SELECT supervisor.add_worker('once_only', $$
+	INSERT INTO runs (name) VALUES ('once_only');
 	CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 	CREATE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION pg_temp.f()$$, restart => 'never')});
-until_true(q{SELECT state = 'stuck' AND detail = 'it hangs in its exit' FROM supervisor.worker_status WHERE name = 'once'}, 'it waits in its exit');
+until_true(q{SELECT state = 'stuck' AND detail = 'it hangs in its exit' FROM supervisor.worker_status WHERE name = 'once_only'}, 'it waits in its exit');
 $guard->query_safe('ROLLBACK');
-until_true(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'once'}, 'and ends');
-is(value(q{SELECT count(*) FROM runs WHERE name = 'once'}), '1', 'it has run once');
-value(q{SELECT supervisor.remove_worker('once')});
+until_true(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'once_only'}, 'and ends');
+is(value(q{SELECT count(*) FROM runs WHERE name = 'once_only'}), '1', 'it has run once');
+value(q{SELECT supervisor.remove_worker('once_only')});
 $guard->quit;
 
 note 'how a command is run';
