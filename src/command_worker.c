@@ -156,6 +156,7 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 
 	/* What comes now is too late to cancel it. */
 	slot->runs = false;
+	slot->succeeded = true;
 	debug_query_string = NULL;
 }
 

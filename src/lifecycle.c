@@ -139,9 +139,9 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->has_handle = false;
 	slot->notifies = true;
 	slot->attached_at = slot->ready_at = slot->exited_at = slot->leaving_since = 0;
-	slot->exit_reason = SUP_NO_REASON;
+	slot->exit_reason = slot->stop_reason = SUP_NO_REASON;
 	slot->phase = SUP_PHASE_ATTACH;
-	slot->terminate = slot->roll = slot->runs = slot->lingers = slot->capped = false;
+	slot->terminate = slot->roll = slot->runs = slot->succeeded = slot->lingers = slot->capped = false;
 	slot->login_until = slot->overdue_at = DT_NOEND;
 	slot->leave = SUP_STAY;
 	slot->begun = slot->stale = false;
@@ -406,15 +406,15 @@ static Ending
 ending_of(const SupSlot *slot, bool started)
 {
 	Ending		e = {0};
-	bool		late = slot->state == SUP_STOPPING && slot->reason == SUP_START_TIMEOUT;
-	bool		silent = slot->state == SUP_STOPPING && slot->reason == SUP_NO_HEARTBEAT;
+	bool		late = slot->stop_reason == SUP_START_TIMEOUT;
+	bool		silent = slot->stop_reason == SUP_NO_HEARTBEAT;
 
 	e.started = started;
 	e.reason = SUP_EXITED;
 	e.asked = slot->leave != SUP_STAY || (slot->kind == SUP_KIND_POOL && slot->terminate && !late);
 	e.clean = started && slot->exit_code == 0 && !late && !silent;
 	if (late || silent)
-		e.reason = slot->reason;
+		e.reason = slot->stop_reason;
 	else if (e.asked)
 		e.reason = SUP_REQUESTED;
 
@@ -452,6 +452,7 @@ verdict_on(SupSlot *slot, const Ending *e, const SupPolicy *policy, TimestampTz 
 	ended.requested = e->asked || (is_pool && (slot->surplus || e->clean ||
 											   (e->started && slot->exit_of_role)));
 	ended.clean = e->clean;
+	ended.succeeded = slot->succeeded;
 	ended.started_at = slot->started_at;
 	ended.ended_at = e->started ? slot->exited_at : now;
 
@@ -552,6 +553,8 @@ to_stopping(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now
 
 	sup_launch_terminate(slot);
 	sup_lock();
+	if (slot->stop_reason == SUP_NO_REASON)
+		slot->stop_reason = reason;
 	sup_ask_terminate(slot);	/* nobody shall give it a task meanwhile */
 	slot->deadline = timeout > 0 ? now + timeout : 0;
 	if (slot->lingers)

@@ -110,8 +110,12 @@ sup_policy_decide(const SupPolicy *policy, const SupExit *ended,
 
 	*restart_at = now;
 
-	if (ran >= policy->restart_delay_max)
+	if (ended->succeeded || ran >= policy->restart_delay_max)
 		history->consecutive_failures = 0;
+	if (ended->succeeded)
+		history->window_failures = 0;
+	if (failed || ended->requested || ran > policy->restart_delay)
+		history->quick_exits = 0;
 
 	if (ended->requested)
 		return SUP_VERDICT_RESTART;
@@ -138,7 +142,10 @@ sup_policy_decide(const SupPolicy *policy, const SupExit *ended,
 												random));
 	}
 	else if (ran <= policy->restart_delay)
-		*restart_at = add_time(now, sup_policy_delay(policy, 1, random));
+	{
+		history->quick_exits = count_one_more(history->quick_exits);
+		*restart_at = add_time(now, sup_policy_delay(policy, history->quick_exits, random));
+	}
 
 	return SUP_VERDICT_RESTART;
 }

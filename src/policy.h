@@ -43,6 +43,7 @@ typedef struct SupExit
 	int64_t		started_at;		/* microseconds, any epoch, same as 'now' */
 	int64_t		ended_at;
 	bool		clean;			/* exit code 0 */
+	bool		succeeded;		/* before that, it has done what it is for */
 	bool		requested;		/* the supervisor asked for it: recycling,
 								 * resizing, a person's restart */
 } SupExit;
@@ -54,7 +55,10 @@ typedef struct SupExit
  */
 typedef struct SupHistory
 {
-	int			consecutive_failures;	/* reset by a run that lasted */
+	int			consecutive_failures;	/* reset by a run that lasted, or did
+										 * what it is for */
+	int			quick_exits;	/* clean, in a row, each after no longer than
+								 * restart_delay */
 	int			window_failures;	/* failures since window_start */
 	int64_t		window_start;	/* the first failure that is counted there */
 } SupHistory;
@@ -71,8 +75,10 @@ typedef enum SupVerdict
  * a delay d becomes d * (1 + random / 4), so that siblings don't return in
  * step; it comes on top of restart_delay_max.  A requested exit is no failure
  * and restarts at once, whatever 'restart' says.  A clean exit under 'always'
- * is no failure either, but waits restart_delay unless the run took longer
- * than that.  A run lasted if it took at least restart_delay_max.
+ * is no failure either; but after a run that took no longer than restart_delay
+ * it waits as after a failure, longer each time.  A run lasted if it took at
+ * least restart_delay_max.  One that has done what it is for, if only once,
+ * ends the row of failures, and the window with it.
  *
  * Delays count from 'now', the window from one 'ended_at' to the other.
  * *restart_at is set to 'now' where nothing is to be restarted.

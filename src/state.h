@@ -273,6 +273,7 @@ typedef struct SupSlot
 	dlist_node	owner_node;		/* in the list of its pool or declaration */
 	int			instance;
 	uint64		generation;		/* never reset; incremented for each process */
+	SupReason	stop_reason;	/* why it is being terminated: the first one */
 	bool		lingers;		/* it was to end, has nothing more to do, and
 								 * is still there */
 	bool		registering;	/* the postmaster is being asked for its
@@ -319,6 +320,7 @@ typedef struct SupSlot
 	SupPhase	phase;
 	TimestampTz next_run;		/* of a command; 0: at once */
 	volatile bool runs;			/* a command worker runs its command now */
+	bool		succeeded;		/* ... and has run it without an error */
 	volatile TimestampTz heartbeat_at;
 	volatile int cpu;			/* a hint for spinning */
 	pg_atomic_uint32 spinning;	/* counted in nspinning; whoever clears it

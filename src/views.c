@@ -192,7 +192,7 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	values[14] = time_or_null(slot->state_since, &nulls[14]);
 	nulls[15] = nulls[16] = index < 0;
 	values[15] = Int64GetDatum(slot->restarts);
-	values[16] = Int32GetDatum(slot->history.consecutive_failures);
+	values[16] = Int32GetDatum(slot->succeeded && slot->exited_at == 0 ? 0 : slot->history.consecutive_failures);
 	values[17] = time_or_null(slot->restart_at == DT_NOEND ? 0 : slot->restart_at, &nulls[17]);
 	values[18] = time_or_null(slot->last_exit_at, &nulls[18]);
 	nulls[19] = slot->last_exit_at == 0 || slot->last_exit_code < 0;

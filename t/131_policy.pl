@@ -285,6 +285,30 @@ kill 'USR2', $pid or die "could not signal $pid: $!";
 becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = 'deaf'}, 'and gone when it has ended');
 delete $deaf{$pid};
 
+# Why it is being stopped counts, however long that takes: its exit code 0 is no clean exit.
+add('deaf', 'deaf', heartbeat_timeout => '100 ms', stop_timeout => '50 ms', restart => 'on_failure', restart_delay => '1 h');
+$pid = deaf();
+$deaf{$pid} = 1;
+reaches('deaf', 'stuck', 'stop_timeout', 'a worker that is silent, and deaf');
+kill 'USR2', $pid or die "could not signal $pid: $!";
+reaches('deaf', 'backoff', 'no_heartbeat', 'has failed, though it ends with exit code 0');
+is(worker('deaf', 'last_exit_code, consecutive_failures, detail'), '0|1|it sent no heartbeat in time', 'and says why');
+delete $deaf{$pid};
+value(q{SELECT supervisor.remove_worker('deaf')});
+
+note 'runs of a command';
+
+value(q{
+	CREATE SEQUENCE runs;
+	SELECT supervisor.add_worker('mostly', $$SELECT 1 / (nextval('runs') % 4)::int$$, run_every => '1 ms',
+		restart_delay => '1 ms', restart_delay_max => '1 h', max_restarts => 2, restart_window => '1 h')});
+becomes(q{SELECT last_value > 60 FROM runs}, 'a command that mostly succeeds is not given up');
+becomes(q{SELECT state = 'running' AND consecutive_failures = 0 AND restart_at IS NULL FROM supervisor.worker_status WHERE name = 'mostly'},
+	'after a success there is no failure in a row');
+value(q{SELECT supervisor.alter_worker('mostly', command => 'SELECT 1/0')});
+reaches('mostly', 'failed', 'max_restarts', 'when it only fails, it is');
+value(q{SELECT supervisor.remove_worker('mostly')});
+
 note 'a server that crashes';
 
 # Crashes the server, and returns when it is up again.

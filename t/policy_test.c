@@ -74,6 +74,7 @@ typedef struct Life
 	SupVerdict	verdict;
 	int64_t		restart_at;
 	int64_t		delay;			/* restart_at - now */
+	bool		succeeds;		/* before it ends */
 } Life;
 
 static Life
@@ -92,6 +93,7 @@ run(Life *life, int64_t took, bool clean, bool requested)
 		.started_at = life->now,
 		.ended_at = life->now + took,
 		.clean = clean,
+		.succeeded = life->succeeds,
 		.requested = requested
 	};
 
@@ -415,18 +417,54 @@ test_clean_exit(void)
 	   "a clean exit under always is restarted");
 	is(life.delay, 1 * SEC, "after restart_delay if the run was short");
 	run(&life, 1 * SEC, true, false);
-	is(life.delay, 1 * SEC, "also if it took exactly restart_delay");
+	is(life.delay, 2 * SEC, "also if it took exactly restart_delay, and longer");
 	run(&life, 1 * SEC + 1, true, false);
 	is(life.delay, 0, "at once if it took longer");
 	for (int i = 0; i < 20; i++)
 		run(&life, 0, true, false);
-	is(life.delay, 1 * SEC, "the delay of clean exits does not double");
-	is(life.verdict, SUP_VERDICT_RESTART, "nor do they give up");
+	is(life.delay, 60 * SEC, "the delay of short runs grows up to restart_delay_max");
+	is(life.verdict, SUP_VERDICT_RESTART, "but they do not give up");
+	is(life.history.consecutive_failures, 0, "and are no failures");
+	run(&life, 1 * SEC + 1, true, false);
+	run(&life, 0, true, false);
+	is(life.delay, 1 * SEC, "one that took longer starts over");
+	run(&life, 0, true, false);
+	is(life.delay, 2 * SEC, "the second in a row waits twice as long");
+	run(&life, 0, true, true);
+	run(&life, 0, true, false);
+	is(life.delay, 1 * SEC, "one that was asked to end starts over, too");
+	run(&life, 0, true, false);
 	fail_times(&life, 3);
 	run(&life, 0, true, false);
-	is(life.delay, 1 * SEC, "nor does it depend on failures before");
+	is(life.delay, 1 * SEC, "and so do failures, on which it does not depend");
 	fail_after(&life, 0);
 	is(life.delay, 8 * SEC, "which a short clean run between does not undo");
+}
+
+/* A process that has done what it is for, and failed later. */
+static void
+test_success(void)
+{
+	Life		life = a_life();
+	bool		kept = true;
+
+	fail_times(&life, 9);
+	is(life.history.consecutive_failures, 9, "failures without a success add up");
+	life.succeeds = true;
+	fail_after(&life, 0);
+	is(life.history.consecutive_failures, 1, "a success ends the row");
+	is(life.delay, 1 * SEC, "and the back-off");
+	for (int i = 0; i < 100; i++)
+	{
+		fail_after(&life, 0);
+		kept = kept && life.verdict == SUP_VERDICT_RESTART;
+	}
+	ok(kept, "what succeeds between its failures is never given up");
+	life.succeeds = false;
+	for (int i = 0; i < 9; i++)
+		kept = kept && fail_after(&life, 0) == SUP_VERDICT_RESTART;
+	ok(kept, "the window begins with the failure after the last success");
+	is(fail_after(&life, 0), SUP_VERDICT_FAIL, "and ends as ever");
 }
 
 static void
@@ -609,6 +647,7 @@ main(void)
 	test_requested();
 	test_on_failure_and_never();
 	test_clean_exit();
+	test_success();
 	test_zero_delays();
 	test_huge();
 	test_clock();
