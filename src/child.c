@@ -86,7 +86,7 @@ note_raised(void *arg)
 static void
 note_log(ErrorData *edata)
 {
-	if (sup_exit_is_bounded())
+	if (edata->elevel == FATAL && sup_exit_is_cut())
 		edata->output_to_server = false;	/* there was nothing left to do */
 	else if (edata->elevel >= ERROR && edata->message)
 	{
@@ -113,8 +113,7 @@ report_exit(int code, Datum arg)
 	SupSlot    *slot = (SupSlot *) DatumGetPointer(arg);
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (sup_exit_is_bounded())
-		code = 0;				/* core's is 1 if the exit was cut short */
+	code = sup_exit_code(code);
 	sup_lock();
 	if (slot->generation == my_generation)
 	{

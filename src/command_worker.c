@@ -23,6 +23,7 @@
 #include "declaration.h"
 #include "entries.h"
 #include "exec.h"
+#include "exit.h"
 #include "reset.h"
 #include "rights.h"
 
@@ -133,6 +134,7 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 		if (slot->leave != SUP_STAY)
 			proc_exit(0);
 
+		sup_exit_is_reset(false);
 		StartTransactionCommand();
 		if (slot->stale || !sup_rights_hold())
 		{

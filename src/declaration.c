@@ -239,20 +239,99 @@ sup_is_capped(const SupProgram *program)
 	return program->kind == SUP_KIND_COMMAND && !superuser_arg(program->role);
 }
 
-/* By what has been read: rows that are not committed are not known here. */
-bool
-sup_declarations_used_up(Oid role, Oid database, const char *name)
+/* A row of a role that is no superuser, for sorting. */
+typedef struct Holding
 {
-	int			mine = 0;
-	int			capped = 0;
+	Oid			role;
+	Oid			database;
+	bool		enabled;
+	uint64		id;
+}			Holding;
 
-	SUP_ASSERT_LOCKED();
+/* Those of one role in one database together, and of these first what runs least. */
+static int
+compare_holdings(const void *a, const void *b)
+{
+	const		Holding *x = a;
+	const		Holding *y = b;
+
+	if (x->role != y->role)
+		return x->role < y->role ? -1 : 1;
+	if (x->database != y->database)
+		return x->database < y->database ? -1 : 1;
+	if (x->enabled != y->enabled)
+		return x->enabled ? 1 : -1;
+	return x->id > y->id ? -1 : x->id < y->id;
+}
+
+/*
+ * By what has been read: rows that are not committed are not known here.  What
+ * is given up is as if it were not in the table, until its database is read and
+ * there is room for it.  The last eighth of the room is not for those who have
+ * most: they would take back what they have given up, before it is found.
+ */
+SupShare
+sup_declaration_share(Oid role, Oid database, const char *name, bool give_up)
+{
+	Holding    *holdings = palloc(sizeof(Holding) * Sup->ndeclarations);
+	int			limit = Sup->ndeclarations / 4 * 3;
+	int			half = Sup->ndeclarations / 2;
+	int			n = 0;
+	int			of_role = 0;
+	int			here = 0;
+	int			most[2] = {0, 0};	/* of any role, of that one */
+	uint64		victim[2] = {0, 0};
+	int			which;
+
+	sup_lock();
 	sup_foreach_declaration(d)
 	{
 		if (!d->capped || d->gone || (d->database == database && strcmp(d->name, name) == 0))
 			continue;
-		capped++;
-		mine += d->program.role == role;
+		of_role += d->program.role == role;
+		here += d->program.role == role && d->database == database;
+		holdings[n].role = d->program.role;
+		holdings[n].database = d->database;
+		holdings[n].enabled = d->terms.enabled;
+		holdings[n++].id = d->id;
 	}
-	return mine >= Sup->ndeclarations / 2 || capped >= Sup->ndeclarations / 4 * 3;
+	sup_unlock();
+
+	qsort(holdings, n, sizeof(Holding), compare_holdings);
+	for (int i = 0, next; i < n; i = next)
+	{
+		for (next = i + 1; next < n && holdings[next].role == holdings[i].role &&
+			 holdings[next].database == holdings[i].database; next++)
+			 /* they are counted */ ;
+		if (holdings[i].role == role && holdings[i].database == database)
+			continue;
+		for (which = 0; which <= (holdings[i].role == role ? 1 : 0); which++)
+			if (next - i > most[which])
+			{
+				most[which] = next - i;
+				victim[which] = holdings[i].id;
+			}
+	}
+	pfree(holdings);
+
+	if (of_role < half && (of_role < half - half / 8 || most[1] == 0 || here + 1 < most[1]) &&
+		n < limit && (n < limit - limit / 8 || here + 1 < most[0]))
+		return SUP_SHARE_LEFT;
+	which = of_role < half ? 0 : 1;
+	if ((which == 0 && n < limit) || most[which] <= here + 1)
+		return SUP_SHARE_USED_UP;
+	if (give_up)
+	{
+		SupDeclaration *d;
+
+		sup_lock();
+		d = sup_declaration_by_id(victim[which]);
+		if (d != NULL)
+		{
+			d->gone = true;
+			sup_attend_declaration(d);
+		}
+		sup_unlock();
+	}
+	return SUP_SHARE_OF_OTHERS;
 }

@@ -20,10 +20,19 @@ extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
 extern bool sup_is_capped(const SupProgram *program);
 
 /*
- * Has that role its share of them in other rows than that one?  A role that is no
- * superuser has half of them, and all of these together three quarters.
+ * May there be another row of that role in that database, beside the ones that
+ * have been read, without that one?  A role that is no superuser has half of the
+ * room, and all of these together three quarters.  Whoever has more rows in one
+ * database than that role has in this one gives one up.  The lock is not held.
  */
-extern bool sup_declarations_used_up(Oid role, Oid database, const char *name);
+typedef enum SupShare
+{
+	SUP_SHARE_LEFT,				/* there is room */
+	SUP_SHARE_OF_OTHERS,		/* ... once one of others is given up */
+	SUP_SHARE_USED_UP
+}			SupShare;
+
+extern SupShare sup_declaration_share(Oid role, Oid database, const char *name, bool give_up);
 
 extern void sup_declaration_free(SupDeclaration *declaration);
 

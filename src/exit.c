@@ -16,8 +16,8 @@
  * worker is seen as stuck: see docs/design.md.
  *
  * Callbacks run in reverse order.  Core registers its own when a temporary
- * schema has been made: so ours that comes before it is registered later, and
- * the one that comes after it at the login.
+ * schema has been made, so ours is registered later; it is over when its
+ * transaction is.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,8 +45,11 @@ static bool session_is_reset = false;
 /* Is there a callback that comes before core's? */
 static bool registered = false;
 
-/* Has that come, and found that there is nothing to do? */
-static bool bounded = false;
+/* Is core's callback running, and takes interrupts? */
+static bool dropping = false;
+
+/* The code of an exit that may be cut short; -1: it may not. */
+static int	code_meant = -1;
 
 /* It has nothing to do any more but to end: the supervisor sees to it that it does. */
 static void
@@ -77,9 +80,10 @@ static void
 before_drop(int code, Datum arg)
 {
 	note_exit();
-	if (code != 0 || !session_is_reset || IsTransactionState())
+	if (!session_is_reset || IsTransactionState())
 		return;
-	bounded = true;
+	code_meant = code;
+	dropping = true;
 	pqsignal(SIGINT, take_cancel);
 	enable_timeout_after(STATEMENT_TIMEOUT, EXIT_TIMEOUT_MS);
 	QueryCancelHoldoffCount = 0;
@@ -87,33 +91,33 @@ before_drop(int code, Datum arg)
 }
 
 /*
+ * Core's callback ends here, unless a FATAL error has ended it: interrupts are
+ * held again.
+ *
  * What makes a temporary schema and then ends this process does not come to the
  * above.  Core's callback aborts its transaction first.
  */
 static void
 xact_ends(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT && proc_exit_inprogress)
+	if (!proc_exit_inprogress)
+		return;
+	if (event == XACT_EVENT_COMMIT && dropping)
+	{
+		dropping = false;
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		pqsignal(SIGINT, PG_SIG_IGN);
+		QueryCancelPending = false;
+		HOLD_INTERRUPTS();
+	}
+	else if (event == XACT_EVENT_ABORT)
 		note_exit();
 }
 
-/* Core's callback is over, or an error has ended it: as proc_exit() has it. */
-static void
-after_drop(int code, Datum arg)
-{
-	if (!bounded)
-		return;
-	disable_timeout(STATEMENT_TIMEOUT, false);
-	pqsignal(SIGINT, PG_SIG_IGN);
-	QueryCancelPending = false;
-	InterruptHoldoffCount = 1;
-}
-
-/* What is registered first is called last. */
+/* Before anything that may end this process while it has a session. */
 void
 sup_exit_init(void)
 {
-	before_shmem_exit(after_drop, (Datum) 0);
 	RegisterXactCallback(xact_ends, NULL);
 }
 
@@ -133,9 +137,19 @@ sup_exit_is_reset(bool is_reset)
 	}
 }
 
-/* For the log hook and the exit report, which run in the exit as well. */
+/* Asked once, by the log hook: what follows in the exit is said as ever. */
 bool
-sup_exit_is_bounded(void)
+sup_exit_is_cut(void)
 {
-	return bounded;
+	bool		cut = dropping;
+
+	dropping = false;
+	return cut;
+}
+
+/* For the exit report, which runs later in the exit. */
+int
+sup_exit_code(int code)
+{
+	return code_meant >= 0 ? code_meant : code;
 }

@@ -17,7 +17,10 @@ extern void sup_exit_init(void);
  */
 extern void sup_exit_is_reset(bool is_reset);
 
-/* Has the exit been begun with code 0, and may be cut short? */
-extern bool sup_exit_is_bounded(void);
+/* Is a FATAL error that of an exit that has been cut short? */
+extern bool sup_exit_is_cut(void);
+
+/* The exit code that was meant: core's is 1 if the exit has been cut short. */
+extern int	sup_exit_code(int code);
 
 #endif							/* SUP_EXIT_H */

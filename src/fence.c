@@ -497,8 +497,10 @@ option_will_do(const DefElem *option, HeapTuple template)
 	}
 	if (strcmp(name, "connection_limit") == 0)
 		return option->arg == NULL || (value == NULL && intVal(option->arg) >= -1);
-	if (strcmp(name, "template") == 0 || strcmp(name, "collation_version") == 0)
+	if (strcmp(name, "template") == 0)
 		return true;
+	if (strcmp(name, "collation_version") == 0)
+		return option->arg != NULL;
 	if (strcmp(name, "oid") == 0)
 	{
 		Oid			oid = option->arg != NULL ? defGetObjectId((DefElem *) option) : InvalidOid;
@@ -619,7 +621,7 @@ database_to_fence(PlannedStmt *pstmt, ProcessUtilityContext context)
 	Form_pg_database form;
 	bool		good;
 
-	if (name == NULL || (in_block && !IsA(stmt, RenameStmt)))
+	if (name == NULL || XactReadOnly || (in_block && !IsA(stmt, RenameStmt)))
 		return InvalidOid;
 	database = get_database_oid(name, true);
 	tuple = OidIsValid(database) ? SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database)) : NULL;

@@ -491,6 +491,33 @@ log_end(const SupSlot *slot, const char *name, const Ending *e, const SupPolicy 
 }
 
 /*
+ * Others take the places of pool workers that are stuck, but each of them holds a
+ * slot: so not if a quarter of all are stuck, or for superusers, half.  Whose
+ * they are is not always whose doing they are.
+ */
+static void
+replace_stuck(void)
+{
+	int			all = Min(sup_max_workers, max_worker_processes);
+	int			replaced = 0;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < sup_max_workers; i++)
+		replaced += Sup->slots[i].state == SUP_STUCK && Sup->slots[i].surplus;
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (slot->state != SUP_STUCK || slot->kind != SUP_KIND_POOL || slot->surplus ||
+			replaced >= all / (slot->capped ? 4 : 2))
+			continue;
+		slot->surplus = true;
+		replaced++;
+		sup_attend_owner(slot);
+	}
+}
+
+/*
  * The process is gone for good: policy says what follows.  'started' is false
  * if it never came to attach.
  */
@@ -525,6 +552,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	slot->pid = 0;
 	slot->has_handle = false;
 	slot->deadline = 0;
+	sup_slot_not_stuck(slot, now);
 
 	/* A command that goes on where it was keeps its schedule. */
 	if (!(e.clean && (slot->leave == SUP_LEAVE_FENCE || slot->leave == SUP_LEAVE_RECYCLE)))
@@ -534,6 +562,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	else
 		undeclared_ended(slot, e.reason, e.detail, restart_at, now);
 	retry_refused(now);
+	replace_stuck();
 	if (slot->kind == SUP_KIND_POOL)
 		held_until = sup_role_held_until(slot->last_role, slot->last_database);
 	sup_unlock();
@@ -565,25 +594,19 @@ to_stopping(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now
 	sup_unlock();
 }
 
-/*
- * Shall another take the place of a pool worker that is about to be stuck?  Not
- * without end: each holds a slot.
- */
-static bool
-is_replaced(const SupSlot *slot)
+/* One line for a process that does not end. */
+static void
+log_stuck(const SupSlot *slot, int64 waited)
 {
-	int			stuck = 0;
-
-	SUP_ASSERT_LOCKED();
-	if (slot->kind != SUP_KIND_POOL || !slot->capped)
-		return true;
-	for (int i = 0; i < sup_max_workers; i++)
-	{
-		const SupSlot *other = &Sup->slots[i];
-
-		stuck += other->state == SUP_STUCK && other->surplus && other->capped;
-	}
-	return stuck < Min(sup_max_workers, max_worker_processes) / 4;
+	ereport(LOG,
+			(errmsg("%s, process %d, does not stop", name_of(slot),
+					slot->exited_at != 0 ? slot->exited_pid : slot->pid),
+			 slot->lingers ? errdetail("It hangs in its exit.") :
+			 errdetail("It was asked to terminate %lld ms ago.", (long long) waited / 1000),
+			 slot->surplus ? errhint("Another takes its place.") :
+			 slot->kind == SUP_KIND_POOL ?
+			 errhint("No other takes its place, since too many are stuck.") :
+			 errhint("No other is started while it is there.")));
 }
 
 /* Look at a slot that has, or had, a process. */
@@ -591,6 +614,7 @@ static void
 look_at_process(SupSlot *slot, TimestampTz now)
 {
 	BgwHandleStatus status = sup_launch_status(slot);
+	TimestampTz stopped_at;
 	bool		attached;
 	bool		exited;
 	bool		terminate;
@@ -664,24 +688,15 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		to_stopping(slot, SUP_START_TIMEOUT, "it did not become ready in time", now);
 	else if (slot->state == SUP_STOPPING)
 	{
-		bool		replaced;
-
-		sup_lock();
-		replaced = is_replaced(slot);
-		slot->surplus |= slot->kind == SUP_KIND_POOL && replaced;
-		sup_unlock();
-		ereport(LOG,
-				(errmsg("%s, process %d, does not stop", name_of(slot),
-						slot->exited_at != 0 ? slot->exited_pid : slot->pid),
-				 slot->lingers ? errdetail("It hangs in its exit.") :
-				 errdetail("It was asked to terminate %lld ms ago.", (long long) (now - slot->state_since) / 1000),
-				 slot->kind == SUP_KIND_POOL && replaced ? errhint("Another takes its place.") :
-				 slot->kind == SUP_KIND_POOL ? errhint("No other takes its place, since too many of non-superusers are stuck.") :
-				 errhint("No other is started while it is there.")));
+		stopped_at = slot->state_since;
 		sup_lock();
 		slot->deadline = 0;
-		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT, slot->lingers ? "it hangs in its exit" : "it does not react to SIGTERM", now);
+		sup_slot_stuck(slot, slot->exited_at != 0 ? slot->last_role : slot->role);
+		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT,
+				  slot->lingers ? "it hangs in its exit" : "it does not react to SIGTERM", now);
+		replace_stuck();
 		sup_unlock();
+		log_stuck(slot, now - stopped_at);
 	}
 }
 

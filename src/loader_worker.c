@@ -37,6 +37,9 @@ static int	no_room = 0;
 /* How many are beyond the share of their role. */
 static int	beyond_share = 0;
 
+/* Has one of others been given up for one of these? */
+static bool given_up = false;
+
 /* datallowconn is off: the loader itself gets in all the same. */
 static bool
 database_is_closed(void)
@@ -59,6 +62,7 @@ publish(const SupRow *row)
 	SupReason	bad = SUP_NO_REASON;
 	char		bad_detail[SUP_MESSAGE] = "";
 	bool		capped = sup_is_capped(&row->program);
+	SupShare	share = SUP_SHARE_LEFT;
 	SupDeclaration *d;
 
 	if (row->sqlstate == 0 && row->program.kind == SUP_KIND_COMMAND &&
@@ -84,13 +88,17 @@ publish(const SupRow *row)
 		strlcpy(bad_detail, "it starts when recovery has finished", sizeof(bad_detail));
 	}
 
-	sup_lock();
-	if (capped && sup_declarations_used_up(row->program.role, MyDatabaseId, row->name))
+	/* One is given up in each reading; the next one finds it gone. */
+	if (capped)
+		share = sup_declaration_share(row->program.role, MyDatabaseId, row->name, !given_up);
+	if (share != SUP_SHARE_LEFT)
 	{
-		sup_unlock();
 		beyond_share++;
+		given_up |= share == SUP_SHARE_OF_OTHERS;
 		return;
 	}
+
+	sup_lock();
 	d = sup_declaration_find(MyDatabaseId, row->name);
 	if (d == NULL)
 	{
@@ -224,7 +232,13 @@ sup_loader_main(SupSlot *slot)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	sweep();
-	if (beyond_share > 0)
+	if (given_up)
+	{
+		sup_lock();
+		sup_request_load(MyDatabaseId);
+		sup_unlock();
+	}
+	else if (beyond_share > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("%d declared workers of database %u are not run, since their roles have too many",

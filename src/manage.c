@@ -231,9 +231,7 @@ check_share(Oid table, const SupRow *parsed)
 
 	if (!sup_is_capped(&parsed->program))
 		return;
-	sup_lock();
-	used_up = sup_declarations_used_up(rows.role, MyDatabaseId, parsed->name);
-	sup_unlock();
+	used_up = sup_declaration_share(rows.role, MyDatabaseId, parsed->name, false) == SUP_SHARE_USED_UP;
 	if (!used_up && sup_catalog_scan(table, true, count_row, &rows))
 		used_up = rows.n >= Sup->ndeclarations / 2;
 	if (used_up)

@@ -38,6 +38,9 @@
 #define ENDS_ALLOWED_US	(5 * END_COUNTS_US)
 #define LONGEST_HOLD_US	(10 * END_COUNTS_US)
 
+/* A role with so many processes that do not end is not served until one has. */
+#define STUCK_ALLOWED	2
+
 /* How many bindings are moved under one hold of the lock. */
 #define MOVES_PER_LOCK	64
 
@@ -211,11 +214,25 @@ is_held(const SupBinding *b, TimestampTz now)
 	return b->held_until > now && b->held_until <= now + LONGEST_HOLD_US;
 }
 
+/*
+ * Has a role that is no superuser too many processes that do not end?  Each has
+ * a slot, and another takes its place.
+ */
+static bool
+is_stuck(Oid role)
+{
+	int			n = 0;
+
+	for (int i = 0; i < sup_max_workers && Sup->nstuck > 0; i++)
+		n += Sup->slots[i].stuck_role == role;
+	return n >= STUCK_ALLOWED;
+}
+
 /* Shall nobody serve it now? */
 static bool
 is_blocked(const SupBinding *b, TimestampTz now)
 {
-	return is_held(b, now) || sup_database_fenced(b->database);
+	return is_held(b, now) || is_stuck(b->role) || sup_database_fenced(b->database);
 }
 
 /* Shall at least nobody log in for it? */
@@ -652,6 +669,32 @@ sup_review_blocked(int pool, TimestampTz now)
 	}
 	sup_dispatch(pool, now);
 	sup_unlock();
+}
+
+/* A process of that role is to end, and has not or may not. */
+void
+sup_slot_stuck(SupSlot *slot, Oid role)
+{
+	SUP_ASSERT_LOCKED();
+	if (!slot->capped || !OidIsValid(role) || OidIsValid(slot->stuck_role))
+		return;
+	slot->stuck_role = role;
+	Sup->nstuck++;
+}
+
+/* It has ended: its role may be served again. */
+void
+sup_slot_not_stuck(SupSlot *slot, TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	if (!OidIsValid(slot->stuck_role))
+		return;
+	slot->stuck_role = InvalidOid;
+	Sup->nstuck--;
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		if (Sup->pools[i].nblocked > 0)
+			Sup->pools[i].review_at = now;
+	sup_wake_supervisor_by(now);
 }
 
 /* Ask a worker to leave as soon as it has no task. */

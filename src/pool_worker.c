@@ -29,6 +29,7 @@
 #include "compat.h"
 #include "entries.h"
 #include "exec.h"
+#include "exit.h"
 #include "login.h"
 #include "match.h"
 #include "reset.h"
@@ -143,6 +144,7 @@ run_command(SupSlot *slot, SupTask *task, char *tag)
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("canceling statement due to user request")));
 
+	sup_exit_is_reset(false);
 	StartTransactionCommand();
 	if (!sup_rights_hold())
 	{
@@ -203,6 +205,8 @@ reset_session(SupSlot *slot)
 	sup_lock();
 	slot->leave = SUP_LEAVE_RECYCLE;
 	slot->cause = SUP_CAUSE_ROLE;
+	sup_slot_stuck(slot, slot->role);	/* core does the same again in its
+										 * exit */
 	sup_unlock();
 }
 

@@ -364,6 +364,7 @@ typedef struct SupSlot
 								 * changed since */
 	SupCause	cause;			/* whose doing it is if it leaves */
 	bool		at_home;		/* its role owns the database */
+	Oid			stuck_role;		/* whose process does not end, or may not; 0 */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */
@@ -553,6 +554,7 @@ typedef struct SupShared
 	SupDebtor	debtors[SUP_DEBTORS];
 	SupSlow		slow[SUP_SLOW];
 	int			nslow;			/* of these that are not free */
+	int			nstuck;			/* slots with 'stuck_role' */
 	SupEventKey event_keys[SUP_EVENTS];
 	SupEvent	events[SUP_EVENTS];
 

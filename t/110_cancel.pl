@@ -16,7 +16,7 @@ my $node = SupervisorTest::new_node(
 	'cancel',
 	'max_connections' => 30,
 	'max_worker_processes' => 16,
-	'supervisor.max_workers' => 8,
+	'supervisor.max_workers' => 12,
 	'supervisor.pool_size' => 2,
 	'supervisor.pools' => 'one:1, store:1',
 	'supervisor.shared_memory' => '4MB');
@@ -604,11 +604,12 @@ my $poor = SupervisorTest::session($node, user => 'plain');
 is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}, extra_params => [ '-U', 'other' ]), 'SELECT 1', 'the other worker is some role\'s');
 is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', 'and makes room for another');
 
-# It is seen to be stuck.  Another takes its place, but not for more than a quarter of
-# all workers that non-superusers have left so.
+# It is seen to be stuck, and another takes its place.
 my $hung = q{SELECT count(*) = %d FROM supervisor.worker_status WHERE state = 'stuck' AND detail = 'it hangs in its exit'};
 until_true(sprintf($hung, 1), 'it is seen to be stuck');
-$admin->query_safe('CREATE SCHEMA plain AUTHORIZATION plain');
+$admin->query_safe('CREATE SCHEMA plain AUTHORIZATION plain; GRANT CREATE ON SCHEMA plain TO other');
+my $guard = SupervisorTest::session($node);
+$guard->query_safe('BEGIN');
 
 # Leaves a worker in its exit.
 sub hang
@@ -623,25 +624,36 @@ sub hang
 			COMMIT;
 			SELECT pg_advisory_lock_shared(55 + $n)', pool => '$pool')});
 	until_true(qq{SELECT to_regclass('plain.made_$n') IS NOT NULL}, 'there is a table with a temporary type');
-	$user->query_safe("LOCK TABLE plain.made_$n IN ACCESS SHARE MODE");
+	($n == 1 ? $guard : $user)->query_safe("LOCK TABLE plain.made_$n IN ACCESS SHARE MODE");
 	$admin->query_safe("SELECT pg_advisory_unlock(55 + $n)");
 	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'plain.made_$n'::regclass AND NOT granted}, 'what follows the task waits for a lock');
 	is($poor->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'and is not waited for without end');
 	return;
 }
-for my $n (1 .. 2)
-{
-	hang($n, 'one');
-	until_true(sprintf($hung, $n + 1), 'its process is stuck');
-}
-is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'others have taken the places of two');
+hang(1, 'one');
+until_true(sprintf($hung, 2), 'its process is stuck');
+is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'another has taken its place');
+
+# A role with two of them is served no more, before it has all places.
+hang(2, 'one');
+my $held = $poor->query_safe(q{SELECT supervisor.launch('SELECT 1')});
+until_true(sprintf($hung, 3), 'one more is stuck');
+is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'others are served');
+is($node->safe_psql('postgres', "SELECT state FROM supervisor.task_status WHERE task = $held"), 'queued', 'their role is not');
+
+# Not all places are taken by others: here it is three.
+($poor, my $first) = (SupervisorTest::session($node, user => 'other'), $poor);
 hang(3, 'one');
-until_true(sprintf($hung, 4), 'one more is stuck');
-my $held = $poor->query_safe(q{SELECT supervisor.launch('SELECT 1', pool => 'one')});
+until_true(sprintf($hung, 4), 'another role has one');
 is($node->safe_psql('postgres', "SELECT count(*), count(*) FILTER (WHERE state = 'stuck') FROM supervisor.worker_status WHERE pool = 'one'"), '3|3', 'it keeps its place');
 is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'another pool serves');
+my $later = $poor->query_safe(q{SELECT supervisor.launch('SELECT 1', pool => 'one')});
+$guard->query_safe("COMMIT");
+is($poor->query_safe("SELECT supervisor.wait($later)"), 'succeeded', 'when one has ended, others are replaced');
 $user->query_safe('ROLLBACK');
-is($poor->query_safe("SELECT supervisor.wait($held)"), 'succeeded', 'when it has ended, its pool serves again');
+is($first->query_safe("SELECT supervisor.wait($held)"), 'succeeded', 'when they have ended, the role is served');
+$poor->quit;
+$poor = $first;
 until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state IN ('stopping', 'stuck')}, 'and none is left');
 until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
 
@@ -651,6 +663,12 @@ my $left = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_stat
 $user->query_safe('BEGIN; LOCK TABLE pg_depend');
 is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'a worker that was reset is not kept in its exit');
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $left"), '0', 'and is gone');
+$user->query_safe('ROLLBACK');
+
+# Nor if it is terminated.
+$poor->query_safe(q{SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one')});
+$user->query_safe('BEGIN; LOCK TABLE pg_depend');
+is($node->safe_psql('postgres', q{SELECT supervisor.terminate_worker(slot) FROM supervisor.worker_status WHERE pool = 'one'}), 't', 'nor one that is terminated');
 $user->query_safe('ROLLBACK');
 
 # A task that ends its process ends, even if that hangs in its exit.
@@ -682,8 +700,7 @@ is($node->safe_psql('postgres', "SELECT state, detail, pid IS NOT NULL FROM supe
 is($node->safe_psql('postgres', "SELECT supervisor.terminate_worker($slot, '10 ms')"), 'f', 'and to terminate it is in vain');
 unlink $file;
 until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state = 'stuck'}, 'until it ends');
-$poor->quit;
-$user->quit;
+$_->quit foreach $poor, $user, $guard;
 
 $session->quit;
 $admin->quit;

@@ -208,6 +208,8 @@ $node->safe_psql('a', 'CREATE TABLE elsewhere (a int) TABLESPACE place');
 is_error('55006', 'ALTER DATABASE a SET TABLESPACE place', 'nor to where it has files already');
 $node->safe_psql('a', 'DROP TABLE elsewhere');
 $node->safe_psql('postgres', 'CHECKPOINT');
+is_error('25006', "SET default_transaction_read_only = on; $_", "no $_ in a read-only transaction", user => 'owner')
+  foreach 'DROP DATABASE a', 'ALTER DATABASE a RENAME TO b', 'CREATE DATABASE b TEMPLATE a';
 is_error('42P04', 'CREATE DATABASE a', 'no CREATE DATABASE of one that is there');
 is_error('22023', 'CREATE DATABASE b TABLESPACE pg_global', 'none in pg_global');
 is(workers(), $before, 'no worker has to go for any of these');
@@ -232,6 +234,7 @@ my %options = (
 	'IS_TEMPLATE maybe' => '42601',
 	'ALLOW_CONNECTIONS maybe' => '42601',
 	'TEMPLATE nosuch' => '3D000',
+	'COLLATION_VERSION DEFAULT' => '42601',
 	'OID 5' => '22023');
 foreach my $option (sort keys %options)
 {
@@ -461,6 +464,32 @@ foreach my $i (1 .. 15)
 is($failed, 0, 'RENAME right behind tasks');
 $own->quit;
 no_task();
+
+# A run that makes way leaves its temporary objects to its own process, however long that takes: whoever
+# had its temporary schema next would have to wait for the lock.
+create('z');
+$node->safe_psql('z', q{
+	CREATE TABLE guarded (a int);
+	CREATE SEQUENCE runs;
+	CREATE TABLE state AS SELECT 0 AS pause;
+	SELECT supervisor.add_worker('made', $$
+		SELECT nextval('runs');
+		CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+		CREATE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
+		COMMIT;
+		SELECT pg_sleep(pause) FROM state$$, run_every => '10 ms')});
+$node->poll_query_until('z', 'SELECT last_value > 2 FROM runs') or die 'it does not run';
+$node->safe_psql('z', 'UPDATE state SET pause = 600');
+until_true(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'supervisor: made' AND wait_event = 'PgSleep'}, 'a run goes on for long');
+$own = SupervisorTest::session($node, dbname => 'z');
+$own->query_safe('BEGIN; LOCK TABLE guarded IN ACCESS SHARE MODE');
+is_error('57014', 'SET statement_timeout = 1000; ALTER DATABASE z RENAME TO z2', 'DDL cancels it');
+until_true(q{SELECT state = 'stuck' AND detail = 'it hangs in its exit' FROM supervisor.worker_status WHERE name = 'made'}, 'its exit is not cut short');
+$node->safe_psql('z', 'UPDATE state SET pause = 0');
+$own->query_safe('ROLLBACK');
+$own->quit;
+until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'made'}, 'it comes again');
+$node->safe_psql('z', q{SELECT supervisor.remove_worker('made')});
 
 $locker->quit;
 SupervisorTest::wait_ready($node, 'default', 10);
