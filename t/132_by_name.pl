@@ -119,7 +119,7 @@ foreach my $i (1 .. 5)
 }
 
 # The functions by slot.
-value(q{SELECT supervisor.add_worker('slot', 'SELECT', '1 h')});
+value(q{SELECT supervisor.add_worker('slot', 'SELECT pg_sleep(3600)', '1 h')});
 runs('slot');
 my ($slot, $generation) = split /\|/, worker('slot', 'slot, generation');
 is(value("SELECT supervisor.restart_worker($slot)"), 't', 'restart_worker takes a slot, too');
