@@ -162,18 +162,22 @@ typedef struct Batch
 	StringInfoData inputs[BATCH_STEP];
 	SupReader  *readers;		/* by task */
 	int		   *ordinals;		/* of the command, by task */
+	volatile bool timed_out;
 } Batch;
 
 /* Raise 57014 if the timeout is over before all tasks have ended. */
 static void
-check_in_time(const Batch *batch)
+check_in_time(Batch *batch)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (batch->ended < batch->n && batch->deadline != 0 &&
 		GetCurrentTimestamp() >= batch->deadline)
+	{
+		batch->timed_out = true;
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("canceling tasks due to timeout")));
+	}
 }
 
 /* The next command is not run: it fails, and it alone. */
@@ -331,7 +335,7 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		sup_batch_abandon();
+		sup_batch_abandon(batch.timed_out ? SUP_CANCEL_TIMEOUT : SUP_CANCEL_CALL);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

@@ -115,8 +115,10 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 {
 	const char *command = (const char *) (input + 1);
 	char		tag[COMPLETION_TAG_BUFSIZE];
-	int			timeout = program->run_timeout > 0 ? Max(program->run_timeout / 1000, 1) : 0;
+	SupLimits	limits = {0, "canceling statement due to run timeout", NULL};
 
+	if (program->run_timeout > 0)
+		limits.timeout = Max(program->run_timeout / 1000, 1);
 	SetCurrentStatementStartTimestamp();
 	debug_query_string = command;
 	pgstat_report_activity(STATE_RUNNING, command);
@@ -141,7 +143,7 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 			CommitTransactionCommand();
 			make_room(slot);
 		}
-		sup_exec(input, false, timeout, "canceling statement due to run timeout", tag);
+		sup_exec(input, false, &limits, tag);
 	}
 	PG_CATCH();
 	{

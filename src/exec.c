@@ -471,10 +471,16 @@ timeout_handler(void)
 
 /* Core says "user request" of every cancel that is not its own timeout. */
 static void
-timeout_error_callback(void *arg)
+cancel_error_callback(void *arg)
 {
-	if (timed_out && geterrcode() == ERRCODE_QUERY_CANCELED)
-		errmsg_internal("%s", (const char *) arg);
+	const SupLimits *limits = arg;
+
+	if (geterrcode() != ERRCODE_QUERY_CANCELED)
+		return;
+	if (timed_out)
+		errmsg_internal("%s", limits->timeout_message);
+	else if (limits->task != NULL && limits->task->cancel > SUP_CANCEL_REQUEST)
+		errmsg_internal("%s", sup_cancel_messages[limits->task->cancel]);
 }
 
 /*
@@ -817,7 +823,7 @@ log_end(const SupInput *input, List *parsetrees, bool was_logged)
  * each of its statements, as it does for a client.
  */
 void
-sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeout_message, char *tag)
+sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits, char *tag)
 {
 	static TimeoutId timeout_id = MAX_TIMEOUTS;
 	ErrorContextCallback callback;
@@ -831,15 +837,15 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 	if (with_usage)
 		ResetUsage();
 	timed_out = false;
-	callback.callback = timeout_error_callback;
-	callback.arg = unconstify(char *, timeout_message);
+	callback.callback = cancel_error_callback;
+	callback.arg = unconstify(SupLimits *, limits);
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	if (timeout > 0)
+	if (limits->timeout > 0)
 	{
 		if (timeout_id == MAX_TIMEOUTS)
 			timeout_id = RegisterTimeout(USER_TIMEOUT, timeout_handler);
-		enable_timeout_after(timeout_id, timeout);
+		enable_timeout_after(timeout_id, limits->timeout);
 	}
 
 	xact_started = true;		/* by the caller */
@@ -860,7 +866,7 @@ sup_exec(const SupInput *input, bool wants_rows, int timeout, const char *timeou
 		ShowUsage("QUERY STATISTICS");
 	RESUME_CANCEL_INTERRUPTS();
 
-	if (timeout > 0)
+	if (limits->timeout > 0)
 		disable_timeout(timeout_id, false);
 	error_context_stack = callback.previous;
 }

@@ -10,15 +10,23 @@
 
 #include "task.h"
 
+/* What may end a command from outside. */
+typedef struct SupLimits
+{
+	int			timeout;		/* ms that it may run; 0: no limit */
+	const char *timeout_message;	/* what is said then */
+	const SupTask *task;		/* whose cancel says why; NULL: it is no task's */
+} SupLimits;
+
 /*
  * Run the command of a task as a simple Query would, or with parameters as
  * an extended one, and send rows and notices as its result.  In a
  * transaction that the caller has started, of which nothing is left.  Raises
- * what the command raises; after 'timeout' ms (0: none), 57014 with the
- * message 'timeout_message'.  'tag' is of COMPLETION_TAG_BUFSIZE.
+ * what the command raises, and 57014 where 'limits' or a cancel end it, with a
+ * message that says which.  'tag' is of COMPLETION_TAG_BUFSIZE.
  */
-extern void sup_exec(const SupInput *input, bool wants_rows, int timeout,
-					 const char *timeout_message, char *tag);
+extern void sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits,
+					 char *tag);
 
 /* Route what core would send to a client into the result of the task. */
 extern void sup_redirect_messages(void);

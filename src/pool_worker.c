@@ -125,6 +125,7 @@ static bool
 run_command(SupSlot *slot, SupTask *task, char *tag)
 {
 	SupInput   *input = sup_task_input(task);
+	SupLimits	limits = {task->timeout, "canceling statement due to task timeout", task};
 
 	if (input == NULL)
 		ereport(ERROR,
@@ -142,7 +143,7 @@ run_command(SupSlot *slot, SupTask *task, char *tag)
 	if (task->cancel != SUP_NOT_CANCELED)
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("canceling statement due to user request")));
+				 errmsg_internal("%s", sup_cancel_messages[task->cancel])));
 
 	sup_exit_is_reset(false);
 	StartTransactionCommand();
@@ -161,7 +162,7 @@ run_command(SupSlot *slot, SupTask *task, char *tag)
 		StartTransactionCommand();
 	}
 	sup_exec(input, task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH,
-			 task->timeout, "canceling statement due to task timeout", tag);
+			 &limits, tag);
 	return true;
 }
 

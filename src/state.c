@@ -77,6 +77,13 @@ const char *const sup_task_state_names[] = {
 	[SUP_TASK_CANCELED] = "canceled"
 };
 
+const char *const sup_cancel_messages[] = {
+	[SUP_CANCEL_REQUEST] = "canceling statement due to user request",
+	[SUP_CANCEL_TIMEOUT] = "canceling statement due to timeout of the call",
+	[SUP_CANCEL_CALL] = "canceling statement because the call that waited for it has failed",
+	[SUP_CANCEL_SESSION] = "canceling statement because its session has ended"
+};
+
 /* Gets the event from core at its first use.  Core takes a lock for that. */
 uint32
 sup_wait_event(SupWaitEvent event)

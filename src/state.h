@@ -119,13 +119,14 @@ typedef enum SupTaskKind
 	SUP_TASK_LAUNCH				/* goes on; may read it later */
 } SupTaskKind;
 
-/* Why a task was canceled. */
+/* Why a task was canceled; sup_cancel_messages[] has what is said of it. */
 typedef enum SupCancel
 {
 	SUP_NOT_CANCELED,
-	SUP_CANCEL_REQUEST,			/* supervisor.cancel, or the submitter's own
-								 * cancel */
-	SUP_CANCEL_ABANDONED		/* its session does not wait any longer */
+	SUP_CANCEL_REQUEST,			/* supervisor.cancel */
+	SUP_CANCEL_TIMEOUT,			/* the timeout of the call */
+	SUP_CANCEL_CALL,			/* the call that waited was canceled, or failed */
+	SUP_CANCEL_SESSION			/* its session has ended */
 } SupCancel;
 
 /* On which list of its pool a binding is. */
@@ -590,6 +591,7 @@ extern bool sup_registered;		/* core accepted the supervisor's registration */
 extern const char *const sup_state_names[];
 extern const char *const sup_reason_names[];
 extern const char *const sup_task_state_names[];
+extern const char *const sup_cancel_messages[];
 
 /* What processes of supervisor wait for. */
 typedef enum SupWaitEvent

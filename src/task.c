@@ -208,18 +208,19 @@ leave_session(SupTask *task)
 
 /* The caller holds the lock. */
 static void
-abandon(SupTask *task)
+abandon(SupTask *task, SupCancel why)
 {
 	leave_session(task);
 	switch (sup_task_state(task))
 	{
 		case SUP_TASK_QUEUED:
 			sup_queue_remove(task);
-			end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED, "", NULL);
+			end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
+							   sup_cancel_messages[why], NULL);
 			break;
 		case SUP_TASK_RUNNING:
 			task->reading = false;
-			signal_worker(task, SUP_CANCEL_ABANDONED);
+			signal_worker(task, why);
 			break;
 		default:
 			sup_task_release(task);
@@ -228,11 +229,11 @@ abandon(SupTask *task)
 
 /* Does nothing if the task is gone, and another one has its entry. */
 void
-sup_task_abandon(SupTaskRef *ref)
+sup_task_abandon(SupTaskRef *ref, SupCancel why)
 {
 	sup_lock();
 	if (ref->task->id == ref->id)
-		abandon(ref->task);
+		abandon(ref->task, why);
 	sup_unlock();
 }
 
@@ -243,7 +244,7 @@ sup_task_abandon(SupTaskRef *ref)
  * however many there are.  Between two holds of the lock any of them may expire.
  */
 static void
-abandon_all(bool batch)
+abandon_all(bool batch, SupCancel why)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
 
@@ -271,7 +272,7 @@ abandon_all(bool batch)
 					task->passed_in = round;
 					continue;
 				}
-				abandon(task);
+				abandon(task, why);
 				break;
 			}
 			sup_unlock();
@@ -281,9 +282,9 @@ abandon_all(bool batch)
 
 /* Launched tasks of this session are not of the batch: they stay. */
 void
-sup_batch_abandon(void)
+sup_batch_abandon(SupCancel why)
 {
-	abandon_all(true);
+	abandon_all(true, why);
 }
 
 /* Also called when a worker resets its session after a task. */
@@ -291,7 +292,7 @@ void
 sup_session_end(void)
 {
 	Sup->sessions[sup_my_session()].pid = 0;
-	abandon_all(false);
+	abandon_all(false, SUP_CANCEL_SESSION);
 }
 
 /* Raise 55000: there was a task with that id, but its entry is gone. */
@@ -567,7 +568,7 @@ sup_task_hand_back(SupSlot *slot, SupTask *task)
 	(void) sup_take_back(slot);
 	if (task->cancel != SUP_NOT_CANCELED)
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-						   "canceling statement due to user request", NULL);
+						   sup_cancel_messages[task->cancel], NULL);
 	else
 		sup_queue_push_front(task, GetCurrentTimestamp());
 	sup_unlock();
@@ -600,7 +601,7 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 	{
 		slot->tasks_canceled += slot->begun;
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
-						   "canceling statement due to user request", NULL);
+						   sup_cancel_messages[task->cancel], NULL);
 	}
 	else
 	{

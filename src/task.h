@@ -24,10 +24,10 @@ typedef struct SupTaskRef
 /* ---- the submitting session ---- */
 
 /* This session does not wait any longer: cancel the task, and drop its result. */
-extern void sup_task_abandon(SupTaskRef *ref);
+extern void sup_task_abandon(SupTaskRef *ref, SupCancel why);
 
 /* The same for all tasks of the running execute_all(). */
-extern void sup_batch_abandon(void);
+extern void sup_batch_abandon(SupCancel why);
 
 /*
  * This session waits for a launched task, and with 'reading' takes its result

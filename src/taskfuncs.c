@@ -81,13 +81,13 @@ read_or_cancel(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
 	}
 	PG_CATCH();
 	{
-		sup_task_abandon(ref);
+		sup_task_abandon(ref, SUP_CANCEL_CALL);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	if (!in_time)
 	{
-		sup_task_abandon(ref);
+		sup_task_abandon(ref, SUP_CANCEL_TIMEOUT);
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("canceling task due to timeout")));
@@ -340,7 +340,7 @@ supervisor_result(PG_FUNCTION_ARGS)
 	{
 		/* What has been taken can't be read again. */
 		if (reader.touched)
-			sup_task_abandon(&ref);
+			sup_task_abandon(&ref, SUP_CANCEL_CALL);
 		else
 			sup_task_stop_waiting(&ref);
 		PG_RE_THROW();

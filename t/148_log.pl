@@ -172,7 +172,16 @@ SupervisorTest::wait_true($session, "SELECT supervisor.cancel($task) AND supervi
 logged(qr/app ERROR:  canceling statement due to user request\n.*STATEMENT:  SELECT 7, pg_sleep\(180\)$/m, 'of a task that is canceled');
 $session->quit;
 app_goes('SELECT 8, pg_sleep(180)');
-logged(qr/app ERROR:  canceling statement due to user request\n.*STATEMENT:  SELECT 8, pg_sleep\(180\)$/m, 'of one whose session goes');
+logged(qr/app ERROR:  canceling statement because its session has ended\n.*STATEMENT:  SELECT 8, pg_sleep\(180\)$/m, 'of one whose session goes');
+$offset = -s $node->logfile;
+$node->psql('postgres', q{SELECT supervisor.execute('SELECT 9, pg_sleep(180)', timeout => '100 ms')}, extra_params => [ '-U', 'app' ]);
+logged(qr/app ERROR:  canceling statement due to timeout of the call\n.*STATEMENT:  SELECT 9, pg_sleep\(180\)$/m, 'of one whose call times out');
+$offset = -s $node->logfile;
+$node->psql('postgres', q{SELECT * FROM supervisor.execute_all(ARRAY['SELECT 10, pg_sleep(180)'], timeout => '100 ms')}, extra_params => [ '-U', 'app' ]);
+logged(qr/app ERROR:  canceling statement due to timeout of the call\n.*STATEMENT:  SELECT 10, pg_sleep\(180\)$/m, 'also of execute_all');
+$offset = -s $node->logfile;
+$node->psql('postgres', q{SET statement_timeout = 100; SELECT supervisor.execute('SELECT 11, pg_sleep(180)')}, extra_params => [ '-U', 'app' ]);
+logged(qr/app ERROR:  canceling statement because the call that waited for it has failed\n.*STATEMENT:  SELECT 11, pg_sleep\(180\)$/m, 'of one whose call fails');
 
 note 'auto_explain';
 
