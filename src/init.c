@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "commands/extension.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -59,7 +60,14 @@ _PG_init(void)
 	 * pg_upgrade's servers need none, and must not run anybody's work.
 	 */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+	{
+		if (creating_extension && !IsBinaryUpgrade)
+			ereport(WARNING,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("supervisor is not preloaded, and its functions will fail"),
+					 errhint("Add it to \"%s\" and restart the server.", "shared_preload_libraries")));
 		return;
+	}
 
 	sup_define_settings();
 	next_shmem_request_hook = shmem_request_hook;

@@ -148,7 +148,8 @@ sup_check_may_connect(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("role \"%s\" is not permitted to log in", GetUserNameFromId(role, false)),
-				 errdetail("A task runs in a session of the current role.")));
+				 errdetail("A task runs in a session of the current role."),
+				 errhint("Call as a role that may log in, or from a SECURITY DEFINER function of one.")));
 	if (!r.allowed)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

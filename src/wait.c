@@ -295,7 +295,7 @@ check_deadlock(void)
 			 errmsg("deadlock detected"),
 			 errdetail("Process %d waits for task %llu; process %d, on which that depends, waits for a lock that process %d holds.",
 					   MyProcPid, (unsigned long long) task, pid, MyProcPid),
-			 errhint("End the transaction that holds the lock before you wait for the task.")));
+			 errhint("End the transaction that holds the lock before you wait for the task, or use CALL supervisor.perform(), which holds no snapshot while it waits.")));
 }
 
 /*

@@ -95,6 +95,9 @@ foreach my $function (sort keys %calls)
 
 $node->safe_psql('postgres', 'DROP EXTENSION supervisor');
 pass('DROP EXTENSION works where the library is not preloaded');
+my $stderr;
+$node->psql('postgres', 'CREATE EXTENSION supervisor', stderr => \$stderr);
+like($stderr, qr/WARNING: .*supervisor is not preloaded.*HINT: .*"shared_preload_libraries"/s, 'CREATE EXTENSION says what is missing');
 
 $node->stop;
 done_testing();

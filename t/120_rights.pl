@@ -224,6 +224,8 @@ is( value(q{SET plpgsql.variable_conflict = 'use_column'; SELECT definers()}),
 note 'who may not submit';
 
 refused("SET ROLE ghost; $_", '28000', "no LOGIN: $_") foreach (@calls);
+my (undef, $told) = SupervisorTest::error_of($node, "SET ROLE ghost; $calls[0]");
+like($told, qr/HINT: .*SECURITY DEFINER/, 'and how it can be done');
 value('REVOKE CONNECT ON DATABASE closed FROM PUBLIC; GRANT CONNECT ON DATABASE closed TO bob');
 value('CREATE EXTENSION supervisor; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO callers; GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA supervisor TO callers',
 	dbname => 'closed');
