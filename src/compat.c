@@ -311,7 +311,7 @@ compare_addresses(const void *a, const void *b)
  * them.
  */
 void
-sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
+sup_foreach_set_setting(uint32 sources, SupSettingVisitor fn, void *arg)
 {
 #if PG_VERSION_NUM >= 160000
 	static dlist_node *head = NULL;
@@ -342,7 +342,7 @@ sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 	{
 		struct config_generic *conf = dlist_container(struct config_generic, nondef_link, node);
 
-		if (conf->source == PGC_S_SESSION)
+		if ((SUP_SOURCE(conf->source) & sources) != 0)
 			fn(conf, arg);
 	}
 #else
@@ -397,7 +397,7 @@ sup_foreach_set_setting(SupSettingVisitor fn, void *arg)
 		taken = nall;
 	}
 	for (int i = 0; i < n; i++)
-		if (settable[i]->source == PGC_S_SESSION)
+		if ((SUP_SOURCE(settable[i]->source) & sources) != 0)
 			fn(settable[i], arg);
 #endif
 }

@@ -184,8 +184,8 @@ typedef struct SupHandle
 extern bool sup_static_worker_registered(const char *function, Datum argument, SupHandle *handle);
 
 /*
- * Call fn for each setting whose value comes from SET, set_config() or the
- * like in this session.
+ * Call fn for each setting whose value comes from one of these sources: a set of
+ * SUP_SOURCE().
  *
  * From 16 on core keeps the settings that are not at their default on a list.
  * Its head is not exported, but it is the one node of the circle that is part
@@ -194,7 +194,9 @@ extern bool sup_static_worker_registered(const char *function, Datum argument, S
  */
 typedef void (*SupSettingVisitor) (struct config_generic *conf, void *arg);
 
-extern void sup_foreach_set_setting(SupSettingVisitor fn, void *arg);
+#define SUP_SOURCE(source)	(1u << (source))
+
+extern void sup_foreach_set_setting(uint32 sources, SupSettingVisitor fn, void *arg);
 
 /* Value of a setting of type real. */
 extern double sup_setting_real(struct config_generic *conf);

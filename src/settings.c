@@ -21,13 +21,14 @@ typedef struct Collecting
 
 /*
  * Not handed on: what belongs to the transaction or says who one is (core
- * exempts those from RESET ALL), the encoding of the client, which a worker
- * has not, and the worker's own name.
+ * exempts those from RESET ALL), what can't be set any more in a session, the
+ * encoding of the client, which a worker has not, and the worker's own name.
  */
 static bool
 stays_at_home(const struct config_generic *conf)
 {
 	return (conf->flags & GUC_NO_RESET_ALL) != 0 ||
+		(conf->context != PGC_USERSET && conf->context != PGC_SUSET) ||
 		strcmp(conf->name, "client_encoding") == 0 ||
 		strcmp(conf->name, "application_name") == 0;
 }
@@ -57,13 +58,20 @@ collect_one(struct config_generic *conf, void *arg)
 	c->n++;
 }
 
-/* See stays_at_home() for those that are left out. */
+/*
+ * See stays_at_home() for those that are left out.  What the role has in any
+ * session, the worker's has as well; but not if it is another one here, behind
+ * a SET ROLE, than the one that has logged in.
+ */
 int
 sup_settings_collect(StringInfo buf)
 {
 	Collecting	c = {buf, 0};
+	uint32		sources = SUP_SOURCE(PGC_S_SESSION) | SUP_SOURCE(PGC_S_CLIENT);
 
-	sup_foreach_set_setting(collect_one, &c);
+	if (GetUserId() != GetSessionUserId())
+		sources |= SUP_SOURCE(PGC_S_USER) | SUP_SOURCE(PGC_S_DATABASE_USER);
+	sup_foreach_set_setting(sources, collect_one, &c);
 	return c.n;
 }
 
@@ -119,6 +127,6 @@ sup_settings_changed(void)
 {
 	bool		changed = false;
 
-	sup_foreach_set_setting(note_one, &changed);
+	sup_foreach_set_setting(SUP_SOURCE(PGC_S_SESSION), note_one, &changed);
 	return changed;
 }

@@ -465,6 +465,27 @@ value('TRUNCATE t');
 
 note 'settings';
 
+# What came with the connection, and what the role has that logged in.
+{
+	local $ENV{PGOPTIONS} = q{-c search_path=elsewhere -c work_mem=5MB -c log_disconnections=on};
+
+	is(value(q{SELECT * FROM supervisor.run('SELECT current_setting(''search_path''), current_setting(''work_mem'')') AS (a text, b text)}),
+		'elsewhere|5MB', 'settings of the connection come along');
+}
+value(q{
+	CREATE ROLE logs_in LOGIN;
+	CREATE ROLE becomes LOGIN;
+	GRANT becomes TO logs_in;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO becomes, logs_in;
+	ALTER ROLE logs_in SET work_mem = '6MB';
+	ALTER ROLE logs_in IN DATABASE postgres SET search_path = theirs;
+	ALTER ROLE becomes SET work_mem = '7MB'});
+is(value(q{SET ROLE becomes; SELECT * FROM supervisor.run('SELECT current_setting(''search_path''), current_setting(''work_mem''), current_user::text') AS (a text, b text, c text)}, user => 'logs_in'),
+	'theirs|6MB|becomes', 'so do those of the role that logged in, behind SET ROLE');
+is(value(q{SELECT * FROM supervisor.run('SELECT current_setting(''work_mem'')') AS (a text)}, user => 'becomes'),
+	'7MB', 'otherwise they are those of the role');
+
+
 # Settings of the session that a task does not have, but for the few that stay at home.
 my $difference = q{
 	SELECT string_agg(name || ': ' || s.setting || ' <> ' || t.setting, ', ')
