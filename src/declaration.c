@@ -246,14 +246,14 @@ typedef struct Holding
 	Oid			database;
 	bool		enabled;
 	uint64		id;
-}			Holding;
+} Holding;
 
 /* Those of one role in one database together, and of these first what runs least. */
 static int
 compare_holdings(const void *a, const void *b)
 {
-	const		Holding *x = a;
-	const		Holding *y = b;
+	const Holding *x = a;
+	const Holding *y = b;
 
 	if (x->role != y->role)
 		return x->role < y->role ? -1 : 1;

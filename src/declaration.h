@@ -30,7 +30,7 @@ typedef enum SupShare
 	SUP_SHARE_LEFT,				/* there is room */
 	SUP_SHARE_OF_OTHERS,		/* ... once one of others is given up */
 	SUP_SHARE_USED_UP
-}			SupShare;
+} SupShare;
 
 extern SupShare sup_declaration_share(Oid role, Oid database, const char *name, bool give_up);
 

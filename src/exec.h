@@ -15,7 +15,8 @@ typedef struct SupLimits
 {
 	int			timeout;		/* ms that it may run; 0: no limit */
 	const char *timeout_message;	/* what is said then */
-	const SupTask *task;		/* whose cancel says why; NULL: it is no task's */
+	const SupTask *task;		/* whose cancel says why; NULL: it is no
+								 * task's */
 } SupLimits;
 
 /*

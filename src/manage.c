@@ -207,7 +207,7 @@ typedef struct RoleRows
 {
 	Oid			role;
 	int			n;
-}			RoleRows;
+} RoleRows;
 
 /* A row of the scan: one more, if it is that role's. */
 static void

@@ -125,7 +125,8 @@ typedef enum SupCancel
 	SUP_NOT_CANCELED,
 	SUP_CANCEL_REQUEST,			/* supervisor.cancel */
 	SUP_CANCEL_TIMEOUT,			/* the timeout of the call */
-	SUP_CANCEL_CALL,			/* the call that waited was canceled, or failed */
+	SUP_CANCEL_CALL,			/* the call that waited was canceled, or
+								 * failed */
 	SUP_CANCEL_SESSION			/* its session has ended */
 } SupCancel;
 

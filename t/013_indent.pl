@@ -48,7 +48,7 @@ foreach my $name (sort keys %lines)
 # Types that are gone, or missing, change nothing that the above would see.
 my $code = join '', map { @$_ } values %lines;
 my %listed = map { $_ => 1 } split /\s+/, slurp_file("$src/typedefs.list");
-my @defined = $code =~ /^(?:\} (\w+);|typedef [^{;]*?\(\*(\w+)\))/mg;
+my @defined = $code =~ /^(?:\}\s+(\w+);|typedef [^{;]*?\(\*(\w+)\))/mg;
 my %defined = map { $_ => 1 } grep { defined } @defined;
 
 is_deeply([ grep { !$listed{$_} } sort keys %defined ], [], 'src/typedefs.list has all types');
