@@ -136,13 +136,13 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 		if (slot->leave != SUP_STAY)
 			proc_exit(0);
 
-		sup_exit_is_reset(false);
 		StartTransactionCommand();
 		if (slot->stale || !sup_rights_hold())
 		{
 			CommitTransactionCommand();
 			make_room(slot);
 		}
+		sup_exit_is_reset(false);
 		sup_exec(input, false, &limits, tag);
 	}
 	PG_CATCH();

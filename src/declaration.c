@@ -87,6 +87,11 @@ sup_declaration_free(SupDeclaration *declaration)
 	if (declaration->attended)
 		dlist_delete(&declaration->attention_node);
 	declaration->attended = false;
+
+	/* There is room again for rows that there was none for. */
+	if (Sup->beyond_share)
+		Sup->load_all = true;
+	Sup->beyond_share = false;
 	declaration->name[0] = '\0';
 	Sup->declaration_keys[declaration - Sup->declarations] = 0;
 }
@@ -239,99 +244,25 @@ sup_is_capped(const SupProgram *program)
 	return program->kind == SUP_KIND_COMMAND && !superuser_arg(program->role);
 }
 
-/* A row of a role that is no superuser, for sorting. */
-typedef struct Holding
-{
-	Oid			role;
-	Oid			database;
-	bool		enabled;
-	uint64		id;
-} Holding;
-
-/* Those of one role in one database together, and of these first what runs least. */
-static int
-compare_holdings(const void *a, const void *b)
-{
-	const Holding *x = a;
-	const Holding *y = b;
-
-	if (x->role != y->role)
-		return x->role < y->role ? -1 : 1;
-	if (x->database != y->database)
-		return x->database < y->database ? -1 : 1;
-	if (x->enabled != y->enabled)
-		return x->enabled ? 1 : -1;
-	return x->id > y->id ? -1 : x->id < y->id;
-}
-
 /*
- * By what has been read: rows that are not committed are not known here.  What
- * is given up is as if it were not in the table, until its database is read and
- * there is room for it.  The last eighth of the room is not for those who have
- * most: they would take back what they have given up, before it is found.
+ * So who has the most leaves half, the next one half of that, and so on: nobody's
+ * many rows push out another's few, whoever is read first.
  */
-SupShare
-sup_declaration_share(Oid role, Oid database, const char *name, bool give_up)
+bool
+sup_declaration_has_room(Oid role, Oid database, int rows)
 {
-	Holding    *holdings = palloc(sizeof(Holding) * Sup->ndeclarations);
-	int			limit = Sup->ndeclarations / 4 * 3;
-	int			half = Sup->ndeclarations / 2;
 	int			n = 0;
-	int			of_role = 0;
 	int			here = 0;
-	int			most[2] = {0, 0};	/* of any role, of that one */
-	uint64		victim[2] = {0, 0};
-	int			which;
 
-	sup_lock();
+	SUP_ASSERT_LOCKED();
 	sup_foreach_declaration(d)
 	{
-		if (!d->capped || d->gone || (d->database == database && strcmp(d->name, name) == 0))
+		if (!d->capped || d->gone)
 			continue;
-		of_role += d->program.role == role;
+		n++;
 		here += d->program.role == role && d->database == database;
-		holdings[n].role = d->program.role;
-		holdings[n].database = d->database;
-		holdings[n].enabled = d->terms.enabled;
-		holdings[n++].id = d->id;
 	}
-	sup_unlock();
-
-	qsort(holdings, n, sizeof(Holding), compare_holdings);
-	for (int i = 0, next; i < n; i = next)
-	{
-		for (next = i + 1; next < n && holdings[next].role == holdings[i].role &&
-			 holdings[next].database == holdings[i].database; next++)
-			 /* they are counted */ ;
-		if (holdings[i].role == role && holdings[i].database == database)
-			continue;
-		for (which = 0; which <= (holdings[i].role == role ? 1 : 0); which++)
-			if (next - i > most[which])
-			{
-				most[which] = next - i;
-				victim[which] = holdings[i].id;
-			}
-	}
-	pfree(holdings);
-
-	if (of_role < half && (of_role < half - half / 8 || most[1] == 0 || here + 1 < most[1]) &&
-		n < limit && (n < limit - limit / 8 || here + 1 < most[0]))
-		return SUP_SHARE_LEFT;
-	which = of_role < half ? 0 : 1;
-	if ((which == 0 && n < limit) || most[which] <= here + 1)
-		return SUP_SHARE_USED_UP;
-	if (give_up)
-	{
-		SupDeclaration *d;
-
-		sup_lock();
-		d = sup_declaration_by_id(victim[which]);
-		if (d != NULL)
-		{
-			d->gone = true;
-			sup_attend_declaration(d);
-		}
-		sup_unlock();
-	}
-	return SUP_SHARE_OF_OTHERS;
+	n += Max(rows - here, 0);
+	here = Max(rows, here);
+	return here + 1 <= Sup->ndeclarations / 4 * 3 - n;
 }

@@ -20,19 +20,12 @@ extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
 extern bool sup_is_capped(const SupProgram *program);
 
 /*
- * May there be another row of that role in that database, beside the ones that
- * have been read, without that one?  A role that is no superuser has half of the
- * room, and all of these together three quarters.  Whoever has more rows in one
- * database than that role has in this one gives one up.  The lock is not held.
+ * Is there room for another row of that role, which is no superuser, in that
+ * database, where it has so many already that may not have been read yet?  All
+ * such roles have three quarters of the room, and no role in a database more of it
+ * than what is left for others.  The caller holds the lock.
  */
-typedef enum SupShare
-{
-	SUP_SHARE_LEFT,				/* there is room */
-	SUP_SHARE_OF_OTHERS,		/* ... once one of others is given up */
-	SUP_SHARE_USED_UP
-} SupShare;
-
-extern SupShare sup_declaration_share(Oid role, Oid database, const char *name, bool give_up);
+extern bool sup_declaration_has_room(Oid role, Oid database, int rows);
 
 extern void sup_declaration_free(SupDeclaration *declaration);
 

@@ -12,8 +12,7 @@
 extern void sup_exit_init(void);
 
 /*
- * The session is about to be reset (false), or has been (true).  Outside of a
- * transaction.
+ * The session is about to be used or reset (false), or has been reset (true).
  */
 extern void sup_exit_is_reset(bool is_reset);
 

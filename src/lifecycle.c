@@ -413,6 +413,11 @@ ending_of(const SupSlot *slot, bool started)
 	e.reason = SUP_EXITED;
 	e.asked = slot->leave != SUP_STAY || (slot->kind == SUP_KIND_POOL && slot->terminate && !late);
 	e.clean = started && slot->exit_code == 0 && !late && !silent;
+
+	/* It has done all that it was for, whatever happened in its exit. */
+	if (slot->kind == SUP_KIND_COMMAND && slot->succeeded &&
+		Sup->declarations[slot->declaration].program.run_every == 0)
+		e.clean = true;
 	if (late || silent)
 		e.reason = slot->stop_reason;
 	else if (e.asked)
@@ -490,10 +495,26 @@ log_end(const SupSlot *slot, const char *name, const Ending *e, const SupPolicy 
 						   slot->last_role, sup_milliseconds_until(now, held_until)) : 0));
 }
 
+/* Are all workers of a pool stuck, as far as they count for it? */
+static bool
+all_are_stuck(const SupPool *pool)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, unconstify(dlist_head *, &pool->slots))
+	{
+		const SupSlot *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+		if (!slot->surplus && slot->state != SUP_STUCK)
+			return false;
+	}
+	return true;
+}
+
 /*
  * Others take the places of pool workers that are stuck, but each of them holds a
- * slot: so not if a quarter of all are stuck, or for superusers, half.  Whose
- * they are is not always whose doing they are.
+ * slot: so up to a quarter of all, and another quarter where the pool has no
+ * other worker.  Whose they are is not always whose doing they are.
  */
 static void
 replace_stuck(void)
@@ -509,7 +530,7 @@ replace_stuck(void)
 		SupSlot    *slot = &Sup->slots[i];
 
 		if (slot->state != SUP_STUCK || slot->kind != SUP_KIND_POOL || slot->surplus ||
-			replaced >= all / (slot->capped ? 4 : 2))
+			replaced >= (all_are_stuck(&Sup->pools[slot->pool]) ? all / 2 : all / 4))
 			continue;
 		slot->surplus = true;
 		replaced++;
@@ -691,7 +712,10 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		stopped_at = slot->state_since;
 		sup_lock();
 		slot->deadline = 0;
-		sup_slot_stuck(slot, slot->exited_at != 0 ? slot->last_role : slot->role);
+		if (slot->kind == SUP_KIND_POOL && slot->exited_at != 0)
+			sup_slot_stuck(slot, slot->last_role, slot->last_database);
+		else if (slot->kind == SUP_KIND_POOL)
+			sup_slot_stuck(slot, slot->role, slot->database);
 		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT,
 				  slot->lingers ? "it hangs in its exit" : "it does not react to SIGTERM", now);
 		replace_stuck();

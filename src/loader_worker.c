@@ -37,9 +37,6 @@ static int	no_room = 0;
 /* How many are beyond the share of their role. */
 static int	beyond_share = 0;
 
-/* Has one of others been given up for one of these? */
-static bool given_up = false;
-
 /* datallowconn is off: the loader itself gets in all the same. */
 static bool
 database_is_closed(void)
@@ -62,7 +59,6 @@ publish(const SupRow *row)
 	SupReason	bad = SUP_NO_REASON;
 	char		bad_detail[SUP_MESSAGE] = "";
 	bool		capped = sup_is_capped(&row->program);
-	SupShare	share = SUP_SHARE_LEFT;
 	SupDeclaration *d;
 
 	if (row->sqlstate == 0 && row->program.kind == SUP_KIND_COMMAND &&
@@ -88,18 +84,16 @@ publish(const SupRow *row)
 		strlcpy(bad_detail, "it starts when recovery has finished", sizeof(bad_detail));
 	}
 
-	/* One is given up in each reading; the next one finds it gone. */
-	if (capped)
-		share = sup_declaration_share(row->program.role, MyDatabaseId, row->name, !given_up);
-	if (share != SUP_SHARE_LEFT)
-	{
-		beyond_share++;
-		given_up |= share == SUP_SHARE_OF_OTHERS;
-		return;
-	}
-
+	/* What is known stays. */
 	sup_lock();
 	d = sup_declaration_find(MyDatabaseId, row->name);
+	if (capped && (d == NULL || d->gone || !d->capped || d->program.role != row->program.role) &&
+		!sup_declaration_has_room(row->program.role, MyDatabaseId, 0))
+	{
+		sup_unlock();
+		beyond_share++;
+		return;
+	}
 	if (d == NULL)
 	{
 		d = sup_declaration_add(MyDatabaseId, row->name);
@@ -232,18 +226,17 @@ sup_loader_main(SupSlot *slot)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	sweep();
-	if (given_up)
+	if (beyond_share > 0)
 	{
 		sup_lock();
-		sup_request_load(MyDatabaseId);
+		Sup->beyond_share = true;
 		sup_unlock();
-	}
-	else if (beyond_share > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("%d declared workers of database %u are not run, since their roles have too many",
 						beyond_share, MyDatabaseId),
 				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
+	}
 	if (no_room > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

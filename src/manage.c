@@ -226,20 +226,21 @@ count_row(Datum *values, bool *nulls, void *arg)
 static void
 check_share(Oid table, const SupRow *parsed)
 {
-	RoleRows	rows = {.role = parsed->program.role};
+	RoleRows	rows = {parsed->program.role, 0};
 	bool		used_up;
 
 	if (!sup_is_capped(&parsed->program))
 		return;
-	used_up = sup_declaration_share(rows.role, MyDatabaseId, parsed->name, false) == SUP_SHARE_USED_UP;
-	if (!used_up && sup_catalog_scan(table, true, count_row, &rows))
-		used_up = rows.n >= Sup->ndeclarations / 2;
+	(void) sup_catalog_scan(table, true, count_row, &rows);
+	sup_lock();
+	used_up = !sup_declaration_has_room(rows.role, MyDatabaseId, rows.n);
+	sup_unlock();
 	if (used_up)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many declared workers of roles that are not superusers"),
-				 errdetail("There is room for %d, of which role \"%s\" may have half, and all such roles three quarters.",
-						   Sup->ndeclarations, sup_role_name(rows.role)),
+				 errdetail("There is room for %d of them, of which role \"%s\" may have no more in this database than it leaves for others.",
+						   Sup->ndeclarations / 4 * 3, sup_role_name(rows.role)),
 				 errhint("Remove some, or increase \"%s\".", "supervisor.max_workers")));
 }
 

@@ -38,7 +38,10 @@
 #define ENDS_ALLOWED_US	(5 * END_COUNTS_US)
 #define LONGEST_HOLD_US	(10 * END_COUNTS_US)
 
-/* A role with so many processes that do not end is not served until one has. */
+/*
+ * A role with so many processes in a database that do not end is not served there
+ * until one has; a superuser may have a quarter of all.
+ */
 #define STUCK_ALLOWED	2
 
 /* How many bindings are moved under one hold of the lock. */
@@ -215,24 +218,35 @@ is_held(const SupBinding *b, TimestampTz now)
 }
 
 /*
- * Has a role that is no superuser too many processes that do not end?  Each has
- * a slot, and another takes its place.
+ * Has a role too many processes in a database that do not end?  Each has a slot,
+ * and another takes its place.  Whose doing it is, is not known: so it does not
+ * count elsewhere.
  */
 static bool
-is_stuck(Oid role)
+is_stuck(const SupBinding *b)
 {
+	int			seen = 0;
 	int			n = 0;
+	bool		capped = true;
 
-	for (int i = 0; i < sup_max_workers && Sup->nstuck > 0; i++)
-		n += Sup->slots[i].stuck_role == role;
-	return n >= STUCK_ALLOWED;
+	for (int i = 0; i < sup_max_workers && seen < Sup->nstuck; i++)
+	{
+		const SupSlot *slot = &Sup->slots[i];
+
+		seen += OidIsValid(slot->stuck_role);
+		if (slot->stuck_role != b->role || slot->stuck_database != b->database)
+			continue;
+		capped = slot->capped;
+		n++;
+	}
+	return n >= (capped ? STUCK_ALLOWED : Max(STUCK_ALLOWED, Min(sup_max_workers, max_worker_processes) / 4));
 }
 
 /* Shall nobody serve it now? */
 static bool
 is_blocked(const SupBinding *b, TimestampTz now)
 {
-	return is_held(b, now) || is_stuck(b->role) || sup_database_fenced(b->database);
+	return is_held(b, now) || is_stuck(b) || sup_database_fenced(b->database);
 }
 
 /* Shall at least nobody log in for it? */
@@ -673,12 +687,13 @@ sup_review_blocked(int pool, TimestampTz now)
 
 /* A process of that role is to end, and has not or may not. */
 void
-sup_slot_stuck(SupSlot *slot, Oid role)
+sup_slot_stuck(SupSlot *slot, Oid role, Oid database)
 {
 	SUP_ASSERT_LOCKED();
-	if (!slot->capped || !OidIsValid(role) || OidIsValid(slot->stuck_role))
+	if (!OidIsValid(role) || OidIsValid(slot->stuck_role))
 		return;
 	slot->stuck_role = role;
+	slot->stuck_database = database;
 	Sup->nstuck++;
 }
 

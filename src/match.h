@@ -32,7 +32,7 @@ extern SupTask *sup_take_back(SupSlot *slot);
 extern void sup_slot_unlink(SupSlot *slot);
 extern void sup_dispatch(int pool, TimestampTz now);
 extern void sup_offer(SupTask *task, TimestampTz now);
-extern void sup_slot_stuck(SupSlot *slot, Oid role);
+extern void sup_slot_stuck(SupSlot *slot, Oid role, Oid database);
 extern void sup_slot_not_stuck(SupSlot *slot, TimestampTz now);
 extern void sup_ask_leave(SupSlot *slot, SupLeave why);
 extern void sup_ask_terminate(SupSlot *slot);

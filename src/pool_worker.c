@@ -145,7 +145,6 @@ run_command(SupSlot *slot, SupTask *task, char *tag)
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg_internal("%s", sup_cancel_messages[task->cancel])));
 
-	sup_exit_is_reset(false);
 	StartTransactionCommand();
 	if (!sup_rights_hold())
 	{
@@ -155,6 +154,7 @@ run_command(SupSlot *slot, SupTask *task, char *tag)
 		sup_unlock();
 		return false;
 	}
+	sup_exit_is_reset(false);
 	if (input->nsettings > 0)
 	{
 		sup_settings_apply(sup_input_settings(input), input->nsettings);
@@ -206,8 +206,8 @@ reset_session(SupSlot *slot)
 	sup_lock();
 	slot->leave = SUP_LEAVE_RECYCLE;
 	slot->cause = SUP_CAUSE_ROLE;
-	sup_slot_stuck(slot, slot->role);	/* core does the same again in its
-										 * exit */
+	sup_slot_stuck(slot, slot->role, slot->database);	/* core does the same
+														 * again in its exit */
 	sup_unlock();
 }
 

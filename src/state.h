@@ -367,6 +367,7 @@ typedef struct SupSlot
 	SupCause	cause;			/* whose doing it is if it leaves */
 	bool		at_home;		/* its role owns the database */
 	Oid			stuck_role;		/* whose process does not end, or may not; 0 */
+	Oid			stuck_database; /* ... where */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */
@@ -526,6 +527,7 @@ typedef struct SupShared
 	uint32		databases_hash; /* of supervisor.databases at the last look */
 	uint64		last_request;	/* its number */
 	bool		load_all;		/* begin a pass over all of them */
+	bool		beyond_share;	/* rows of some roles have been left out */
 	Oid			load_cursor;	/* those from this one on are still to come in
 								 * the pass; 0: none is under way */
 	Oid			loading;		/* by the loader that runs now */

@@ -128,6 +128,7 @@ is(value("SELECT supervisor.restart_worker($slot, generation => $generation)"), 
 is(value("SELECT supervisor.terminate_worker($slot)"), 't', 'terminate_worker ends the process');
 becomes(q{SELECT state = 'running' AND consecutive_failures = 1 FROM supervisor.worker_status WHERE name = 'slot'}, 'and its policy says what follows');
 value(q{SELECT supervisor.remove_worker('slot')});
+becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = 'slot'}, 'and the last word, that it shall not be');
 
 # One that has nothing to do goes without a word in the log.
 my $log = -s $node->logfile;

@@ -992,7 +992,7 @@ my @explained = (
 	qr/(FATAL|ERROR):  role with OID \d+ does not exist/,
 	qr/FATAL:  role "bob" is not permitted to log in/,
 	qr/ERROR:  worker exited while it ran the task/,
-	qr/ERROR:  canceling statement due to/,
+	qr/ERROR:  canceling statement (due to|because)/,
 	qr/ERROR:  canceling tasks? due to/,
 	qr/ERROR:  schema "supervisor" does not exist/,
 	qr/ERROR:  (function|procedure) supervisor\.\w+\(.*\) does not exist/,
