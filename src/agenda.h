@@ -33,6 +33,7 @@ sup_lingers_from(const SupSlot *slot)
 	if (slot->exited_at != 0)
 		return slot->exited_at + SUP_LEAVING_US;
 	if ((slot->state == SUP_RUNNING || slot->state == SUP_STOPPING) && slot->leaving_since != 0 &&
+		slot->phase != SUP_PHASE_CONNECT &&
 		(slot->kind == SUP_KIND_POOL || (slot->kind == SUP_KIND_COMMAND && !slot->runs)))
 		return slot->leaving_since + SUP_LEAVING_US;
 	return DT_NOEND;

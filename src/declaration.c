@@ -89,9 +89,12 @@ sup_declaration_free(SupDeclaration *declaration)
 	declaration->attended = false;
 
 	/* There is room again for rows that there was none for. */
-	if (Sup->beyond_share)
-		Sup->load_all = true;
-	Sup->beyond_share = false;
+	for (int i = 0; i < SUP_LOADS; i++)
+		if (OidIsValid(Sup->loads[i].database) && Sup->loads[i].left_out)
+		{
+			Sup->loads[i].left_out = false;
+			sup_request_load(Sup->loads[i].database);
+		}
 	declaration->name[0] = '\0';
 	Sup->declaration_keys[declaration - Sup->declarations] = 0;
 }

@@ -179,6 +179,7 @@ void
 sup_loader_main(SupSlot *slot)
 {
 	const char *complaint;
+	SupLoad    *load;
 	Oid			table;
 	bool		fenced;
 
@@ -229,7 +230,9 @@ sup_loader_main(SupSlot *slot)
 	if (beyond_share > 0)
 	{
 		sup_lock();
-		Sup->beyond_share = true;
+		load = sup_load_get(MyDatabaseId);
+		if (load != NULL)
+			load->left_out = true;
 		sup_unlock();
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

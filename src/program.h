@@ -159,6 +159,7 @@ typedef struct SupLoad
 	int			failures;		/* in a row */
 	bool		slow;			/* the last one took long to fail */
 	bool		awaited;		/* by a session */
+	bool		left_out;		/* there was no room for some of its rows */
 	uint64		requested;		/* number of the last request */
 	/* Written by the supervisor. */
 	TimestampTz began;			/* the last reading; 0: there was none */
