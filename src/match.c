@@ -218,12 +218,11 @@ is_held(const SupBinding *b, TimestampTz now)
 }
 
 /*
- * Has a role too many processes in a database that do not end?  Each has a slot,
- * and another takes its place.  Whose doing it is, is not known: so it does not
- * count elsewhere.
+ * Each has a slot, and another takes its place.  Whose doing it is, is not known:
+ * so it does not count elsewhere.
  */
-static bool
-is_stuck(const SupBinding *b)
+bool
+sup_is_stuck(const SupBinding *b)
 {
 	int			seen = 0;
 	int			n = 0;
@@ -246,7 +245,7 @@ is_stuck(const SupBinding *b)
 static bool
 is_blocked(const SupBinding *b, TimestampTz now)
 {
-	return is_held(b, now) || is_stuck(b) || sup_database_fenced(b->database);
+	return is_held(b, now) || sup_is_stuck(b) || sup_database_fenced(b->database);
 }
 
 /* Shall at least nobody log in for it? */

@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "match.h"
 #include "wait.h"
 
 /* A new server's supervisor needs some milliseconds, a restarted one a second. */
@@ -138,16 +139,18 @@ awaited_tasks(int n, int *pids, uint64 *ids)
 
 /*
  * The workers of a pool for which an awaited task of mine is queued, and its
- * id; or one that logs in to its database for long, since no other will before
- * that has ended.  0: there is no such task, or a worker that may take it.
+ * id: all must be free of me, or it is served by none.  One that logs in to its
+ * database for long, since no other will before that has ended; or those of its
+ * role that do not end, if it is not served before one of them has.  0: there is no
+ * such task, or a worker that may take it.
  */
 static int
 workers_in_the_way(int *pids, uint64 *id)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	int			count = 0;
-	int			pool = -1;
-	Oid			database = InvalidOid;
+	const SupBinding *b = NULL;
+	bool		is_stuck = false;
 	bool		one_is_free = false;
 	dlist_iter	iter;
 
@@ -158,26 +161,33 @@ workers_in_the_way(int *pids, uint64 *id)
 
 		if (task->awaited && sup_task_state(task) == SUP_TASK_QUEUED)
 		{
-			pool = Sup->bindings[task->binding].pool;
-			database = Sup->bindings[task->binding].database;
+			b = &Sup->bindings[task->binding];
+			is_stuck = sup_is_stuck(b);
 			*id = task->id;
 			break;
 		}
 	}
-	for (int i = 0; i < sup_max_workers && pool >= 0; i++)
+	for (int i = 0; i < sup_max_workers && b != NULL; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (slot->state == SUP_EMPTY || slot->state == SUP_STUCK || slot->pool != pool)
+		if (is_stuck)
+		{
+			if (slot->stuck_role == b->role && slot->stuck_database == b->database)
+				pids[count++] = slot->pid;
 			continue;
-		if (slot->slow != NULL && slot->database == database && slot->pid != 0)
+		}
+		if (slot->state == SUP_EMPTY || (slot->state == SUP_STUCK && slot->surplus) || slot->pool != b->pool)
+			continue;
+		if (slot->slow != NULL && slot->database == b->database && slot->pid != 0)
 		{
 			pids[0] = slot->pid;
 			count = 1;
 			one_is_free = false;
 			break;
 		}
-		one_is_free |= slot->pid == 0 || slot->leaving_since != 0 || pg_atomic_read_u32(&slot->task) == 0;
+		if (slot->state != SUP_STUCK)
+			one_is_free |= slot->pid == 0 || slot->leaving_since != 0 || pg_atomic_read_u32(&slot->task) == 0;
 		pids[count++] = slot->pid;
 	}
 	if (one_is_free)

@@ -614,7 +614,7 @@ $guard->query_safe('BEGIN');
 # Leaves a worker in its exit.
 sub hang
 {
-	my ($n, $pool) = @_;
+	my ($n, $pool, $holder) = @_;
 
 	$admin->query_safe("SELECT pg_advisory_lock(55 + $n)");
 	my $id = $poor->query_safe(qq{
@@ -624,18 +624,18 @@ sub hang
 			COMMIT;
 			SELECT pg_advisory_lock_shared(55 + $n)', pool => '$pool')});
 	until_true(qq{SELECT to_regclass('plain.made_$n') IS NOT NULL}, 'there is a table with a temporary type');
-	($n == 1 ? $guard : $user)->query_safe("LOCK TABLE plain.made_$n IN ACCESS SHARE MODE");
+	$holder->query_safe("LOCK TABLE plain.made_$n IN ACCESS SHARE MODE");
 	$admin->query_safe("SELECT pg_advisory_unlock(55 + $n)");
 	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'plain.made_$n'::regclass AND NOT granted}, 'what follows the task waits for a lock');
 	is($poor->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'and is not waited for without end');
 	return;
 }
-hang(1, 'one');
+hang(1, 'one', $guard);
 until_true(sprintf($hung, 2), 'its process is stuck');
 is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'another has taken its place');
 
 # A role with two of them is served no more, before it has all places.
-hang(2, 'one');
+hang(2, 'one', $user);
 my $held = $poor->query_safe(q{SELECT supervisor.launch('SELECT 1')});
 until_true(sprintf($hung, 3), 'one more is stuck');
 is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'others are served');
@@ -643,7 +643,7 @@ is($node->safe_psql('postgres', "SELECT state FROM supervisor.task_status WHERE 
 
 # Not all places are taken by others, where the pool has another worker: here it is three.
 ($poor, my $first) = (SupervisorTest::session($node, user => 'other'), $poor);
-hang(3, 'default');
+hang(3, 'default', $user);
 until_true(sprintf($hung, 4), 'another role has one');
 my $default = q{SELECT count(*) FILTER (WHERE state = 'stuck'), count(*) FILTER (WHERE state <> 'stuck') FROM supervisor.worker_status WHERE pool = 'default'};
 is($node->safe_psql('postgres', $default), '2|1', 'it keeps its place');
@@ -656,6 +656,20 @@ is($first->query_safe("SELECT supervisor.wait($held)"), 'succeeded', 'when they 
 $poor->quit;
 $poor = $first;
 until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state IN ('stopping', 'stuck')}, 'and none is left');
+until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
+
+# Who holds the locks himself does not wait without end.
+my $holder = SupervisorTest::session($node, user => 'plain');
+$holder->query_safe('BEGIN');
+foreach my $n (1, 2)
+{
+	hang(3 + $n, 'one', $holder);
+	until_true(sprintf($hung, $n), "$n of a role's processes are stuck");
+}
+refused(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}, '40P01', 'whose locks keep his stuck workers is told', session => $holder);
+$holder->query_safe('ROLLBACK');
+is($holder->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'and is served when they are gone');
+$holder->quit;
 until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
 
 # Who owns the database can lock what a worker looks into at its exit, even if nothing is left to drop.
