@@ -497,8 +497,8 @@ option_will_do(const DefElem *option, HeapTuple template)
 	}
 	if (strcmp(name, "connection_limit") == 0)
 		return option->arg == NULL || (value == NULL && intVal(option->arg) >= -1);
-	if (strcmp(name, "template") == 0)
-		return true;
+	if (strcmp(name, "template") == 0 || strcmp(name, "location") == 0)
+		return true;			/* the latter with core's warning */
 	if (strcmp(name, "collation_version") == 0)
 		return option->arg != NULL;
 	if (strcmp(name, "oid") == 0)
@@ -532,6 +532,8 @@ option_will_do(const DefElem *option, HeapTuple template)
 	/* What is not as in the template is for template0, where nobody is. */
 	if (form->datlocprovider != COLLPROVIDER_LIBC)
 		return false;
+	if (strcmp(name, "locale_provider") == 0)
+		return pg_strcasecmp(value, "libc") == 0;
 	if (strcmp(name, "locale") == 0)
 		return is_locale(template, LC_COLLATE, value) && is_locale(template, LC_CTYPE, value);
 	if (strcmp(name, "lc_collate") == 0)

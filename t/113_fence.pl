@@ -261,7 +261,7 @@ is_error('55P03', 'SET lock_timeout = 100; CREATE DATABASE b TEMPLATE a', 'nor a
 $blocker->query_safe('ROLLBACK');
 $blocker->quit;
 is(workers(), $before, 'no worker has to go for a lock');
-is_error(undef, "CREATE DATABASE b TEMPLATE a OID 60000 COLLATION_VERSION 'x'", 'one has to for other options that will do');
+is_error(undef, "CREATE DATABASE b TEMPLATE a OID 60000 COLLATION_VERSION 'x' LOCALE_PROVIDER libc LOCATION 'x'", 'one has to for other options that will do');
 is_error(undef, 'DROP DATABASE b', 'it is there');
 bind_to('a');
 
