@@ -530,7 +530,7 @@ replace_stuck(void)
 		SupSlot    *slot = &Sup->slots[i];
 
 		if (slot->state != SUP_STUCK || slot->kind != SUP_KIND_POOL || slot->surplus ||
-			replaced >= (all_are_stuck(&Sup->pools[slot->pool]) ? all / 2 : all / 4))
+			(replaced >= all / 4 && (replaced >= all / 2 || !all_are_stuck(&Sup->pools[slot->pool]))))
 			continue;
 		slot->surplus = true;
 		replaced++;
@@ -626,7 +626,7 @@ log_stuck(const SupSlot *slot, int64 waited)
 			 errdetail("It was asked to terminate %lld ms ago.", (long long) waited / 1000),
 			 slot->surplus ? errhint("Another takes its place.") :
 			 slot->kind == SUP_KIND_POOL ?
-			 errhint("No other takes its place, since too many are stuck.") :
+			 errhint("No other takes its place before one of those that are stuck has ended.") :
 			 errhint("No other is started while it is there.")));
 }
 
