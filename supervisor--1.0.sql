@@ -113,7 +113,7 @@ AS 'MODULE_PATHNAME', 'supervisor_restart_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.restart_worker(integer, interval, bigint) IS
-'replaces the process in a slot (of a pool: once its task has ended; a declared worker is terminated), and waits until its successor is ready. True when done; false with a WARNING after timeout, the request stands; false, and nothing done, if a generation is given that is over. Needs the right to signal a backend of the worker''s role (an unbound worker, a C function: superuser). Slot out of range: 22023; empty, or its worker stopped or failed: 55000';
+'replaces the process in a slot (of a pool: once its task has ended; a declared worker is terminated), and waits until its successor is ready. True when done; false with a WARNING after timeout, the request stands; false, and nothing done, if a generation is given that is over. A declared worker needs the right to signal a backend of its role (a C function: superuser); a pool worker, of which nothing is interrupted, EXECUTE only. Slot out of range: 22023; empty, or its worker stopped or failed: 55000';
 
 CREATE FUNCTION supervisor.terminate_worker(
     slot integer,
@@ -124,7 +124,7 @@ AS 'MODULE_PATHNAME', 'supervisor_terminate_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.terminate_worker(integer, interval, bigint) IS
-'terminates the process in a slot (its task fails with 55000) and waits until it is gone; a pool worker is replaced, of a declared one its policy says what follows. Returns, rights and errors as for supervisor.restart_worker';
+'terminates the process in a slot (its task fails with 55000) and waits until it is gone; a pool worker is replaced, of a declared one its policy says what follows. Needs the right to signal a backend of the worker''s role (an unbound worker, a C function: superuser). Returns and errors as for supervisor.restart_worker';
 
 CREATE FUNCTION supervisor.restart_pool(
     pool text DEFAULT 'default',
@@ -474,7 +474,6 @@ GRANT EXECUTE ON FUNCTION supervisor.get_workers(), supervisor.get_pools(), supe
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
     supervisor.restart_worker(integer, interval, bigint),
-    supervisor.restart_worker(text, interval),
     supervisor.terminate_worker(integer, interval, bigint),
     supervisor.restart_pool(text, interval)
 TO pg_signal_backend;

@@ -58,6 +58,7 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 	SupSlot    *slot;
 	Oid			role = InvalidOid;
 	bool		is_pool;
+	bool		interrupts;		/* may end a task or a run: needs rights */
 	bool		rests;
 	bool		empty;
 	bool		over;
@@ -91,7 +92,8 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("slot %d is empty", c.slot)));
-	if (!sup_may_signal(role))
+	interrupts = !restart || !is_pool;
+	if (interrupts && !sup_may_signal(role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to %s worker in slot %d",
@@ -108,10 +110,10 @@ control_worker(FunctionCallInfo fcinfo, bool restart)
 
 	cause = superuser() ? SUP_CAUSE_NONE : role == GetUserId() ? SUP_CAUSE_ROLE : SUP_CAUSE_OTHER;
 	sup_lock();
-	/* the rights were checked for that process in that role */
+	/* the kind was looked at, and the rights were checked, for that process */
 	over = slot->generation != c.generation || slot->state == SUP_EMPTY ||
 		(!PG_ARGISNULL(2) && slot->generation != (uint64) PG_GETARG_INT64(2));
-	if (!over && sup_slot_role(slot) != role)
+	if (!over && interrupts && sup_slot_role(slot) != role)
 	{
 		sup_unlock();
 		ereport(ERROR,

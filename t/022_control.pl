@@ -269,28 +269,25 @@ is(SupervisorTest::leaks($node), '', 'nothing is lost by any of these');
 note 'rights';
 
 is(join('', call('restart_pool()')), 't', 'restart_pool returns true');
-foreach my $function (qw(restart_worker terminate_worker))
+foreach my $role (qw(signaler alice))
 {
-	my $stderr;
-
-	foreach my $role (qw(signaler alice))
-	{
-		like(refused("SELECT supervisor.$function(0)", '42501', "$function: an unbound worker is the superuser's ($role)", user => $role),
-			qr/permission denied.*DETAIL: /s, "$function: with a detail");
-	}
-	($slot) = bound();
-	refused("SELECT supervisor.$function($slot)", '42501', "$function: so is a worker of a superuser ($_)", user => $_)
-	  for qw(signaler alice);
-	foreach my $role (qw(alice member signaler))
-	{
-		($slot, $generation) = bound(user => 'alice');
-		refused("SELECT supervisor.$function($slot)", '42501', "$function: not by a role that has nothing to do with it", user => 'bob');
-		refused("SELECT supervisor.$function($slot)", '42501', "$function: nor without EXECUTE", user => 'nobody');
-		is(worker($slot, 'generation'), $generation, "$function: which does nothing");
-		is(join('', call("$function($slot)", user => $role)), 't', "$function: who may signal the role's backends may ($role)");
-		becomes("SELECT generation = $generation + 1 AND state = 'running' FROM supervisor.worker_status WHERE slot = $slot",
-			"$function: which does it ($role)");
-	}
+	like(refused('SELECT supervisor.terminate_worker(0)', '42501', "an unbound worker is the superuser's to terminate ($role)", user => $role),
+		qr/permission denied.*DETAIL: /s, 'with a detail');
+}
+($slot) = bound();
+refused("SELECT supervisor.terminate_worker($slot)", '42501', "so is a worker of a superuser ($_)", user => $_)
+  for qw(signaler alice);
+refused("SELECT supervisor.restart_worker($slot)", '42501', 'nobody restarts one without EXECUTE', user => 'nobody');
+is(join('', call("restart_worker($slot)", user => 'bob')), 't', 'who has it restarts one of the pool');
+foreach my $role (qw(alice member signaler))
+{
+	($slot, $generation) = bound(user => 'alice');
+	refused("SELECT supervisor.terminate_worker($slot)", '42501', 'not by a role that has nothing to do with it', user => 'bob');
+	refused("SELECT supervisor.terminate_worker($slot)", '42501', 'nor without EXECUTE', user => 'nobody');
+	is(worker($slot, 'generation'), $generation, 'which does nothing');
+	is(join('', call("terminate_worker($slot)", user => $role)), 't', "who may signal the role's backends may ($role)");
+	becomes("SELECT generation = $generation + 1 AND state = 'running' FROM supervisor.worker_status WHERE slot = $slot",
+		"which does it ($role)");
 }
 is(join('', call('restart_pool()', user => 'bob')), 't', 'restart_pool needs EXECUTE only');
 is(join('', call('restart_pool()', user => 'signaler')), 't', 'which pg_signal_backend has');

@@ -477,7 +477,6 @@ sub state_of
 my ($task, $slot, $generation) = endless($alice);
 refused("SELECT supervisor.cancel($task)", '42501', "bob may not cancel alice's task", user => 'bob');
 refused("SELECT supervisor.terminate_worker($slot)", '42501', 'nor terminate its worker', user => 'bob');
-refused("SELECT supervisor.restart_worker($slot)", '42501', 'nor restart it', user => 'bob');
 refused("SELECT supervisor.terminate_worker($slot, generation => $generation)",
 	'42501', 'nor by its generation', user => 'bob');
 refused("SELECT supervisor.cancel($task)", '42501', 'nor may a member of alice without her rights', user => 'cousin');
@@ -503,16 +502,16 @@ foreach my $user ('guard', 'bob')
 {
 	refused("SELECT supervisor.cancel($task)", '42501', "$user may not cancel a superuser's task", user => $user);
 	refused("SELECT supervisor.terminate_worker($slot)", '42501', 'nor terminate its worker', user => $user);
-	refused("SELECT supervisor.restart_worker($slot)", '42501', 'nor restart it', user => $user);
 }
 is(state_of($task), 'running', 'and it runs on');
 my $unbound = value(q{SELECT slot FROM supervisor.worker_status WHERE pool = 'default' AND activity = 'unbound' LIMIT 1});
 foreach my $user ('guard', 'alice')
 {
 	refused("SELECT supervisor.terminate_worker($unbound)", '42501', "$user may not terminate an unbound worker", user => $user);
-	refused("SELECT supervisor.restart_worker($unbound)", '42501', 'nor restart it', user => $user);
+	is(value("SELECT supervisor.restart_worker($unbound)", user => $user), 't', 'but restart it');
 }
-is(value("SELECT supervisor.restart_worker($unbound)"), 't', 'a superuser may');
+is(value("SELECT supervisor.restart_worker($slot, '0')", user => 'alice'), 'f', 'and ask for that of a busy one, with EXECUTE alone');
+is(state_of($task), 'running', 'whose task runs on');
 is(value("SELECT supervisor.cancel($task)"), 't', "a superuser may cancel a superuser's task");
 my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 refused("SELECT pg_terminate_backend($supervisor)",

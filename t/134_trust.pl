@@ -360,16 +360,15 @@ note 'pg_signal_backend alone';
 
 value('CREATE ROLE guard LOGIN; GRANT pg_signal_backend TO guard');
 my %slot = map { $_ => value("SELECT slot FROM supervisor.worker_status WHERE name = '$_'") } qw(of_victim of_postgres of_library mine);
-is(value(q{SELECT supervisor.restart_worker('of_victim', '3 min')}, user => 'guard'), 't', 'it restarts a worker of another');
+is(value(qq{SELECT supervisor.restart_worker($slot{of_victim}, '3 min')}, user => 'guard'), 't', 'it restarts a worker of another');
 is(value(qq{SELECT supervisor.terminate_worker($slot{of_victim}, '3 min')}, user => 'guard'), 't', 'and terminates one');
 refused($_, '42501', "not that of a superuser: $_", user => 'guard')
   foreach (
-	q{SELECT supervisor.restart_worker('of_postgres')}, q{SELECT supervisor.restart_worker('of_library')},
 	map { ("SELECT supervisor.restart_worker($slot{$_})", "SELECT supervisor.terminate_worker($slot{$_})") } qw(of_postgres of_library));
 refused("SELECT supervisor.$_", '42501', "it may do no more: $_", user => 'guard')
   foreach (
 	q{add_worker('x', 'SELECT 1')}, q{alter_worker('of_victim', 'SELECT 1')},
-	map { "$_('of_victim')" } qw(remove_worker stop_worker start_worker));
+	map { "$_('of_victim')" } qw(remove_worker stop_worker start_worker restart_worker));
 becomes(state_of('of_victim') =~ s/SELECT .*? FROM/SELECT state = 'running' FROM/r, 'the worker runs on');
 
 note 'planted operators and functions';
