@@ -273,7 +273,8 @@ workers_leaving(Oid database)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (slot->state != SUP_EMPTY && slot->database == database && slot->leaving_since != 0 && slot->exited_at == 0)
+		if (slot->state != SUP_EMPTY && slot->state != SUP_STUCK && slot->database == database &&
+			slot->leaving_since != 0 && slot->exited_at == 0)
 			n++;
 	}
 	sup_unlock();

@@ -491,6 +491,21 @@ $own->quit;
 until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'made'}, 'it comes again');
 $node->safe_psql('z', q{SELECT supervisor.remove_worker('made')});
 
+# What was to run once, and has, does not run again because DDL asks its process to leave.
+$own = SupervisorTest::session($node, dbname => 'z');
+$own->query_safe(q{CREATE SEQUENCE once; BEGIN; LOCK TABLE guarded IN ACCESS SHARE MODE});
+$node->safe_psql('z', q{
+	SELECT supervisor.add_worker('once', $$
+		SELECT nextval('once');
+		CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+		CREATE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION pg_temp.f()$$, restart => 'never')});
+until_true(q{SELECT detail = 'it hangs in its exit' FROM supervisor.worker_status WHERE name = 'once'}, 'it has run once, and is in its exit');
+is_error('57014', 'SET statement_timeout = 1000; ALTER DATABASE z RENAME TO z2', 'DDL asks it to leave');
+$own->query_safe('ROLLBACK');
+$own->quit;
+until_true(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'once'}, 'it ends');
+is($node->safe_psql('z', 'SELECT last_value FROM once'), '1', 'and does not run again');
+
 $locker->quit;
 SupervisorTest::wait_ready($node, 'default', 10);
 SupervisorTest::wait_ready($node, 'one', 1);
