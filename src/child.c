@@ -31,6 +31,7 @@
 #include "match.h"
 #include "rights.h"
 #include "task.h"
+#include "temporary.h"
 
 static uint64 my_generation;
 static emit_log_hook_type next_emit_log_hook = NULL;
@@ -284,6 +285,7 @@ sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 	StartTransactionCommand();
 	sup_rights_bound(flags);
 	sup_exit_init();
+	sup_temporary_init();
 	slot->at_home = sup_owns_database(MyDatabaseId);	/* for our own report */
 	CommitTransactionCommand();
 	RESUME_CANCEL_INTERRUPTS();

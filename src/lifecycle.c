@@ -414,7 +414,10 @@ ending_of(const SupSlot *slot, bool started)
 	e.asked = slot->leave != SUP_STAY || (slot->kind == SUP_KIND_POOL && slot->terminate && !late);
 	e.clean = started && slot->exit_code == 0 && !late && !silent;
 
-	/* It has done all that it was for, whatever happened, and who wanted room, in its exit. */
+	/*
+	 * It has done all that it was for, whatever happened, and who wanted
+	 * room, in its exit.
+	 */
 	if (slot->kind == SUP_KIND_COMMAND && slot->succeeded &&
 		Sup->declarations[slot->declaration].program.run_every == 0)
 	{

@@ -672,6 +672,60 @@ is($holder->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}),
 $holder->quit;
 until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
 
+# Who may only connect can lock what he knows the number of, but nothing that is temporary in a worker.
+my $locks = q{
+	SELECT coalesce(string_agg(c.relname || ' ' || l.mode, ', ' ORDER BY c.relname), '')
+	FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN supervisor.worker_status w USING (pid)
+	WHERE c.relname LIKE 'mine%' AND l.granted AND w.task IS NOT NULL};
+$admin->query_safe('SELECT pg_advisory_lock(54)');
+my $made = $poor->query_safe(q{
+	SELECT supervisor.launch($$
+		BEGIN;
+		CREATE TEMP TABLE mine (a int, mine_s serial);
+		CREATE TEMP TABLE mine_dropped (a int);
+		CREATE TEMP VIEW mine_v AS SELECT a FROM mine;
+		SAVEPOINT s;
+		CREATE TEMP TABLE mine_undone (a int);
+		DROP TABLE mine_dropped;
+		ROLLBACK TO s;
+		SAVEPOINT s;
+		CREATE INDEX mine_i ON mine (a);
+		RELEASE s;
+		COMMIT;
+		BEGIN;
+		CREATE TEMP TABLE mine_not (a int);
+		ROLLBACK;
+		BEGIN;
+		SAVEPOINT s;
+		DROP TABLE mine_dropped;
+		RELEASE s;
+		COMMIT;
+		CREATE TEMP TABLE mine_committed (a int) ON COMMIT DROP;
+		COMMIT;
+		SELECT pg_advisory_lock_shared(54)$$, pool => 'one')});
+until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has temporary relations');
+is($node->safe_psql('postgres', $locks),
+	'mine ExclusiveLock, mine_i ExclusiveLock, mine_mine_s_seq ExclusiveLock, mine_v AccessExclusiveLock',
+	'which its worker keeps locked as long as they are there');
+is( $node->safe_psql('postgres', q{
+		SELECT count(*) FROM pg_locks l JOIN supervisor.worker_status w USING (pid)
+		WHERE relation >= 16384 AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.relation)}),
+	'0', 'no lock is left of what is not there');
+my $stranger = SupervisorTest::session($node, user => 'other');
+my %relation = map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{SELECT relname, oid FROM pg_class WHERE relname LIKE 'mine%'});
+$stranger->query_safe(q{SET lock_timeout = '100ms'});
+foreach my $name (qw(mine mine_i mine_mine_s_seq))
+{
+	refused("SELECT nextval($relation{$name}::regclass)", '55P03', "nobody else gets a lock on $name", session => $stranger);
+}
+refused("SELECT pg_get_viewdef($relation{mine_v})", '55P03', 'nor on what is in the view', session => $stranger);
+is($stranger->query_safe("SELECT pg_table_size($relation{mine})"), '0', 'but can be told its size');
+$stranger->quit;
+$admin->query_safe('SELECT pg_advisory_unlock(54)');
+is($poor->query_safe("SELECT supervisor.wait($made)"), 'succeeded', 'the task ends');
+is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'and its worker is of use');
+until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
+
 # Who owns the database can lock what a worker looks into at its exit, even if nothing is left to drop.
 $poor->query_safe(q{SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one')});
 my $left = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
