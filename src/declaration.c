@@ -252,10 +252,12 @@ sup_is_capped(const SupProgram *program)
  * many rows push out another's few, whoever is read first.
  */
 bool
-sup_declaration_has_room(Oid role, Oid database, int rows)
+sup_declaration_has_room(Oid account, Oid database, int rows)
 {
 	int			n = 0;
 	int			here = 0;
+	int			all = 0;
+	int			more;
 
 	SUP_ASSERT_LOCKED();
 	sup_foreach_declaration(d)
@@ -263,9 +265,9 @@ sup_declaration_has_room(Oid role, Oid database, int rows)
 		if (!d->capped || d->gone)
 			continue;
 		n++;
-		here += d->program.role == role && d->database == database;
+		all += d->account == account;
+		here += d->account == account && d->database == database;
 	}
-	n += Max(rows - here, 0);
-	here = Max(rows, here);
-	return here + 1 <= Sup->ndeclarations / 4 * 3 - n;
+	more = Max(rows - here, 0);
+	return all + more + 1 <= Sup->ndeclarations / 4 * 3 - (n + more);
 }

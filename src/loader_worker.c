@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "declaration.h"
 #include "entries.h"
+#include "rights.h"
 
 /* The database allows no connections: but for bypass_allowconn. */
 static bool closed = false;
@@ -59,6 +60,7 @@ publish(const SupRow *row)
 	SupReason	bad = SUP_NO_REASON;
 	char		bad_detail[SUP_MESSAGE] = "";
 	bool		capped = sup_is_capped(&row->program);
+	Oid			account = capped ? sup_account_of(row->program.role) : InvalidOid;
 	SupDeclaration *d;
 
 	if (row->sqlstate == 0 && row->program.kind == SUP_KIND_COMMAND &&
@@ -88,7 +90,7 @@ publish(const SupRow *row)
 	sup_lock();
 	d = sup_declaration_find(MyDatabaseId, row->name);
 	if (capped && (d == NULL || d->gone || !d->capped || d->program.role != row->program.role) &&
-		!sup_declaration_has_room(row->program.role, MyDatabaseId, 0))
+		!sup_declaration_has_room(account, MyDatabaseId, 0))
 	{
 		sup_unlock();
 		beyond_share++;
@@ -131,6 +133,7 @@ publish(const SupRow *row)
 		d->terms.enabled = enabled;
 	}
 	d->capped = capped;
+	d->account = account;
 	d->bad = bad;
 	strlcpy(d->bad_detail, bad_detail, sizeof(d->bad_detail));
 	d->gone = false;

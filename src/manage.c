@@ -202,45 +202,47 @@ check_row(const SupTuple *row, SupRow *parsed)
 		check_library(&parsed->program);
 }
 
-/* How many rows of a role there are. */
-typedef struct RoleRows
+/* How many rows go to an account. */
+typedef struct AccountRows
 {
-	Oid			role;
+	Oid			account;
 	int			n;
-} RoleRows;
+} AccountRows;
 
-/* A row of the scan: one more, if it is that role's. */
+/* A row of the scan: one more, if it goes there. */
 static void
 count_row(Datum *values, bool *nulls, void *arg)
 {
-	RoleRows   *rows = arg;
+	AccountRows *rows = arg;
+	Oid			role = nulls[SUP_COL_ROLE] ? InvalidOid : DatumGetObjectId(values[SUP_COL_ROLE]);
 
-	rows->n += !nulls[SUP_COL_ROLE] && DatumGetObjectId(values[SUP_COL_ROLE]) == rows->role;
+	rows->n += OidIsValid(role) && !superuser_arg(role) && sup_account_of(role) == rows->account;
 }
 
 /*
- * What is beyond the share of its role would not be run: better to say so now.
+ * What is beyond the share of its account would not be run: better to say so now.
  * Rows of this transaction, and those of other databases, count apart; the loader
  * adds them up.
  */
 static void
 check_share(Oid table, const SupRow *parsed)
 {
-	RoleRows	rows = {parsed->program.role, 0};
+	AccountRows rows = {0};
 	bool		used_up;
 
 	if (!sup_is_capped(&parsed->program))
 		return;
+	rows.account = sup_account_of(parsed->program.role);
 	(void) sup_catalog_scan(table, true, count_row, &rows);
 	sup_lock();
-	used_up = !sup_declaration_has_room(rows.role, MyDatabaseId, rows.n);
+	used_up = !sup_declaration_has_room(rows.account, MyDatabaseId, rows.n);
 	sup_unlock();
 	if (used_up)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many declared workers of roles that are not superusers"),
-				 errdetail("There is room for %d of them, of which role \"%s\" may have no more in this database than it leaves for others.",
-						   Sup->ndeclarations / 4 * 3, sup_role_name(rows.role)),
+				 errdetail("There is room for %d of them, and those that count for role \"%s\" may be no more than they leave for others.",
+						   Sup->ndeclarations / 4 * 3, sup_role_name(rows.account)),
 				 errhint("Remove some, or increase \"%s\".", "supervisor.max_workers")));
 }
 

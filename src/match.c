@@ -218,27 +218,33 @@ is_held(const SupBinding *b, TimestampTz now)
 }
 
 /*
- * Each has a slot, and another takes its place.  Whose doing it is, is not known:
- * so it does not count elsewhere.
+ * Each has a slot, and another takes its place.  Whose doing it is, is not known: so
+ * two of a role count in their database; and in all that go to the same account, as
+ * many as are replaced in any case.  A superuser may have that many.
  */
 bool
 sup_is_stuck(const SupBinding *b)
 {
+	int			most = Max(STUCK_ALLOWED, Min(sup_max_workers, max_worker_processes) / 4);
 	int			seen = 0;
-	int			n = 0;
+	int			here = 0;
+	int			all = 0;
 	bool		capped = true;
 
 	for (int i = 0; i < sup_max_workers && seen < Sup->nstuck; i++)
 	{
 		const SupSlot *slot = &Sup->slots[i];
 
-		seen += OidIsValid(slot->stuck_role);
+		if (!OidIsValid(slot->stuck_role))
+			continue;
+		seen++;
+		all += slot->capped && slot->account == b->account;
 		if (slot->stuck_role != b->role || slot->stuck_database != b->database)
 			continue;
 		capped = slot->capped;
-		n++;
+		here++;
 	}
-	return n >= (capped ? STUCK_ALLOWED : Max(STUCK_ALLOWED, Min(sup_max_workers, max_worker_processes) / 4));
+	return here >= (capped ? STUCK_ALLOWED : most) || all >= most;
 }
 
 /* Shall nobody serve it now? */
@@ -564,6 +570,7 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 		slot->database = b->database;
 		slot->role = b->role;
 		slot->capped = task->capped;
+		slot->account = b->account;
 		slot->stale = false;
 		slot->cause = SUP_CAUSE_NONE;
 		sup_login_expect(slot);

@@ -132,6 +132,7 @@ typedef struct SupDeclaration
 	char		bad_detail[SUP_MESSAGE];
 	bool		gone;			/* its row is; the entry follows its processes */
 	bool		capped;			/* its role is no superuser */
+	Oid			account;		/* ... and then: see sup_account_of() */
 	bool		seen;			/* by the loader that runs now */
 	int			holder;
 	bool		roll;			/* restart its instances, one after another */

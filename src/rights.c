@@ -279,3 +279,17 @@ sup_may_see(Oid role)
 	return has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS) ||
 		(OidIsValid(role) && has_privs_of_role(GetUserId(), role));
 }
+
+Oid
+sup_account_of(Oid role)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	Oid			owner = role;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_database) GETSTRUCT(tuple))->datdba;
+		ReleaseSysCache(tuple);
+	}
+	return superuser_arg(owner) ? role : owner;
+}

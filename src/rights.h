@@ -37,4 +37,11 @@ extern bool sup_may_signal(Oid role);
 /* May the current role see what belongs to that role?  As pg_stat_activity. */
 extern bool sup_may_see(Oid role);
 
+/*
+ * To whose account goes what a role, no superuser, does in this database?  Its
+ * owner can have others do there what he likes; if that is a superuser, he
+ * would not: then to the role's own.
+ */
+extern Oid	sup_account_of(Oid role);
+
 #endif							/* SUP_RIGHTS_H */

@@ -151,6 +151,7 @@ typedef struct SupBinding
 	int			nworkers;		/* slots that are bound, or being bound */
 	int			ntasks;			/* tasks that exist, in any state */
 	int			nqueued;
+	Oid			account;		/* see sup_account_of() */
 	Size		held;			/* bytes of the area that its tasks hold */
 	dlist_head	queue;			/* SupTask.node, in order */
 	dlist_head	idle;			/* SupSlot.binding_node, most recent first */
@@ -368,6 +369,7 @@ typedef struct SupSlot
 	bool		at_home;		/* its role owns the database */
 	Oid			stuck_role;		/* whose process does not end, or may not; 0 */
 	Oid			stuck_database; /* ... where */
+	Oid			account;		/* as SupBinding.account when that bound it */
 	Oid			database;
 	Oid			role;
 	bool		capped;			/* as SupTask.capped of the task that bound it */

@@ -222,6 +222,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 {
 	Oid			role = GetUserId();
 	bool		capped = !superuser_arg(role);
+	Oid			account = capped ? sup_account_of(role) : InvalidOid;
 	int			asked = n;
 	dsa_pointer *places;
 	SupPool    *pool;
@@ -263,6 +264,8 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role) : n;
 	b = Min(n, room) > 0 && Sup->free_task >= 0 ?
 		sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
+	if (b != NULL)
+		b->account = account;
 	for (; done < Min(n, room) && Sup->free_task >= 0; done++)
 	{
 		dsa_pointer in = places != NULL ? places[done] : InvalidDsaPointer;

@@ -141,8 +141,8 @@ awaited_tasks(int n, int *pids, uint64 *ids)
  * The workers of a pool for which an awaited task of mine is queued, and its
  * id: all must be free of me, or it is served by none.  One that logs in to its
  * database for long, since no other will before that has ended; or those of its
- * role that do not end, if it is not served before one of them has.  0: there is no
- * such task, or a worker that may take it.
+ * role or account that do not end, if it is not served before one of them has.  0:
+ * there is no such task, or a worker that may take it.
  */
 static int
 workers_in_the_way(int *pids, uint64 *id)
@@ -173,7 +173,8 @@ workers_in_the_way(int *pids, uint64 *id)
 
 		if (is_stuck)
 		{
-			if (slot->stuck_role == b->role && slot->stuck_database == b->database)
+			if ((slot->stuck_role == b->role && slot->stuck_database == b->database) ||
+				(OidIsValid(slot->stuck_role) && slot->capped && slot->account == b->account))
 				pids[count++] = slot->pid;
 			continue;
 		}

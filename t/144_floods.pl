@@ -559,7 +559,9 @@ value(q{
 	CREATE ROLE one LOGIN;
 	CREATE ROLE two LOGIN;
 	CREATE ROLE three LOGIN;
-	GRANT EXECUTE ON FUNCTION supervisor.add_worker, supervisor.alter_worker TO one, two, three});
+	CREATE ROLE four LOGIN;
+	CREATE ROLE maker LOGIN CREATEDB;
+	GRANT EXECUTE ON FUNCTION supervisor.add_worker, supervisor.alter_worker TO one, two, three, four});
 refused(sprintf($add, 'x', 28), '53400', 'a role has half of the room that there is for such roles', user => 'one');
 value(sprintf($add, 'one', 27), user => 'one');
 until_true(sprintf($known, 27, 'one'), 'which is known');
@@ -571,21 +573,61 @@ refused(sprintf($add, 'x', 2), '53400', 'and hardly more', user => 'two');
 # Somebody's one service is not pushed out by others' many rows, nor by copies of a database with his own.
 value(q{SELECT supervisor.add_worker('few', 'SELECT 1', run_every => '1 h')}, user => 'three');
 until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'few'}, 'who has few has his');
-value('CREATE DATABASE original OWNER two');
+value('CREATE DATABASE original OWNER maker');
 value('CREATE EXTENSION supervisor', dbname => 'original');
 value('GRANT EXECUTE ON FUNCTION supervisor.add_worker TO three', dbname => 'original');
 value(sprintf($add, 'copied', 3), dbname => 'original', user => 'three');
 until_true(sprintf($known, 3, 'copied'), 'he has some in a database of another');
-value("CREATE DATABASE copy_$_ TEMPLATE original OID ${\(20000 + $_)}") foreach 1 .. 6;
+value("CREATE DATABASE copy_$_ TEMPLATE original OID ${\(20000 + $_)}", user => 'maker') foreach 1 .. 6;
 until_true(q{SELECT count(*) > 6 FROM supervisor.worker_status WHERE name LIKE 'copied%'}, 'which are copied');
+value(q{SELECT supervisor.add_worker('late', 'SELECT 1', run_every => '1 h')}, user => 'four');
+until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'late'}, 'and count for their owner, who leaves room');
 value(q{SELECT supervisor.add_worker('service', 'SELECT 1', run_every => '1 h')});
 until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'service'}, 'there is room for a superuser');
 $rows->restart;
 until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'service'}, 'also when all are read anew');
 until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'few'}, 'and for who has few');
+until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'late'}, 'whoever came first');
 is(value(q{SELECT count(*) <= 55 FROM supervisor.worker_status WHERE kind = 'command'}), 't', 'and no more than there may be');
 value(q{SELECT supervisor.remove_worker(name) FROM supervisor.worker WHERE name ~ '^(one|two)'});
 until_true(q{SELECT count(*) = 21 FROM supervisor.worker_status WHERE name LIKE 'copied%'}, 'what was left out is known once there is room');
 SupervisorTest::log_is_clean($rows);
 $rows->stop;
+
+note 'workers that hang, of one role in several databases';
+
+my $hung = SupervisorTest::new_node('hung', 'supervisor.max_workers' => 8, 'supervisor.pool_size' => 1);
+SupervisorTest::ask(\$hung);
+value(q{CREATE ROLE owner LOGIN; CREATE ROLE guest LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO owner, guest});
+my @holders;
+
+# Leaves a worker in its exit: the pool's only one.
+sub hang
+{
+	my ($database, $n) = @_;
+
+	push @holders, SupervisorTest::session($hung, dbname => $database, user => 'owner');
+	$holders[-1]->query_safe('CREATE TABLE held (a int); BEGIN; LOCK TABLE held IN ACCESS SHARE MODE');
+	value(q{
+		SELECT supervisor.execute($$
+			CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+			CREATE TRIGGER t BEFORE INSERT ON held FOR EACH ROW EXECUTE FUNCTION pg_temp.f()$$)}, dbname => $database, user => 'owner');
+	until_true("SELECT count(*) = $n FROM supervisor.worker_status WHERE state = 'stuck'", "$n hang in the exit");
+	return;
+}
+foreach my $database (qw(first second third))
+{
+	value("CREATE DATABASE $database OWNER owner");
+	value(q{CREATE EXTENSION supervisor; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO owner, guest}, dbname => $database);
+}
+hang('first', 1);
+hang('second', 2);
+my $patient = SupervisorTest::session($hung, dbname => 'third', user => 'owner');
+my $late = $patient->query_safe(q{SELECT supervisor.launch('SELECT 1')});
+is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'guest'), 'SELECT 1', 'others are served');
+is(value("SELECT state FROM supervisor.task_status WHERE task = $late"), 'queued', 'the owner of these databases is served in none');
+$_->quit foreach @holders;
+is($patient->query_safe("SELECT supervisor.wait($late)"), 'succeeded', 'until one has ended');
+$patient->quit;
+$hung->stop;
 done_testing();
