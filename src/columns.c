@@ -10,6 +10,7 @@
 
 #include "access/htup_details.h"
 #include "access/transam.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -31,12 +32,57 @@ sup_append_columns(StringInfo buf, TupleDesc desc)
 	}
 }
 
+/* Others may drop a type at any time; *kind is one of TYPTYPE_*. */
+static bool
+type_exists(Oid type, char *kind, Oid *base)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	*kind = ((Form_pg_type) GETSTRUCT(tuple))->typtype;
+	*base = ((Form_pg_type) GETSTRUCT(tuple))->typbasetype;
+	ReleaseSysCache(tuple);
+	return true;
+}
+
+/* Core's getBaseType() is not for what may be gone. */
+Oid
+sup_base_type(Oid type)
+{
+	char		kind;
+	Oid			base;
+
+	while (type_exists(type, &kind, &base))
+	{
+		if (kind != TYPTYPE_DOMAIN)
+			return type;
+		type = base;
+	}
+	return InvalidOid;
+}
+
 /* For a message; palloc'd. */
 static char *
 type_name(Oid type, int32 typmod)
 {
-	/* "???" if it is gone */
+	if (!OidIsValid(sup_base_type(type)))
+		return psprintf("??? (OID %u, which has been dropped)", type);
 	return format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_ALLOW_INVALID);
+}
+
+/* How a list that differs in one column can come to match. */
+static char *
+hint_for(Oid type)
+{
+	char		kind;
+	Oid			base;
+
+	if (!type_exists(type, &kind, &base))
+		return "Cast the column to text in the command.";
+	if (kind == TYPTYPE_PSEUDO)
+		return "No list can have that type: cast the column to text in the command.";
+	return "Change the list, or cast the column in the command.";
 }
 
 /* A wanted typmod of -1 takes any.  The first column that differs is named. */
@@ -47,7 +93,8 @@ sup_check_columns(const char *columns, int ncolumns, const char *wanted, int nwa
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("column definition list does not match the result"),
-				 errdetail("The result has %d columns, the list has %d.", ncolumns, nwanted)));
+				 errdetail("The result has %d columns, the list has %d.", ncolumns, nwanted),
+				 ncolumns == 0 ? errhint("Use supervisor.execute() for it.") : 0));
 	for (int i = 0; i < ncolumns; i++)
 	{
 		Oid			type;
@@ -64,7 +111,7 @@ sup_check_columns(const char *columns, int ncolumns, const char *wanted, int nwa
 					 errdetail("Column %d of the result has type %s, in the list it has type %s.",
 							   i + 1, type_name(type, typmod),
 							   type_name(wanted_type, wanted_typmod)),
-					 errhint("Change the list, or cast the column in the command.")));
+					 errhint("%s", hint_for(type))));
 	}
 }
 
@@ -75,6 +122,7 @@ sup_check_columns(const char *columns, int ncolumns, const char *wanted, int nwa
 static void
 append_definition(StringInfo buf, List **seen, Oid type)
 {
+	Oid			base;
 	Oid			relation;
 	Oid			part;
 
@@ -84,7 +132,14 @@ append_definition(StringInfo buf, List **seen, Oid type)
 
 	CHECK_FOR_INTERRUPTS();
 	check_stack_depth();
-	type = getBaseType(type);
+	base = sup_base_type(type);
+	if (!OidIsValid(base))
+	{
+		/* It existed where the rows were made. */
+		appendBinaryStringInfo(buf, (char *) &type, sizeof(type));
+		return;
+	}
+	type = base;
 	if (list_member_oid(*seen, type))
 		return;
 	*seen = lappend_oid(*seen, type);

@@ -21,6 +21,9 @@ extern void sup_append_columns(StringInfo buf, TupleDesc desc);
 extern void sup_check_columns(const char *columns, int ncolumns,
 							  const char *wanted, int nwanted);
 
+/* What a domain, if it is one, is made of; InvalidOid: it has been dropped. */
+extern Oid	sup_base_type(Oid type);
+
 /*
  * Append what tells one definition of the columns' types from any other:
  * values of a composite type are read by the definition that it has then.

@@ -188,7 +188,7 @@ is_transient(Oid type)
 {
 	Oid			element;
 
-	type = getBaseType(type);
+	type = sup_base_type(type);
 	element = get_element_type(type);
 	return type == RECORDOID || type == RECORDARRAYOID ||
 		(OidIsValid(element) && is_transient(element));

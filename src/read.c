@@ -268,11 +268,24 @@ check_types(SupReader *reader)
 	AcceptInvalidationMessages();
 	initStringInfo(&now);
 	sup_append_definitions(&now, reader->columns);
-	if (now.len != reader->types.len || memcmp(now.data, reader->types.data, now.len) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("a type of the result has been altered since the task made its rows")));
-	pfree(now.data);
+	if (now.len == reader->types.len && memcmp(now.data, reader->types.data, now.len) == 0)
+	{
+		pfree(now.data);
+		return;
+	}
+	for (int i = 0; i < reader->columns->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(reader->columns, i);
+
+		if (!OidIsValid(sup_base_type(att->atttypid)))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("type of column \"%s\" of the result has been dropped since the task made its rows",
+							NameStr(att->attname))));
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("a type of the result has been altered since the task made its rows")));
 }
 
 /*

@@ -293,12 +293,37 @@ foreach my $n (1, 7, 8, 9, 100, 1600)
 }
 is(value(q{SELECT supervisor.execute('SELECT FROM generate_series(1, 5)')}), 'SELECT 5', 'a result without columns');
 is(value(q{SELECT supervisor.wait(supervisor.launch('SELECT FROM generate_series(1, 1000)'))}), 'succeeded', '... launched');
-refused(q{SELECT * FROM supervisor.run('SELECT') AS (a int)}, '42804', '... does not match a list of one', message => qr/0 columns/);
+refused(q{SELECT * FROM supervisor.run('SELECT') AS (a int)}, '42804', '... does not match a list of one', message => qr/0 columns/,
+	hint => qr/Use supervisor\.execute\(\) for it/);
 is(value(q{SELECT supervisor.wait(supervisor.launch('SELECT pg_sleep(0)'))}), 'succeeded', 'a result of type void');
 is(value(q{SELECT supervisor.execute('SELECT NULL::cstring, ''x''::cstring')}), 'SELECT 1', 'a result of type cstring');
 is(value(q{SELECT supervisor.wait(supervisor.launch('SELECT NULL::cstring, ''x''::cstring, 1'))}), 'succeeded', '... launched');
+foreach my $case (
+	[ 'void', 'pg_sleep(0)', '' ],
+	[ 'cstring', q{'x'::cstring}, 'x' ],
+	[ 'anyarray', '(SELECT stavalues1 FROM pg_statistic WHERE stavalues1 IS NOT NULL LIMIT 0)', '' ])
+{
+	my ($type, $expression, $as_text) = @$case;
+	my %told = (message => qr/has type $type, in the list it has type integer/, hint => qr/No list can have that type: cast the column to text/);
+
+	refused("SELECT * FROM supervisor.run(\$\$ SELECT $expression \$\$) AS (x int)", '42804', "a column of type $type", %told);
+	refused("SELECT * FROM supervisor.result(supervisor.launch(\$\$ SELECT $expression \$\$)) AS (x int)", '42804', "... launched", %told);
+	is(value("SELECT x FROM supervisor.run(\$\$ SELECT ($expression)::text \$\$) AS (x text)"), $as_text, '... cast to text');
+}
 is(value(q{SELECT * FROM supervisor.run('SELECT ''untyped''') AS (a text)}), 'untyped', 'a literal without a type is text');
 is(value(q{SELECT * FROM supervisor.run('SELECT 1 AS "A b""c", 2 AS "A b""c"') AS ("x y" int, z int)}), '1|2', 'names of columns do not matter');
+
+# What a rule adds to a statement without RETURNING is not among the rows that are wanted.
+value(q{
+	CREATE TABLE ruled (a int);
+	CREATE RULE also AS ON INSERT TO ruled DO ALSO SELECT 42;
+	CREATE RULE instead AS ON UPDATE TO ruled DO INSTEAD SELECT 43});
+refused("SELECT * FROM supervisor.run('$_') AS (x int)", '42804', "rows of a rule: $_", message => qr/command returns no rows/,
+	hint => qr/Use supervisor\.execute\(\) for it/)
+  foreach 'INSERT INTO ruled VALUES (1)', 'UPDATE ruled SET a = 2';
+is(value(q{SELECT supervisor.execute('INSERT INTO ruled VALUES (2)')}), 'INSERT 0 1', 'the statement itself works');
+is(value(q{SELECT * FROM supervisor.run('INSERT INTO ruled VALUES (3) RETURNING a') AS (x int)}), '3', '... and with RETURNING has its own rows');
+is(value(q{SELECT count(*) FROM supervisor.result(supervisor.launch('INSERT INTO ruled VALUES (4)')) AS (x int)}), '0', '... launched, has none');
 
 # Rows of all sizes around those of the pieces in which they travel
 foreach my $size (900, 1000, 1024, 1100, 8000, 32700, 32720, 32740, 32760, 32768, 33000, 65500, 65536, 98000, 1000000)

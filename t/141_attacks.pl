@@ -156,8 +156,24 @@ my $of_dropped = $mallory->query_safe(q{SELECT supervisor.launch('SELECT ''a''::
 is($mallory->query_safe("SELECT supervisor.wait($of_dropped)"), 'succeeded', 'a row of a type');
 value('DROP TYPE dropped_enum', user => 'mallory');
 refused("SELECT * FROM supervisor.result($of_dropped) AS (x int)", '42804', 'which is dropped before it is read',
-	session => $mallory, message => qr/Column 1 of the result has type \?\?\?, in the list it has type integer/);
+	session => $mallory, message => qr/Column 1 of the result has type \?\?\? \(OID \d+, which has been dropped\), in the list it has type integer/);
 $mallory->query_safe("SELECT supervisor.forget($of_dropped)");
+
+# A type that is gone by the time that its rows are read.
+foreach my $case (
+	[ 'a domain', 'DOMAIN', 'AS int', '1', '' ],
+	[ 'an enum', 'TYPE', q{AS ENUM ('a')}, q{'a'}, '' ],
+	[ 'an array of an enum', 'TYPE', q{AS ENUM ('a')}, q{'{a}'}, '[]' ],
+	[ 'a composite type', 'TYPE', 'AS (a int)', q{'(1)'}, '' ],
+	[ 'a range', 'TYPE', 'AS RANGE (subtype = int)', q{'[1,2]'}, '' ])
+{
+	my ($what, $kind, $definition, $value, $array) = @$case;
+
+	value("CREATE $kind dropped_type $definition", user => 'mallory');
+	refused("SELECT * FROM supervisor.run(\$\$ SELECT ${value}::dropped_type$array; DROP $kind dropped_type \$\$) AS (x dropped_type$array)",
+		'42804', "$what that the command drops after it has made a row", session => $mallory,
+		message => qr/type of column "x" of the result has been dropped since the task made its rows/);
+}
 
 my $holder = SupervisorTest::session($node);
 $holder->query_safe('SELECT pg_advisory_lock(1)');
