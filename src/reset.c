@@ -8,13 +8,17 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "commands/prepare.h"
 #include "commands/sequence.h"
+#include "common/pg_prng.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/plancache.h"
 #include "utils/portal.h"
@@ -32,6 +36,22 @@
  * temporary object may be locked by others for as long as they like.
  */
 #define RESET_LOCK_TIMEOUT_MS	1000
+
+/*
+ * What DISCARD ALL leaves alone, and the end of a session does not.  Of what core
+ * undoes in a process's exit this is all that SQL can leave behind, beside
+ * replication's slots and origin.
+ */
+static void
+end_with_session(void)
+{
+	if (get_backup_status() == SESSION_BACKUP_RUNNING)
+		do_pg_abort_backup(0, BoolGetDatum(true));	/* with core's warning */
+
+	/* The next one's random numbers are not those that this one's seed implies. */
+	DirectFunctionCall1(setseed,
+						Float8GetDatum(2 * pg_prng_double(&pg_global_prng_state) - 1));
+}
 
 /*
  * Raises an error if something can't be undone; if that is the role, FATAL.
@@ -98,6 +118,7 @@ discard_all(Oid role)
 	if (MyReplicationSlot != NULL)
 		ReplicationSlotRelease();
 	sup_drop_temporary_slots();
+	end_with_session();
 }
 
 /* An error is caught here, as the task has ended and keeps its own outcome. */

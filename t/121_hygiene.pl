@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(value);
+use SupervisorTest qw(becomes refused value);
 
 # One worker, so that the next task gets the session of the last one.
 my $node = SupervisorTest::new_node(
@@ -248,7 +248,32 @@ foreach my $end (@ends)
 		is(difference($boss_settings, settings($boss)), '', "$what, then $end->[0]: all settings are as before");
 	}
 }
+
+# What DISCARD ALL leaves alone, and the end of a session does not.
+foreach my $end (@ends)
+{
+	my $tail = $end->[0] eq 'success' ? [ $end->[0], '; COMMIT', $end->[2] ] : $end;
+
+	run_dirty($boss, 'a backup', q{SELECT pg_backup_start('leftover', true)}, $tail);
+	refused('SELECT supervisor.execute($$SELECT pg_backup_stop()$$)', '55000', "a backup, then $end->[0]: it is over", session => $boss,
+		message => qr/backup is not in progress/);
+}
+like(($boss->error_of(q{SELECT supervisor.execute($$SELECT pg_backup_start('leftover', true)$$)}))[1],
+	qr/WARNING: .*aborting backup due to backend exiting before pg_backup_stop was called/, 'its caller is told');
+is(($boss->error_of(q{SELECT supervisor.execute($$SELECT pg_backup_start('whole', true); SELECT pg_backup_stop(false)$$)}))[0], undef,
+	'one that a task begins and ends');
+my $sequence = value('SELECT setseed(0.5); SELECT random()');
+task($boss, 'SELECT setseed(0.5)::text');
+isnt(task($boss, 'SELECT random()::text'), ($sequence =~ /(\S+)\z/)[0], 'the seed of random numbers');
 is(task($boss, $pid), $boss_pid, 'all that was one session');
+
+value(q{
+	CREATE TABLE backups (pid int, at pg_lsn);
+	SELECT supervisor.add_worker('backup', $$ INSERT INTO backups SELECT pg_backend_pid(), pg_backup_start('leftover', true) $$, run_every => '50 ms')});
+becomes('SELECT count(*) >= 3 FROM backups', 'a declared worker begins a backup with each run');
+is(value('SELECT count(DISTINCT pid) FROM backups'), '1', '... in one process');
+value(q{SELECT supervisor.stop_worker('backup')});
+value(q{SELECT supervisor.remove_worker('backup')});
 
 my $memory = 'SELECT (sum(total_bytes) / 1024 / 1024)::int::text FROM pg_backend_memory_contexts';
 my $before = task($boss, $memory);
