@@ -15,8 +15,9 @@
  * given that temporary schema next would have to wait for that lock.  Such a
  * worker is seen as stuck: see docs/design.md.
  *
- * Callbacks run in reverse order.  Core registers its own when a temporary
- * schema has been made, so ours is registered later; it is over when its
+ * Callbacks run in reverse order.  Core registers its own at the end of the
+ * transaction that has made a temporary schema, and ours follows at once: nobody
+ * else's comes between them, to be cut short as well.  Core's is over when its
  * transaction is.
  *
  *-------------------------------------------------------------------------
@@ -31,6 +32,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/memutils.h"
 #include "utils/timeout.h"
 
 #include "compat.h"
@@ -91,6 +93,39 @@ before_drop(int code, Datum arg)
 }
 
 /*
+ * The last memory of a transaction goes.  Core never forgets a temporary schema
+ * that has been committed: once is enough.
+ */
+static void
+follow_core(void *arg)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	if (registered || !OidIsValid(temp_namespace))
+		return;
+	before_shmem_exit(before_drop, (Datum) 0);
+	registered = true;
+}
+
+/* Core has registered its callback by the time that this transaction's memory goes. */
+static void
+before_commit(void)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+	MemoryContextCallback *callback;
+
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	if (registered || !OidIsValid(temp_namespace))
+		return;
+	callback = MemoryContextAllocZero(TopTransactionContext, sizeof(MemoryContextCallback));
+	callback->func = follow_core;
+	MemoryContextRegisterResetCallback(TopTransactionContext, callback);
+}
+
+/*
  * Core's callback ends here, unless a FATAL error has ended it: interrupts are
  * held again.
  *
@@ -100,6 +135,8 @@ before_drop(int code, Datum arg)
 static void
 xact_ends(XactEvent event, void *arg)
 {
+	if (event == XACT_EVENT_PRE_COMMIT)
+		before_commit();
 	if (!proc_exit_inprogress)
 		return;
 	if (event == XACT_EVENT_COMMIT && dropping)
@@ -121,20 +158,10 @@ sup_exit_init(void)
 	RegisterXactCallback(xact_ends, NULL);
 }
 
-/* Core never forgets a temporary schema that has been made: once is enough. */
 void
 sup_exit_is_reset(bool is_reset)
 {
-	Oid			temp_namespace;
-	Oid			temp_toast_namespace;
-
 	session_is_reset = is_reset;
-	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
-	if (!registered && OidIsValid(temp_namespace))
-	{
-		before_shmem_exit(before_drop, (Datum) 0);
-		registered = true;
-	}
 }
 
 /* Asked once, by the log hook: what follows in the exit is said as ever. */

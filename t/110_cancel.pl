@@ -769,6 +769,25 @@ is($node->safe_psql('postgres', "SELECT state, detail, pid IS NOT NULL FROM supe
 is($node->safe_psql('postgres', "SELECT supervisor.terminate_worker($slot, '10 ms')"), 'f', 'and to terminate it is in vain');
 unlink $file;
 until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state = 'stuck'}, 'until it ends');
+
+# What a library does at the exit is not cut short with what core does there, wherever it comes between.
+$admin->query_safe("CREATE FUNCTION tidy(text) RETURNS void LANGUAGE c AS '$library'");
+foreach my $case (
+	[ 'in a command that has committed', q{BEGIN; CREATE TEMP TABLE t (a int); COMMIT; SELECT tidy(%L)} ],
+	[ 'in a block that has', q{DO $do$ BEGIN CREATE TEMP TABLE t (a int); COMMIT; PERFORM tidy(%L); END $do$} ],
+	[ 'before there is a temporary schema', q{SELECT tidy(%L); CREATE TEMP TABLE t (a int)} ],
+	[ 'after a temporary schema that was not committed', q{DO $do$ BEGIN CREATE TEMP TABLE t (a int); ROLLBACK; PERFORM tidy(%1$L); CREATE TEMP TABLE t (a int); COMMIT; PERFORM tidy(%1$L); END $do$} ])
+{
+	my ($when, $command) = @$case;
+
+	append_to_file($file, '');
+	$poor->query_safe("SELECT supervisor.execute(format(\$\$ $command \$\$, '$file'), pool => 'one')");
+	my $tidy = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
+	is($node->safe_psql('postgres', q{SELECT supervisor.restart_worker(slot) FROM supervisor.worker_status WHERE pool = 'one'}), 't', "$when: a worker ends");
+	is(SupervisorTest::survivors($tidy), '', '... and is gone');
+	ok(!-e $file, '... having done all that a library does at its exit');
+	unlink $file;
+}
 $_->quit foreach $poor, $user, $guard;
 
 $session->quit;
