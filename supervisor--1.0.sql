@@ -150,6 +150,7 @@ CREATE TABLE supervisor.worker (
     extra text,
     type text,
     role regrole,
+    settings text[],
     instances integer NOT NULL DEFAULT 1,
     start_after text NOT NULL DEFAULT 'recovery_finished',
     restart text NOT NULL DEFAULT 'always',
@@ -177,6 +178,7 @@ COMMENT ON COLUMN supervisor.worker.argument IS 'argument of the C function, NUL
 COMMENT ON COLUMN supervisor.worker.extra IS 'what the C function finds in MyBgworkerEntry->bgw_extra, at most 127 bytes';
 COMMENT ON COLUMN supervisor.worker.type IS 'backend_type in pg_stat_activity; NULL: the name';
 COMMENT ON COLUMN supervisor.worker.role IS 'role whose session runs the command; NULL if it is a C function';
+COMMENT ON COLUMN supervisor.worker.settings IS 'settings of the command''s session, each as name=value; applied as its role may set them. Everybody can read them';
 COMMENT ON COLUMN supervisor.worker.instances IS 'number of processes, at most supervisor.max_workers';
 COMMENT ON COLUMN supervisor.worker.start_after IS 'recovery_finished, or consistent_state: on a hot standby, too';
 COMMENT ON COLUMN supervisor.worker.restart IS 'always, on_failure (an exit code other than 0) or never: after which ends of its process another follows';
@@ -222,6 +224,7 @@ CREATE FUNCTION supervisor.add_worker(
     extra text DEFAULT NULL,
     type text DEFAULT NULL,
     role name DEFAULT NULL,
+    settings text[] DEFAULT NULL,
     instances integer DEFAULT NULL,
     start_after text DEFAULT NULL,
     restart text DEFAULT NULL,
@@ -240,7 +243,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'supervisor_add_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION supervisor.add_worker(text, text, interval, text, text, integer, text, text, name, integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
+COMMENT ON FUNCTION supervisor.add_worker(text, text, interval, text, text, integer, text, text, name, text[], integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
 'adds a worker that the supervisor keeps running in this database from the commit on: a command, which needs the right to SET ROLE to its role (by default the current one), or a C function (superuser). Arguments are the columns of supervisor.worker. A name that is taken: 42710; what makes no sense: 22023; without the right: 42501';
 
 CREATE FUNCTION supervisor.alter_worker(
@@ -253,6 +256,7 @@ CREATE FUNCTION supervisor.alter_worker(
     extra text DEFAULT NULL,
     type text DEFAULT NULL,
     role name DEFAULT NULL,
+    settings text[] DEFAULT NULL,
     instances integer DEFAULT NULL,
     start_after text DEFAULT NULL,
     restart text DEFAULT NULL,
@@ -271,7 +275,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'supervisor_alter_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION supervisor.alter_worker(text, text, interval, text, text, integer, text, text, name, integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
+COMMENT ON FUNCTION supervisor.alter_worker(text, text, interval, text, text, integer, text, text, name, text[], integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
 'changes those columns of a worker that are not NULL here; if that changes what runs, its processes are replaced, one after another, from the commit on. Needs the rights to add the worker as it was and as it will be. No such worker: 42704; other errors as for supervisor.add_worker';
 
 CREATE FUNCTION supervisor.remove_worker(name text)

@@ -397,7 +397,8 @@ typedef struct CommandSearch
 {
 	const char *name;
 	const SupProgram *program;
-	const char *command;
+	bool		found;
+	SupRow	   *row;
 } CommandSearch;
 
 /*
@@ -409,26 +410,25 @@ static void
 find_command(Datum *values, bool *nulls, void *arg)
 {
 	CommandSearch *search = arg;
-	SupRow		row;
 
 	if (!has_name(values, nulls, search->name))
 		return;
-	sup_row_parse(values, nulls, &row);
-	if (row.sqlstate == 0 && memcmp(&row.program, search->program, sizeof(SupProgram)) == 0)
-		search->command = row.command;
+	sup_row_parse(values, nulls, search->row);
+	search->found = search->row->sqlstate == 0 &&
+		memcmp(&search->row->program, search->program, sizeof(SupProgram)) == 0;
 }
 
 /* For the process that is to run it: it is in shared memory in part only. */
-const char *
-sup_catalog_command(const char *name, const SupProgram *program)
+bool
+sup_catalog_command(const char *name, const SupProgram *program, SupRow *row)
 {
-	CommandSearch search = {name, program, NULL};
+	CommandSearch search = {name, program, false, row};
 	const char *complaint;
 	Oid			table = sup_catalog_table(&complaint);
 
 	if (OidIsValid(table))
 		(void) sup_catalog_scan(table, true, find_command, &search);
-	return search.command;
+	return search.found;
 }
 
 /* Out of a scan's buffer, and detoasted; columns from 'n' on are NULL. */

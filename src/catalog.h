@@ -36,10 +36,10 @@ typedef void (*SupRowVisitor) (Datum *values, bool *nulls, void *arg);
 extern bool sup_catalog_scan(Oid table, bool wait, SupRowVisitor visit, void *arg);
 
 /*
- * The command of a worker, palloc'd; NULL if its row does not say to run
- * just that program.
+ * The row of a worker with a command, which with its settings is palloc'd; false
+ * if it does not say to run just that program.
  */
-extern const char *sup_catalog_command(const char *name, const SupProgram *program);
+extern bool sup_catalog_command(const char *name, const SupProgram *program, SupRow *row);
 
 /* Find a row, palloc'd, in the latest snapshot; false: there is none. */
 extern bool sup_catalog_find(Oid table, const char *name, SupTuple *row);

@@ -26,6 +26,15 @@
 #include "exit.h"
 #include "reset.h"
 #include "rights.h"
+#include "settings.h"
+
+/* What this worker runs, as its row has said, in TopMemoryContext. */
+typedef struct Command
+{
+	SupInput   *input;
+	int			nsettings;
+	char	  **settings;		/* "name=value" */
+} Command;
 
 /* It has nothing to do any more but to end. */
 pg_noreturn static void
@@ -78,17 +87,16 @@ log_in(SupSlot *slot, const char *name, const SupProgram *program)
 }
 
 /* Read the command from its row, and pack it as a task's. */
-static SupInput *
-read_command(SupSlot *slot, const char *name, const SupProgram *program)
+static void
+read_command(SupSlot *slot, const char *name, const SupProgram *program, Command *command)
 {
-	const char *command;
+	SupRow		row;
 	SupInput   *input;
 
 	slot->phase = SUP_PHASE_LOAD;
 	StartTransactionCommand();
 	sup_stop_transaction_timeout();
-	command = sup_catalog_command(name, program);
-	if (command == NULL)
+	if (!sup_catalog_command(name, program, &row))
 	{
 		/* It has changed, and whoever reads the table is late, or not here. */
 		sup_lock();
@@ -96,13 +104,17 @@ read_command(SupSlot *slot, const char *name, const SupProgram *program)
 		sup_unlock();
 		make_room(slot);
 	}
-	input = MemoryContextAlloc(TopMemoryContext, sizeof(SupInput) + strlen(command) + 1);
-	input->command_len = strlen(command);
+	input = MemoryContextAlloc(TopMemoryContext, sizeof(SupInput) + strlen(row.command) + 1);
+	input->command_len = strlen(row.command);
 	input->ncolumns = input->nparams = -1;
 	input->nsettings = 0;
-	strcpy((char *) (input + 1), command);
+	strcpy((char *) (input + 1), row.command);
+	command->input = input;
+	command->nsettings = row.nsettings;
+	command->settings = MemoryContextAlloc(TopMemoryContext, sizeof(char *) * Max(row.nsettings, 1));
+	for (int i = 0; i < row.nsettings; i++)
+		command->settings[i] = MemoryContextStrdup(TopMemoryContext, row.settings[i]);
 	CommitTransactionCommand();
-	return input;
 }
 
 /*
@@ -111,17 +123,17 @@ read_command(SupSlot *slot, const char *name, const SupProgram *program)
  * command that runs is canceled, and that is no error.
  */
 static void
-run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
+run_command(SupSlot *slot, const Command *command, const SupProgram *program)
 {
-	const char *command = (const char *) (input + 1);
+	const char *sql = (const char *) (command->input + 1);
 	char		tag[COMPLETION_TAG_BUFSIZE];
 	SupLimits	limits = {0, "canceling statement due to run timeout", NULL};
 
 	if (program->run_timeout > 0)
 		limits.timeout = Max(program->run_timeout / 1000, 1);
 	SetCurrentStatementStartTimestamp();
-	debug_query_string = command;
-	pgstat_report_activity(STATE_RUNNING, command);
+	debug_query_string = sql;
+	pgstat_report_activity(STATE_RUNNING, sql);
 	MemoryContextSwitchTo(MessageContext);
 
 	PG_TRY();
@@ -143,7 +155,14 @@ run_command(SupSlot *slot, const SupInput *input, const SupProgram *program)
 			make_room(slot);
 		}
 		sup_exit_is_reset(false);
-		sup_exec(input, false, &limits, tag);
+		if (command->nsettings > 0)
+		{
+			/* Each time: its role may be allowed less by now. */
+			sup_settings_own(command->settings, command->nsettings, GetUserId(), true);
+			CommitTransactionCommand();
+			StartTransactionCommand();
+		}
+		sup_exec(command->input, false, &limits, tag);
 	}
 	PG_CATCH();
 	{
@@ -203,10 +222,10 @@ sleep_until(SupSlot *slot, TimestampTz until)
 void
 sup_command_main(SupSlot *slot, const char *name, const SupProgram *program)
 {
-	SupInput   *input;
+	Command		command;
 
 	log_in(slot, name, program);
-	input = read_command(slot, name, program);
+	read_command(slot, name, program, &command);
 	slot->phase = SUP_PHASE_RUN;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	sup_worker_ready(slot);
@@ -217,7 +236,7 @@ sup_command_main(SupSlot *slot, const char *name, const SupProgram *program)
 
 		sleep_until(slot, slot->next_run);
 		start = GetCurrentTimestamp();
-		run_command(slot, input, program);
+		run_command(slot, &command, program);
 		if (program->run_every == 0)
 			leave(slot);
 

@@ -28,6 +28,7 @@
 #include "declaration.h"
 #include "notes.h"
 #include "rights.h"
+#include "settings.h"
 #include "wait.h"
 
 /* Transaction in which this session has added workers; set when it has. */
@@ -200,6 +201,8 @@ check_row(const SupTuple *row, SupRow *parsed)
 	check_rights(parsed->name, &parsed->program);
 	if (parsed->program.kind == SUP_KIND_LIBRARY)
 		check_library(&parsed->program);
+	else
+		sup_settings_own(parsed->settings, parsed->nsettings, parsed->program.role, false);
 }
 
 /* How many rows go to an account. */

@@ -99,6 +99,7 @@ typedef struct SupProgram
 	bool		bypass_rolelogincheck;
 	uint64		command_hash;	/* of all of it: its process reads it from the
 								 * table */
+	uint64		settings_hash;	/* likewise, of what its session has SET */
 	int			command_len;
 	char		command[SUP_INLINE];	/* its beginning */
 

@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
@@ -31,6 +32,7 @@ const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
 	[SUP_COL_EXTRA] = {"extra", TEXTOID},
 	[SUP_COL_TYPE] = {"type", TEXTOID},
 	[SUP_COL_ROLE] = {"role", REGROLEOID},
+	[SUP_COL_SETTINGS] = {"settings", TEXTARRAYOID},
 	[SUP_COL_INSTANCES] = {"instances", INT4OID},
 	[SUP_COL_START_AFTER] = {"start_after", TEXTOID},
 	[SUP_COL_RESTART] = {"restart", TEXTOID},
@@ -48,11 +50,11 @@ const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
 	[SUP_COL_EXTENSION] = {"extension", NAMEOID}
 };
 
-/* Tells commands apart that are alike as far as a declaration has them. */
+/* Tells texts apart that are not in a declaration, or not all of them; goes on from 'seed'. */
 static uint64
-hash_command(const char *command)
+hash_text(const char *text, uint64 seed)
 {
-	return hash_bytes_extended((const unsigned char *) command, strlen(command), 0);
+	return hash_bytes_extended((const unsigned char *) text, strlen(text) + 1, seed);
 }
 
 /* Keep what is wrong with a row, unless there is a complaint already. */
@@ -134,6 +136,45 @@ refuse(const bool *nulls, const SupColumn *columns, int n, const char *kind, con
 					 psprintf("Leave it out: it is for workers with a %s.", other));
 }
 
+/*
+ * What its session has SET.  Whether there are such settings, and whether its role
+ * may set them, only a session can say: see sup_settings_own().
+ */
+static void
+parse_settings(const Datum *values, const bool *nulls, SupRow *row)
+{
+	static const char *const hint = "Each is a text \"name=value\", as in ARRAY['search_path=app'].";
+	ArrayType  *array;
+	Datum	   *elements;
+	bool	   *element_nulls;
+	int			n;
+
+	if (nulls[SUP_COL_SETTINGS])
+		return;
+	array = DatumGetArrayTypeP(values[SUP_COL_SETTINGS]);
+	if (ARR_NDIM(array) > 1)
+	{
+		complain(row, ERRCODE_ARRAY_SUBSCRIPT_ERROR, "settings must be one-dimensional", hint);
+		return;
+	}
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &element_nulls, &n);
+	row->settings = palloc(sizeof(char *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		char	   *setting = element_nulls[i] ? NULL : TextDatumGetCString(elements[i]);
+
+		if (setting == NULL || setting[0] == '=' || strchr(setting, '=') == NULL)
+		{
+			complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
+					 setting == NULL ? "a setting must not be null" :
+					 psprintf("invalid setting \"%s\"", setting), hint);
+			return;
+		}
+		row->settings[row->nsettings++] = setting;
+		row->program.settings_hash = hash_text(setting, row->program.settings_hash);
+	}
+}
+
 /* What only a worker with a command has. */
 static void
 parse_command(const Datum *values, const bool *nulls, SupRow *row)
@@ -149,7 +190,7 @@ parse_command(const Datum *values, const bool *nulls, SupRow *row)
 	if (row->command[strspn(row->command, " \t\n\r\f\v")] == '\0')
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "command is empty",
 				 "Give it one or more SQL statements.");
-	program->command_hash = hash_command(row->command);
+	program->command_hash = hash_text(row->command, 0);
 	program->command_len = Min(strlen(row->command), SUP_INLINE);
 	memcpy(program->command, row->command, program->command_len);
 	program->run_every = time_column(values, nulls, SUP_COL_RUN_EVERY, 0, false, row);
@@ -161,6 +202,7 @@ parse_command(const Datum *values, const bool *nulls, SupRow *row)
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a command needs a role", NULL);
 	else
 		program->role = DatumGetObjectId(values[SUP_COL_ROLE]);
+	parse_settings(values, nulls, row);
 }
 
 /* What only one with a library has. */
@@ -168,7 +210,7 @@ static void
 parse_library(const Datum *values, const bool *nulls, SupRow *row)
 {
 	static const SupColumn of_commands[] = {
-		SUP_COL_RUN_EVERY, SUP_COL_ROLE, SUP_COL_RUN_TIMEOUT
+		SUP_COL_RUN_EVERY, SUP_COL_ROLE, SUP_COL_SETTINGS, SUP_COL_RUN_TIMEOUT
 	};
 	SupProgram *program = &row->program;
 

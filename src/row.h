@@ -22,6 +22,7 @@ typedef enum SupColumn
 	SUP_COL_EXTRA,
 	SUP_COL_TYPE,
 	SUP_COL_ROLE,
+	SUP_COL_SETTINGS,
 	SUP_COL_INSTANCES,
 	SUP_COL_START_AFTER,
 	SUP_COL_RESTART,
@@ -60,6 +61,8 @@ typedef struct SupRow
 	SupTerms	terms;
 	SupProgram	program;
 	const char *command;		/* all of it; NULL: it is a C function */
+	int			nsettings;		/* what its session has SET */
+	char	  **settings;		/* "name=value" */
 
 	/* If it is no good: what is wrong. */
 	int			sqlstate;		/* 0: it is good */

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * settings.c
- *	  What a session has SET, on its way to a worker.
+ *	  What a session has SET, on its way to a worker; and the own settings of
+ *	  declared workers.
  *
  *-------------------------------------------------------------------------
  */
@@ -110,6 +111,36 @@ sup_settings_apply(const char *data, int n)
 								   GUC_ACTION_SET, false, DEBUG1, false) != 0)
 			(void) set_config_option_ext(name, value, context_of(setter), PGC_S_SESSION,
 										 setter, GUC_ACTION_SET, true, DEBUG1, false);
+	}
+}
+
+/*
+ * Checked first as ALTER ROLE ... SET would check it: of what a client sends when
+ * it connects, as which it is applied then, core would take more.  A name that
+ * it does not know, with a dot in it, is a library's that may be loaded later: core keeps
+ * who has set it, and asks then.
+ */
+void
+sup_settings_own(char *const *settings, int n, Oid role, bool apply)
+{
+	GucContext	context = context_of(role);
+
+	for (int i = 0; i < n; i++)
+	{
+		char	   *value = strchr(settings[i], '=');
+		char	   *name = pnstrdup(settings[i], value++ - settings[i]);
+
+		if ((GetConfigOptionFlags(name, true) & GUC_NO_RESET_ALL) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("parameter \"%s\" cannot be a setting of a worker", name),
+					 errdetail("It belongs to a transaction, or says whose session it is.")));
+		(void) set_config_option_ext(name, value, context, PGC_S_TEST, role,
+									 GUC_ACTION_SET, false, ERROR, false);
+		if (apply)
+			(void) set_config_option_ext(name, value, context, PGC_S_CLIENT, role,
+										 GUC_ACTION_SET, true, ERROR, false);
+		pfree(name);
 	}
 }
 

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * settings.h
- *	  What a session has SET, on its way to a worker.
+ *	  What a session has SET, on its way to a worker; and the own settings of
+ *	  declared workers.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,6 +23,14 @@ extern int	sup_settings_collect(StringInfo buf);
  * those whose values are not valid here.
  */
 extern void sup_settings_apply(const char *data, int n);
+
+/*
+ * The own settings of a declared worker, "name=value": check whether that role
+ * may have them, or with 'apply' give them to this session, whose current role
+ * that is, so that RESET leads back to them.  Raises what SET would raise, and
+ * 22023 for what belongs to a transaction or says who one is.  In a transaction.
+ */
+extern void sup_settings_own(char *const *settings, int n, Oid role, bool apply);
 
 /* Has this session SET anything that RESET ALL would reset? */
 extern bool sup_settings_changed(void);

@@ -82,7 +82,7 @@ note 'the table';
 value(q{SELECT supervisor.add_worker('tick', 'INSERT INTO runs (name) VALUES (''tick'')', '10 ms')});
 is(value(q{SELECT row_to_json(w) FROM supervisor.worker w}),
 	qq({"name":"tick","command":"INSERT INTO runs (name) VALUES ('tick')","run_every":"00:00:00.01","library":null,)
-	  . qq("function":null,"argument":null,"extra":null,"type":null,"role":"$super","instances":1,)
+	  . qq("function":null,"argument":null,"extra":null,"type":null,"role":"$super","settings":null,"instances":1,)
 	  . q("start_after":"recovery_finished","restart":"always","restart_delay":null,"restart_delay_max":null,)
 	  . q("max_restarts":null,"restart_window":null,"start_timeout":null,"stop_timeout":null,"run_timeout":null,)
 	  . q("heartbeat_timeout":null,"bypass_allowconn":false,"bypass_rolelogincheck":false,"enabled":true,"extension":null}),
@@ -100,13 +100,13 @@ value(q{SELECT supervisor.add_worker('all', 'SELECT', run_every => '1 day', type
 	restart_delay_max => '2 s', max_restarts => 3, restart_window => '4 s', start_timeout => '5 s', stop_timeout => '6 s',
 	run_timeout => '7 s', bypass_allowconn => true, enabled => false)});
 is(value(q{SELECT w FROM supervisor.worker w WHERE name = 'all'}),
-	q{(all,SELECT,"1 day",,,,,"a type",alice,2,consistent_state,on_failure,00:00:01,00:00:02,3,00:00:04,00:00:05,00:00:06,00:00:07,,t,f,f,)},
+	q{(all,SELECT,"1 day",,,,,"a type",alice,,2,consistent_state,on_failure,00:00:01,00:00:02,3,00:00:04,00:00:05,00:00:06,00:00:07,,t,f,f,)},
 	'what is given is in the row');
 reaches('all', 'stopped', 'disabled', 'a worker that is not enabled does not run');
 is(worker('all', 'slot IS NULL, detail'), "t|it is not enabled\nt|it is not enabled", 'has no slot, and says so');
 value(q{SELECT supervisor.alter_worker('all', type => 'another type')});
 is(value(q{SELECT w FROM supervisor.worker w WHERE name = 'all'}),
-	q{(all,SELECT,"1 day",,,,,"another type",alice,2,consistent_state,on_failure,00:00:01,00:00:02,3,00:00:04,00:00:05,00:00:06,00:00:07,,t,f,f,)},
+	q{(all,SELECT,"1 day",,,,,"another type",alice,,2,consistent_state,on_failure,00:00:01,00:00:02,3,00:00:04,00:00:05,00:00:06,00:00:07,,t,f,f,)},
 	'alter_worker leaves what is not given');
 value(q{SELECT supervisor.alter_worker('all', enabled => true)});
 reaches('all', 'running', undef, 'it can be enabled');
