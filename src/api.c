@@ -178,7 +178,7 @@ reserve_slots(SupDeclaration *d, const SupervisorWorker *worker)
 		/* After a crash it has forgotten them. */
 		if (index < sup_max_workers &&
 			sup_static_worker_registered(SUPERVISOR_STATIC_FUNCTION, Int32GetDatum(index), &handle))
-			sup_reserve_slot(&Sup->slots[index], d, i + 1, &handle, GetCurrentTimestamp());
+			sup_reserve_slot(&Sup->slots[index], d, i + 1, &handle, sup_now());
 	}
 }
 
@@ -272,7 +272,7 @@ api_heartbeat(void)
 
 	if (slot == NULL || slot->heartbeat_timeout == 0)
 		return -1;
-	slot->heartbeat_at = GetCurrentTimestamp();
+	slot->heartbeat_at = sup_now();
 	return Min(Max(slot->heartbeat_timeout / 2000, 1), INT_MAX);
 }
 

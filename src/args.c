@@ -61,6 +61,7 @@ TimestampTz
 sup_deadline_arg(FunctionCallInfo fcinfo, int n)
 {
 	TimestampTz now;
+	TimestampTz until;
 	Interval   *timeout;
 	Interval	zero = {0};
 
@@ -73,9 +74,10 @@ sup_deadline_arg(FunctionCallInfo fcinfo, int n)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative")));
 	now = GetCurrentTimestamp();
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(now),
-												   IntervalPGetDatum(timeout)));
+	until = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													TimestampTzGetDatum(now),
+													IntervalPGetDatum(timeout)));
+	return TIMESTAMP_NOT_FINITE(until) ? DT_NOEND : sup_now() + (until - now);
 }
 
 /* The elements are palloc'd.  Raises 2202E if it has several dimensions. */

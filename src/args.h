@@ -20,7 +20,7 @@ extern char *sup_text_arg(FunctionCallInfo fcinfo, int n, const char *name);
 /* Raise 22004 or 22023 if a command is NULL or empty. */
 extern void sup_check_command(const char *command);
 
-/* Time at which a timeout ends; NULL is 0, never.  22023 if it is negative. */
+/* Time, as sup_now(), at which a timeout ends; NULL is 0, never.  22023 if it is negative. */
 extern TimestampTz sup_deadline_arg(FunctionCallInfo fcinfo, int n);
 
 /* The elements of a text[], NULLs as NULL; -1 if it is NULL itself. */

@@ -171,7 +171,7 @@ check_in_time(Batch *batch)
 {
 	CHECK_FOR_INTERRUPTS();
 	if (batch->ended < batch->n && batch->deadline != 0 &&
-		GetCurrentTimestamp() >= batch->deadline)
+		sup_now() >= batch->deadline)
 	{
 		batch->timed_out = true;
 		ereport(ERROR,
@@ -289,10 +289,10 @@ run_batch(Batch *batch, ReturnSetInfo *rsinfo)
 		if (inside == 0)
 			continue;
 
-		wait_start = GetCurrentTimestamp();
+		wait_start = sup_now();
 		if (!sup_spin_until(&spin, partner, batch_has_news, session))
 			(void) sup_sleep_until(batch_has_news, session, batch->deadline);
-		sup_spin_note(&spin, GetCurrentTimestamp() - wait_start);
+		sup_spin_note(&spin, sup_now() - wait_start);
 		while (collect(batch->readers, batch->ordinals, batch->outcomes, &batch->ended, &partner))
 			 /* the rest */ ;
 		check_in_time(batch);

@@ -112,7 +112,7 @@ static void
 report_exit(int code, Datum arg)
 {
 	SupSlot    *slot = (SupSlot *) DatumGetPointer(arg);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sup_now();
 
 	code = sup_exit_code(code);
 	sup_lock();
@@ -177,7 +177,7 @@ sup_child_attach(int index, uint64 generation, char *name, SupProgram *program)
 		 (slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY));
 	if (mine)
 	{
-		slot->attached_at = GetCurrentTimestamp();
+		slot->attached_at = sup_now();
 		slot->pid = MyProcPid;
 		slot->proc = MyProc;
 		if (slot->declaration >= 0)
@@ -208,7 +208,7 @@ sup_worker_ready(SupSlot *slot)
 {
 	Assert(slot == SupMySlot && slot->generation == my_generation);
 	sup_lock();
-	slot->heartbeat_at = slot->ready_at = GetCurrentTimestamp();
+	slot->heartbeat_at = slot->ready_at = sup_now();
 	slot->cpu = sup_current_cpu();
 	if (slot->kind == SUP_KIND_POOL)
 		sup_slot_available(slot);

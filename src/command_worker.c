@@ -41,7 +41,7 @@ pg_noreturn static void
 leave(SupSlot *slot)
 {
 	sup_lock();
-	slot->leaving_since = GetCurrentTimestamp();
+	slot->leaving_since = sup_now();
 	sup_attend(slot);
 	sup_unlock();
 	proc_exit(0);
@@ -210,7 +210,7 @@ sleep_until(SupSlot *slot, TimestampTz until)
 			sup_worker_interrupts();	/* which may reset the latch once more */
 		if (slot->leave != SUP_STAY)
 			proc_exit(0);
-		now = GetCurrentTimestamp();
+		now = sup_now();
 		if (now >= until)
 			return;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -235,13 +235,13 @@ sup_command_main(SupSlot *slot, const char *name, const SupProgram *program)
 		TimestampTz start;
 
 		sleep_until(slot, slot->next_run);
-		start = GetCurrentTimestamp();
+		start = sup_now();
 		run_command(slot, &command, program);
 		if (program->run_every == 0)
 			leave(slot);
 
 		/* From start to start; what was missed is not made up for. */
-		slot->next_run = Max(start + program->run_every, GetCurrentTimestamp());
+		slot->next_run = Max(start + program->run_every, sup_now());
 		clean_up(slot);
 	}
 }

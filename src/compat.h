@@ -13,6 +13,7 @@
 
 #include <limits.h>
 #include <sched.h>
+#include <time.h>
 
 #include "access/tableam.h"
 #include "catalog/pg_database.h"
@@ -206,6 +207,16 @@ static inline long
 sup_milliseconds_until(TimestampTz now, TimestampTz until)
 {
 	return Min(TimestampDifferenceMilliseconds(now, until), (long) INT_MAX);
+}
+
+/* Microseconds by the clock that nobody sets, which is the same in all processes. */
+static inline int64
+sup_steady_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * USECS_PER_SEC + now.tv_nsec / 1000;
 }
 
 /* CPU that this process runs on, -1 where that can't be known. */

@@ -166,7 +166,7 @@ void
 sup_request_load(Oid database)
 {
 	SupLoad    *load = sup_load_get(database);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sup_now();
 
 	if (load == NULL)
 		Sup->load_all = true;
@@ -200,7 +200,7 @@ sup_await_load(Oid database)
 	if (load->due != DT_NOEND)
 	{
 		load->awaited = true;
-		load->due = Min(load->due, Max(GetCurrentTimestamp(), load->began + AWAITED_US));
+		load->due = Min(load->due, Max(sup_now(), load->began + AWAITED_US));
 		sup_wake_supervisor();
 	}
 	/* What is being read now may have been asked for by nobody. */

@@ -59,7 +59,7 @@ note_exit(void)
 {
 	sup_lock();
 	if (SupMySlot->leaving_since == 0)
-		SupMySlot->leaving_since = GetCurrentTimestamp();
+		SupMySlot->leaving_since = sup_now();
 	SupMySlot->runs = false;
 	sup_attend(SupMySlot);
 	sup_unlock();

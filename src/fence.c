@@ -73,7 +73,7 @@ fences_fell(void)
 	sup_unlock();
 	for (int i = 0; i < SUP_MAX_POOLS; i++)
 		if (Sup->pools[i].nbindings > 0)
-			sup_review_blocked(i, GetCurrentTimestamp());
+			sup_review_blocked(i, sup_now());
 }
 
 /* At the end of the transaction, or of the process, whichever is first. */
@@ -304,18 +304,18 @@ ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 			break;
 		case SUP_KIND_COMMAND:
 			sup_ask_leave(slot, SUP_LEAVE_FENCE);
-			slot->leaving_since = GetCurrentTimestamp();
+			slot->leaving_since = sup_now();
 			pg_memory_barrier();	/* see SupSlot.runs */
 			if (slot->runs)
 				kill(slot->pid, SIGINT);
 			break;
 		case SUP_KIND_LIBRARY:
 			slot->leave = SUP_LEAVE_FENCE;
-			slot->leaving_since = GetCurrentTimestamp();
+			slot->leaving_since = sup_now();
 			sup_ask_terminate(slot);
 			break;
 		case SUP_KIND_LOADER:
-			slot->leaving_since = GetCurrentTimestamp();	/* any moment */
+			slot->leaving_since = sup_now();	/* any moment */
 			break;
 	}
 }
@@ -329,7 +329,7 @@ static void
 raise_fence(Oid database)
 {
 	static bool callback_registered = false;
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = sup_now();
 	Oid			role = superuser() ? InvalidOid : GetSessionUserId();
 	SupCause	cause = OidIsValid(role) && sup_owns_database(database) ?
 		SUP_CAUSE_OTHER : SUP_CAUSE_NONE;
@@ -356,7 +356,7 @@ raise_fence(Oid database)
 
 	ConditionVariablePrepareToSleep(&Sup->changed);
 	while (workers_leaving(database) > 0 &&
-		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), FENCE_WAIT_MS))
+		   !TimestampDifferenceExceeds(start, sup_now(), FENCE_WAIT_MS))
 		(void) ConditionVariableTimedSleep(&Sup->changed, FENCE_WAIT_MS,
 										   sup_wait_event(SUP_WAIT_FENCE));
 	ConditionVariableCancelSleep();

@@ -849,7 +849,7 @@ void
 sup_lifecycle_init(void)
 {
 	int			adopted = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sup_now();
 
 	sup_agenda_init();
 	sup_lock();

@@ -93,8 +93,7 @@ sup_slow_held_until(const SupSlow *slow, TimestampTz now)
 {
 	TimestampTz until = Max(slow->held_until, Sup->pools[slow->pool].slow_held_until);
 
-	/* beyond that it is of a clock that has been put back */
-	return until > now && until <= now + LONGEST_PAUSE_US ? until : 0;
+	return until > now ? until : 0;
 }
 
 /* It begins. */
@@ -138,7 +137,7 @@ sup_login_over(SupSlot *slot)
 {
 	SupSlow    *slow = slot->slow;
 	SupPool    *pool;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sup_now();
 	bool		late = slot->overdue || slot->overdue_at <= now;
 	int64		longest = sup_start_timeout > 0 ? sup_start_timeout * INT64CONST(1000) : PG_INT64_MAX;
 

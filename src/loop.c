@@ -37,7 +37,7 @@
 static TimestampTz
 supervisor_turn(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sup_now();
 	bool		slots_freed = sup_slots_freed();
 	TimestampTz next;
 
@@ -156,7 +156,7 @@ sup_supervisor_main(Datum main_arg)
 		Sup->next_wakeup = until;
 		sup_unlock();
 		if (until != DT_NOEND)
-			timeout = sup_milliseconds_until(GetCurrentTimestamp(), until);
+			timeout = sup_milliseconds_until(sup_now(), until);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
 						 timeout, sup_wait_event(SUP_WAIT_MAIN));

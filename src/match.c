@@ -213,8 +213,7 @@ sup_login_overdue(SupSlot *slot, TimestampTz now)
 static inline bool
 is_held(const SupBinding *b, TimestampTz now)
 {
-	/* beyond that it is of a clock that has been put back */
-	return b->held_until > now && b->held_until <= now + LONGEST_HOLD_US;
+	return b->held_until > now;
 }
 
 /*
@@ -502,7 +501,7 @@ others_starve(SupPool *pool, const SupBinding *mine, TimestampTz now)
 	bool		older = true;
 	dlist_mutable_iter iter;
 
-	if (now >= pool->made_room_at && now - pool->made_room_at < MAKE_ROOM_US)
+	if (now - pool->made_room_at < MAKE_ROOM_US)
 		return false;
 	dlist_foreach_modify(iter, &pool->queued)
 	{
@@ -601,7 +600,7 @@ static void
 leaves(SupSlot *slot)
 {
 	sup_slot_unlink(slot);
-	slot->leaving_since = GetCurrentTimestamp();
+	slot->leaving_since = sup_now();
 	sup_count_coming(slot);
 	sup_attend(slot);			/* for it may not end */
 }
@@ -820,7 +819,7 @@ sup_slot_available(SupSlot *slot)
 	sup_count_coming(slot);
 	dlist_push_tail(&Sup->pools[slot->pool].unbound, &slot->pool_node);
 	slot->listed = true;
-	sup_dispatch(slot->pool, GetCurrentTimestamp());
+	sup_dispatch(slot->pool, sup_now());
 }
 
 /* A worker ends its binding, because it ends or must not connect now. */

@@ -89,7 +89,7 @@ bind_to(SupSlot *slot, SupTask *task)
 	sup_lock();
 	fenced = sup_database_fenced(slot->database);
 	if (!fenced && task->cancel == SUP_NOT_CANCELED)
-		sup_login_begin(slot, GetCurrentTimestamp());
+		sup_login_begin(slot, sup_now());
 	else
 		fenced = true;
 	sup_unlock();
@@ -303,7 +303,7 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 	{
 		pgstat_report_activity(STATE_IDLE, NULL);
 		stats_timeout = pgstat_report_stat(false);
-		idle_since = GetCurrentTimestamp();
+		idle_since = sup_now();
 
 		for (;;)
 		{
@@ -315,7 +315,7 @@ wait_idle(SupSlot *slot, SupSpin *spin, int partner)
 			if (has_something_to_do(slot))
 				break;
 
-			now = GetCurrentTimestamp();
+			now = sup_now();
 			if (sup_idle_timeout > 0)
 				until = TimestampTzPlusMilliseconds(idle_since, sup_idle_timeout);
 			if (sup_worker_lifetime > 0)
@@ -375,7 +375,7 @@ sup_pool_main(SupSlot *slot)
 			(void) pgstat_report_stat(false);	/* it may never be idle */
 		else
 		{
-			TimestampTz idle_since = GetCurrentTimestamp();
+			TimestampTz idle_since = sup_now();
 
 			task = wait_idle(slot, &spin, owner >= 0 ? Sup->sessions[owner].cpu : -1);
 

@@ -771,7 +771,7 @@ sup_read_task(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
 			sup_spin_note(&spin, ref->task->finished_at - submitted_at);
 		if (sup_reader_take(reader, ref))
 			return true;
-		if (deadline != 0 && GetCurrentTimestamp() >= deadline)
+		if (deadline != 0 && sup_now() >= deadline)
 			return false;
 	}
 }

@@ -25,6 +25,9 @@
 /* Of the ring of events, what a role can fill at others' cost. */
 #define EVENTS_OF_ROLE	(SUP_EVENTS / 10)
 
+/* The two clocks may drift apart by less than that, and be read at two times. */
+#define SET_US	INT64CONST(100000)
+
 /* More databases that are locked by prepared transactions are not known. */
 #define MAX_LOCKED	65536
 
@@ -103,6 +106,60 @@ sup_wait_event(SupWaitEvent event)
 	if (events[event] == 0)
 		events[event] = sup_wait_event_new(names[event]);
 	return events[event];
+}
+
+/*
+ * Time
+ *
+ * The wall clock may be set while the server runs.  Whatever is measured or waited
+ * for here goes by another, and is said by the wall clock where people see it.
+ */
+
+/*
+ * How far the wall clock is ahead of the steady one.  Both are read at one time as
+ * far as that is possible: the process may be put aside in between.
+ */
+static int64
+wall_clock_ahead(void)
+{
+	int64		took = PG_INT64_MAX;
+	int64		ahead = 0;
+
+	for (int i = 0; i < 10 && took > 5; i++)
+	{
+		int64		before = sup_steady_clock();
+		TimestampTz wall = GetCurrentTimestamp();
+		int64		after = sup_steady_clock();
+
+		if (after - before < took)
+		{
+			took = after - before;
+			ahead = wall - after;	/* so that nothing is later than now */
+		}
+	}
+	return ahead;
+}
+
+/* As long as nobody sets the wall clock they are the same. */
+TimestampTz
+sup_now(void)
+{
+	return sup_steady_clock() + Sup->clock_base;
+}
+
+/* Takes the lock.  What is less than SET_US is no setting of a clock. */
+int64
+sup_clock_set(void)
+{
+	int64		by = wall_clock_ahead();
+
+	sup_lock();
+	by -= Sup->clock_base;
+	if (by > Sup->clock_set + SET_US || by < Sup->clock_set - SET_US)
+		Sup->clock_set = by;
+	by = Sup->clock_set;
+	sup_unlock();
+	return by;
 }
 
 /*
@@ -215,7 +272,7 @@ bool
 sup_state_init(void)
 {
 	/* The postmaster's own memory outlives a crash. */
-	static TimestampTz last_init = 0;
+	static int64 last_init = 0;
 	static int	crashes = 0;
 	bool		found;
 	dsa_area   *created;
@@ -229,6 +286,7 @@ sup_state_init(void)
 		lay_out((char *) Sup);
 		Sup->lock = &GetNamedLWLockTranche("supervisor")[0].lock;
 		Sup->ncpus = sup_usable_cpus();
+		Sup->clock_base = wall_clock_ahead();
 		ConditionVariableInit(&Sup->changed);
 		pg_atomic_init_u32(&Sup->nspinning, 0);
 		dlist_init(&Sup->finished);
@@ -241,14 +299,13 @@ sup_state_init(void)
 		/* What crashes the server shall leave room for a person to log in. */
 		if (last_init != 0)
 		{
-			TimestampTz now = GetCurrentTimestamp();
 			SupPolicy	policy = sup_default_policy();
 
-			crashes = now - last_init > policy.restart_window ? 1 : crashes + 1;
+			crashes = sup_steady_clock() - last_init > policy.restart_window ? 1 : crashes + 1;
 			Sup->crashes = crashes;
-			Sup->library_start_at = now + sup_policy_delay(&policy, crashes, 0);
+			Sup->library_start_at = sup_now() + sup_policy_delay(&policy, crashes, 0);
 		}
-		last_init = GetCurrentTimestamp();
+		last_init = sup_steady_clock();
 
 		init_pools();
 
@@ -639,7 +696,7 @@ sup_add_event(const SupSlot *slot, const char *event, const char *detail)
 	e->id = ++Sup->last_event_id;
 	Sup->event_keys[place].id = e->id;
 	Sup->event_keys[place].cause = cause;
-	e->at = GetCurrentTimestamp();
+	e->at = sup_now();
 	e->slot = slot ? sup_slot_index(slot) : -1;
 	e->generation = slot ? slot->generation : 0;
 	/* one that is about to start has none yet, even if it has been quick */

@@ -511,6 +511,10 @@ typedef struct SupShared
 {
 	LWLock	   *lock;
 	int			ncpus;			/* that the server may use */
+	int64		clock_base;		/* microseconds that make the steady clock the
+								 * wall clock of the server's start */
+	int64		clock_set;		/* how far that has been set since, written by
+								 * sup_clock_set() */
 	ConditionVariable changed;	/* broadcast when a slot changed: for waiting
 								 * sessions */
 
@@ -596,6 +600,18 @@ extern const char *const sup_state_names[];
 extern const char *const sup_reason_names[];
 extern const char *const sup_task_state_names[];
 extern const char *const sup_cancel_messages[];
+
+/*
+ * The time by which all is measured and waited for, and which all that is kept in
+ * shared memory is of: the wall clock's at the start of the server, steady since.
+ */
+extern TimestampTz sup_now(void);
+
+/*
+ * How far the wall clock has been set since: what is to be added to a time where
+ * it is shown, so that it is as long ago, or to come, as it is.
+ */
+extern int64 sup_clock_set(void);
 
 /* What processes of supervisor wait for. */
 typedef enum SupWaitEvent

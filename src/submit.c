@@ -244,7 +244,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 	places = put_inputs(inputs, &n);
 	out_of_memory = n < asked;
 
-	now = GetCurrentTimestamp();
+	now = sup_now();
 	sup_lock();
 
 	pool = sup_pool_by_name(pool_name);

@@ -67,6 +67,7 @@ extern "C"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -416,21 +417,18 @@ supervisor_handle_signals(void)
 }
 
 /*
- * Sleep until that time (DT_NOEND: for ever), or until something has happened.
- * Returns at least one of SUPERVISOR_DUE, _RELOAD, _STOP and _WOKEN.
- *
- * Sends heartbeats meanwhile, reads the settings again when the server is
- * reloaded, and does CHECK_FOR_INTERRUPTS(), which may raise an error.  Not
- * to be called with a transaction open.
- *
- * STOP stays: the next call returns it at once.
+ * For the two functions below: sleep until that time, which is the wall clock's, or
+ * if that is DT_NOEND for so long, which whoever sets that clock does not change; -1:
+ * for ever.
  */
 static inline int
-supervisor_sleep_until(TimestampTz until)
+supervisor_sleep_for(TimestampTz until, long milliseconds)
 {
 	const SupervisorApi *api = supervisor_api();
+	instr_time	start;
 	int			what = 0;
 
+	INSTR_TIME_SET_CURRENT(start);
 	for (;;)
 	{
 		int			heartbeat = api != NULL ? api->heartbeat() : -1;
@@ -448,12 +446,18 @@ supervisor_sleep_until(TimestampTz until)
 		if (ShutdownRequestPending || (api != NULL && api->leaving()))
 			what |= SUPERVISOR_STOP;
 		if (until != DT_NOEND)
-		{
 			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
-			timeout = Min(timeout, (long) INT_MAX);
-			if (timeout <= 0)
-				what |= SUPERVISOR_DUE;
+		else if (milliseconds >= 0)
+		{
+			instr_time	now;
+
+			INSTR_TIME_SET_CURRENT(now);
+			INSTR_TIME_SUBTRACT(now, start);
+			timeout = Max(milliseconds - (long) INSTR_TIME_GET_MILLISEC(now), 0);
 		}
+		timeout = Min(timeout, (long) INT_MAX);
+		if (timeout == 0)
+			what |= SUPERVISOR_DUE;
 		if (what != 0)
 			return what;
 
@@ -468,14 +472,27 @@ supervisor_sleep_until(TimestampTz until)
 	}
 }
 
+/*
+ * Sleep until that time (DT_NOEND: for ever), or until something has happened.
+ * Returns at least one of SUPERVISOR_DUE, _RELOAD, _STOP and _WOKEN.
+ *
+ * Sends heartbeats meanwhile, reads the settings again when the server is
+ * reloaded, and does CHECK_FOR_INTERRUPTS(), which may raise an error.  Not
+ * to be called with a transaction open.
+ *
+ * STOP stays: the next call returns it at once.
+ */
+static inline int
+supervisor_sleep_until(TimestampTz until)
+{
+	return supervisor_sleep_for(until, -1);
+}
+
 /* The same for so many milliseconds from now; -1: for ever. */
 static inline int
 supervisor_sleep(long milliseconds)
 {
-	TimestampTz now = GetCurrentTimestamp();
-
-	return supervisor_sleep_until(milliseconds < 0 || milliseconds > (DT_NOEND - now) / 1000 ?
-								  DT_NOEND : now + (TimestampTz) milliseconds * 1000);
+	return supervisor_sleep_for(DT_NOEND, milliseconds);
 }
 
 /*

@@ -152,7 +152,7 @@ end_without_result(SupTask *task, SupTaskState state, int sqlstate, const char *
 	strlcpy(task->message, message, sizeof(task->message));
 	strlcpy(task->detail, detail ? detail : "", sizeof(task->detail));
 	pg_atomic_write_u32(&task->state, state);
-	ended(task, GetCurrentTimestamp());
+	ended(task, sup_now());
 }
 
 /* End a queued task; the caller holds the lock. */
@@ -185,7 +185,7 @@ signal_worker(SupTask *task, SupCancel why)
 	/* a login takes no cancel, and may wait for as long as somebody likes */
 	if (slot->phase == SUP_PHASE_CONNECT)
 	{
-		slot->login_until = Min(slot->login_until, GetCurrentTimestamp() + LOGIN_GRACE_US);
+		slot->login_until = Min(slot->login_until, sup_now() + LOGIN_GRACE_US);
 		sup_attend(slot);
 	}
 	/* it may be waiting for a reader to make room */
@@ -337,7 +337,7 @@ sup_task_stop_waiting(SupTaskRef *ref)
 	sup_lock();
 	task->reading = task->awaited = false;
 	if (sup_task_state(task) > SUP_TASK_RUNNING)
-		may_expire(task, GetCurrentTimestamp());
+		may_expire(task, sup_now());
 	sup_unlock();
 }
 
@@ -534,7 +534,7 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 				const char *tag, int sqlstate, const char *message, bool *cancel_sent)
 {
 	SupTask    *next;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sup_now();
 
 	strlcpy(task->tag, tag, sizeof(task->tag));
 	task->sqlstate = sqlstate;
@@ -570,7 +570,7 @@ sup_task_hand_back(SupSlot *slot, SupTask *task)
 		end_without_result(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
 						   sup_cancel_messages[task->cancel], NULL);
 	else
-		sup_queue_push_front(task, GetCurrentTimestamp());
+		sup_queue_push_front(task, sup_now());
 	sup_unlock();
 }
 
@@ -588,7 +588,7 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 	SUP_ASSERT_LOCKED();
 	if (!slot->begun && task->cancel == SUP_NOT_CANCELED)
 	{
-		sup_queue_push_front(sup_take_back(slot), GetCurrentTimestamp());
+		sup_queue_push_front(sup_take_back(slot), sup_now());
 		return;
 	}
 	pg_atomic_write_u32(&slot->task, 0);

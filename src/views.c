@@ -50,12 +50,15 @@ text_or_null(const char *string, bool *isnull)
 	return *isnull ? (Datum) 0 : clipped_text(string, strlen(string), isnull);
 }
 
+/* sup_clock_set(), as each function asks that returns times. */
+static int64 clock_set;
+
 /* 0, which stands for no time, becomes NULL. */
 static Datum
 time_or_null(TimestampTz t, bool *isnull)
 {
 	*isnull = t == 0;
-	return TimestampTzGetDatum(t);
+	return TimestampTzGetDatum(t + clock_set);
 }
 
 /* InvalidOid becomes NULL. */
@@ -252,6 +255,7 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 	WorkerRow	row;
 
 	sup_require_preload();
+	clock_set = sup_clock_set();
 	InitMaterializedSRF(fcinfo, 0);
 
 	/* One by one: nobody shall have to wait for all of them. */
@@ -405,6 +409,7 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 	int			n = 0;
 
 	sup_require_preload();
+	clock_set = sup_clock_set();
 	rows = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(TaskRow) * sup_max_tasks);
 
 	sup_lock();
@@ -460,7 +465,7 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 		values[6] = CStringGetTextDatum(sup_task_state_names[row->state]);
 		values[7] = text_or_null(row->sqlstate ? unpack_sql_state(row->sqlstate) : NULL, &nulls[7]);
 		values[8] = text_or_null(visible ? row->message : NULL, &nulls[8]);
-		values[9] = TimestampTzGetDatum(row->submitted_at);
+		values[9] = time_or_null(row->submitted_at, &nulls[9]);
 		values[10] = time_or_null(row->started_at, &nulls[10]);
 		values[11] = time_or_null(row->finished_at, &nulls[11]);
 		if (visible)
@@ -521,6 +526,7 @@ supervisor_get_events(PG_FUNCTION_ARGS)
 
 	sup_require_preload();
 	events = palloc(sizeof(SupEvent) * SUP_EVENTS);
+	clock_set = sup_clock_set();
 	n = copy_events(events);
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -531,7 +537,7 @@ supervisor_get_events(PG_FUNCTION_ARGS)
 		bool		nulls[EVENT_COLS] = {0};
 
 		values[0] = Int64GetDatum(e->id);
-		values[1] = TimestampTzGetDatum(e->at);
+		values[1] = time_or_null(e->at, &nulls[1]);
 		nulls[2] = nulls[3] = e->slot < 0;
 		values[2] = Int32GetDatum(e->slot);
 		values[3] = Int64GetDatum(e->generation);

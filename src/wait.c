@@ -327,7 +327,7 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 	/* Look-ups in catalogs must not hold back what we wait for. */
 	InvalidateCatalogSnapshotConditionally();
 
-	look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DeadlockTimeout);
+	look = TimestampTzPlusMilliseconds(sup_now(), DeadlockTimeout);
 	session->pid = MyProcPid;
 	PG_TRY();
 	{
@@ -338,7 +338,7 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 
 			sup_injection_point("supervisor-wait");
 			CHECK_FOR_INTERRUPTS();
-			now = GetCurrentTimestamp();
+			now = sup_now();
 			if (now >= look)
 			{
 				check_deadlock();
@@ -376,7 +376,7 @@ sup_await_change(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 
 		if (deadline != 0)
 		{
-			timeout = sup_milliseconds_until(GetCurrentTimestamp(), deadline);
+			timeout = sup_milliseconds_until(sup_now(), deadline);
 			if (timeout <= 0)
 				break;
 		}
@@ -414,10 +414,10 @@ sup_await_supervisor(void)
 	sup_require_supervisor();
 
 	/* It is about to start. */
-	start = GetCurrentTimestamp();
+	start = sup_now();
 	ConditionVariablePrepareToSleep(&Sup->changed);
 	while (!Sup->pools_set &&
-		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), SUPERVISOR_PATIENCE_MS))
+		   !TimestampDifferenceExceeds(start, sup_now(), SUPERVISOR_PATIENCE_MS))
 		(void) ConditionVariableTimedSleep(&Sup->changed, 1000, sup_wait_event(SUP_WAIT_WORKER));
 	ConditionVariableCancelSleep();
 	if (!Sup->pools_set)
