@@ -146,8 +146,9 @@ CREATE TABLE supervisor.worker (
     run_every interval,
     library text,
     function text,
-    argument integer,
+    argument bigint,
     extra text,
+    extra_bytes bytea,
     type text,
     role regrole,
     settings text[],
@@ -171,11 +172,12 @@ COMMENT ON TABLE supervisor.worker IS
 'workers that the supervisor keeps running in this database; written by supervisor.add_worker, alter_worker and remove_worker. A change takes effect at commit';
 COMMENT ON COLUMN supervisor.worker.name IS 'name of the worker, unique in this database';
 COMMENT ON COLUMN supervisor.worker.command IS 'SQL that it runs; NULL if it is a C function. Everybody can read it';
-COMMENT ON COLUMN supervisor.worker.run_every IS 'time from the start of one run to the start of the next, missed ones are not made up for; NULL: it runs once per start';
+COMMENT ON COLUMN supervisor.worker.run_every IS 'time from the start of one run to the start of the next, missed ones are not made up for; NULL or 0: it runs once per start';
 COMMENT ON COLUMN supervisor.worker.library IS 'library of its C function; NULL if it runs a command';
 COMMENT ON COLUMN supervisor.worker.function IS 'name of its C function, which is called as the postmaster calls a background worker';
-COMMENT ON COLUMN supervisor.worker.argument IS 'argument of the C function, NULL is 0';
+COMMENT ON COLUMN supervisor.worker.argument IS 'argument of the C function, by value: a number or an OID; NULL is 0';
 COMMENT ON COLUMN supervisor.worker.extra IS 'what the C function finds in MyBgworkerEntry->bgw_extra, at most 127 bytes';
+COMMENT ON COLUMN supervisor.worker.extra_bytes IS 'the same, as bytes, at most 128';
 COMMENT ON COLUMN supervisor.worker.type IS 'backend_type in pg_stat_activity; NULL: the name';
 COMMENT ON COLUMN supervisor.worker.role IS 'role whose session runs the command; NULL if it is a C function';
 COMMENT ON COLUMN supervisor.worker.settings IS 'settings of the command''s session, each as name=value; applied as its role may set them. Everybody can read them';
@@ -220,8 +222,9 @@ CREATE FUNCTION supervisor.add_worker(
     run_every interval DEFAULT NULL,
     library text DEFAULT NULL,
     function text DEFAULT NULL,
-    argument integer DEFAULT NULL,
+    argument bigint DEFAULT NULL,
     extra text DEFAULT NULL,
+    extra_bytes bytea DEFAULT NULL,
     type text DEFAULT NULL,
     role name DEFAULT NULL,
     settings text[] DEFAULT NULL,
@@ -238,13 +241,14 @@ CREATE FUNCTION supervisor.add_worker(
     heartbeat_timeout interval DEFAULT NULL,
     bypass_allowconn boolean DEFAULT NULL,
     bypass_rolelogincheck boolean DEFAULT NULL,
-    enabled boolean DEFAULT NULL)
+    enabled boolean DEFAULT NULL,
+    if_not_exists boolean DEFAULT false)
 RETURNS void
 AS 'MODULE_PATHNAME', 'supervisor_add_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION supervisor.add_worker(text, text, interval, text, text, integer, text, text, name, text[], integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
-'adds a worker that the supervisor keeps running in this database from the commit on: a command, which needs the right to SET ROLE to its role (by default the current one), or a C function (superuser). Arguments are the columns of supervisor.worker. A name that is taken: 42710; what makes no sense: 22023; without the right: 42501';
+COMMENT ON FUNCTION supervisor.add_worker(text, text, interval, text, text, bigint, text, bytea, text, name, text[], integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean, boolean) IS
+'adds a worker that the supervisor keeps running in this database from the commit on: a command, which needs the right to SET ROLE to its role (by default the current one), or a C function (superuser). Arguments are the columns of supervisor.worker. A name that is taken: 42710, or with if_not_exists a NOTICE; what makes no sense: 22023; without the right: 42501';
 
 CREATE FUNCTION supervisor.alter_worker(
     name text,
@@ -252,8 +256,9 @@ CREATE FUNCTION supervisor.alter_worker(
     run_every interval DEFAULT NULL,
     library text DEFAULT NULL,
     function text DEFAULT NULL,
-    argument integer DEFAULT NULL,
+    argument bigint DEFAULT NULL,
     extra text DEFAULT NULL,
+    extra_bytes bytea DEFAULT NULL,
     type text DEFAULT NULL,
     role name DEFAULT NULL,
     settings text[] DEFAULT NULL,
@@ -275,8 +280,8 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'supervisor_alter_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION supervisor.alter_worker(text, text, interval, text, text, integer, text, text, name, text[], integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
-'changes those columns of a worker that are not NULL here; if that changes what runs, its processes are replaced, one after another, from the commit on. Needs the rights to add the worker as it was and as it will be. No such worker: 42704; other errors as for supervisor.add_worker';
+COMMENT ON FUNCTION supervisor.alter_worker(text, text, interval, text, text, bigint, text, bytea, text, name, text[], integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
+'changes those columns of a worker that are not NULL here (run_every 0 is none; none given: 22023); if that changes what runs, its processes are replaced, one after another, from the commit on. Needs the rights to add the worker as it was and as it will be. No such worker: 42704; other errors as for supervisor.add_worker';
 
 CREATE FUNCTION supervisor.remove_worker(name text)
 RETURNS void
@@ -292,7 +297,7 @@ AS 'MODULE_PATHNAME', 'supervisor_start_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.start_worker(text, interval) IS
-'starts a declared worker at once, also one that has failed, and waits until all its instances are ready; sets enabled in its row. If the transaction is rolled back, it follows its row again. True when done; false with a WARNING after timeout, the request stands. Needs the right to add it. No such worker: 42704';
+'starts a declared worker at once, also one that has failed, and waits until all its instances are ready: a command has a session, a C function was called, which does not say that it goes well; sets enabled in its row. If the transaction is rolled back, it follows its row again. True when done; false with a WARNING after timeout, the request stands. Needs the right to add it. No such worker: 42704';
 
 CREATE FUNCTION supervisor.stop_worker(name text, timeout interval DEFAULT '10 s')
 RETURNS boolean

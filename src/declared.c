@@ -188,7 +188,7 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 	if (no_slot > 0)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no slot for %d declared workers", no_slot),
+				 errmsg_plural("no slot for %d declared worker", "no slot for %d declared workers", no_slot, no_slot),
 				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
 }
 

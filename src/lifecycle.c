@@ -490,8 +490,10 @@ log_end(const SupSlot *slot, const char *name, const Ending *e, const SupPolicy 
 	if (slot->state == SUP_FAILED)
 		ereport(LOG,
 				(errmsg("%s ended: %s", name, e->detail),
-				 errdetail("It has failed more than %d times within %lld ms, and is given up.",
-						   policy->max_restarts, (long long) (policy->restart_window / 1000)),
+				 errdetail_plural("It has failed more than %d time within %lld ms, and is given up.",
+								  "It has failed more than %d times within %lld ms, and is given up.",
+								  policy->max_restarts,
+								  policy->max_restarts, (long long) (policy->restart_window / 1000)),
 				 errhint("Fix the cause, then call supervisor.start_worker().")));
 	else
 		ereport(LOG,

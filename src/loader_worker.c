@@ -239,14 +239,15 @@ sup_loader_main(SupSlot *slot)
 		sup_unlock();
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("%d declared workers of database %u are not run, since their roles have too many",
-						beyond_share, MyDatabaseId),
+				 errmsg_plural("%d declared worker of database %u is not run, since its role has too many",
+							   "%d declared workers of database %u are not run, since their roles have too many",
+							   beyond_share, beyond_share, MyDatabaseId),
 				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
 	}
 	if (no_room > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no room for %d declared workers", no_room),
+				 errmsg_plural("no room for %d declared worker", "no room for %d declared workers", no_room, no_room),
 				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
 	proc_exit(0);
 }

@@ -249,10 +249,15 @@ check_share(Oid table, const SupRow *parsed)
 				 errhint("Remove some, or increase \"%s\".", "supervisor.max_workers")));
 }
 
-/* Take over those arguments that are given; they are in the order of the columns. */
-static void
+/*
+ * Take over those arguments that are given; they are in the order of the columns.
+ * False: there are none.
+ */
+static bool
 take_arguments(FunctionCallInfo fcinfo, SupTuple *row)
 {
+	bool		given = false;
+
 	for (int i = SUP_COL_COMMAND; i <= SUP_COL_ENABLED; i++)
 	{
 		if (PG_ARGISNULL(i))
@@ -261,7 +266,13 @@ take_arguments(FunctionCallInfo fcinfo, SupTuple *row)
 		row->values[i] = PG_GETARG_DATUM(i);
 		if (i == SUP_COL_ROLE)
 			row->values[i] = ObjectIdGetDatum(get_role_oid(NameStr(*PG_GETARG_NAME(i)), false));
+		given = true;
 	}
+
+	/* One of these takes the place of the other. */
+	if (PG_ARGISNULL(SUP_COL_EXTRA) != PG_ARGISNULL(SUP_COL_EXTRA_BYTES))
+		row->nulls[PG_ARGISNULL(SUP_COL_EXTRA) ? SUP_COL_EXTRA : SUP_COL_EXTRA_BYTES] = true;
+	return given;
 }
 
 /*
@@ -269,9 +280,30 @@ take_arguments(FunctionCallInfo fcinfo, SupTuple *row)
  */
 
 /*
- * supervisor.add_worker(name, command, ..., enabled): add a row.  There is
- * an argument for each column but the last, in the order of the table.  That
- * one names the extension in whose script the function is called.
+ * Is there a worker of that name, which need not be added then?  It must be the
+ * extension's own, if it is its script that would add it.
+ */
+static bool
+skip_existing(Oid table, const char *name, const char *extension)
+{
+	SupTuple	row;
+	SupRow		parsed;
+
+	if (!sup_catalog_find(table, name, &row))
+		return false;
+	sup_row_parse(row.values, row.nulls, &parsed);
+	if (extension != NULL && strcmp(parsed.extension, extension) != 0)
+		return false;			/* 42710 follows */
+	ereport(NOTICE,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("worker \"%s\" already exists, skipping", name)));
+	return true;
+}
+
+/*
+ * supervisor.add_worker(name, command, ..., enabled, if_not_exists): add a
+ * row.  There is an argument for each column but the last, in the order of the
+ * table.  That one names the extension in whose script the function is called.
  */
 PG_FUNCTION_INFO_V1(supervisor_add_worker);
 Datum
@@ -286,7 +318,7 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 
 	namestrcpy(&name, name_arg(fcinfo));
 	memset(row.nulls, true, sizeof(row.nulls));
-	take_arguments(fcinfo, &row);
+	(void) take_arguments(fcinfo, &row);
 	row.nulls[SUP_COL_NAME] = false;
 	row.values[SUP_COL_NAME] = NameGetDatum(&name);
 	if (creating_extension)
@@ -315,6 +347,9 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 		row.nulls[SUP_COL_BYPASS_ALLOWCONN] = row.nulls[SUP_COL_BYPASS_ROLELOGINCHECK] =
 		row.nulls[SUP_COL_ENABLED] = false;
 
+	if (!PG_ARGISNULL(SUP_COL_ENABLED + 1) && PG_GETARG_BOOL(SUP_COL_ENABLED + 1) &&
+		skip_existing(table, parsed.name, creating_extension ? NameStr(extension) : NULL))
+		PG_RETURN_VOID();
 	check_share(table, &parsed);
 	sup_catalog_insert(table, &row);
 	sup_note_load(MyDatabaseId);
@@ -345,13 +380,23 @@ supervisor_alter_worker(PG_FUNCTION_ARGS)
 	char	   *name = name_arg(fcinfo);
 	SupTuple	row;
 	SupRow		parsed;
-	Oid			role;
+	SupProgram	before;
 
 	row_to_change(table, name, &row, &parsed);
-	role = parsed.program.role;
-	take_arguments(fcinfo, &row);
+	before = parsed.program;
+	if (!take_arguments(fcinfo, &row))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("nothing to change in worker \"%s\"", name),
+				 errdetail("NULL leaves a column as it is."),
+				 errhint("A run_every, run_timeout or heartbeat_timeout of '0', settings of '{}' and an extra of '' are none.")));
 	check_row(&row, &parsed);
-	if (parsed.program.role != role)
+
+	/* One that runs once now, and did not before, would go on for ever. */
+	if (PG_ARGISNULL(SUP_COL_RESTART) && !row.nulls[SUP_COL_RESTART] &&
+		strcmp(TextDatumGetCString(row.values[SUP_COL_RESTART]), sup_default_restart(&before)) == 0)
+		row.values[SUP_COL_RESTART] = CStringGetTextDatum(sup_default_restart(&parsed.program));
+	if (parsed.program.role != before.role)
 		check_share(table, &parsed);
 	sup_catalog_update(table, &row);
 	sup_note_load(MyDatabaseId);

@@ -105,7 +105,7 @@ typedef struct SupProgram
 
 	/* A C function. */
 	int64		heartbeat_timeout;	/* 0: it promises none */
-	int32		argument;
+	int64		argument;		/* as the function gets it: a Datum by value */
 	bool		says_ready;		/* it is not ready before it says so */
 	char		library[MAXPGPATH];
 	char		function[BGW_MAXLEN];

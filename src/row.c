@@ -28,8 +28,9 @@ const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
 	[SUP_COL_RUN_EVERY] = {"run_every", INTERVALOID},
 	[SUP_COL_LIBRARY] = {"library", TEXTOID},
 	[SUP_COL_FUNCTION] = {"function", TEXTOID},
-	[SUP_COL_ARGUMENT] = {"argument", INT4OID},
+	[SUP_COL_ARGUMENT] = {"argument", INT8OID},
 	[SUP_COL_EXTRA] = {"extra", TEXTOID},
+	[SUP_COL_EXTRA_BYTES] = {"extra_bytes", BYTEAOID},
 	[SUP_COL_TYPE] = {"type", TEXTOID},
 	[SUP_COL_ROLE] = {"role", REGROLEOID},
 	[SUP_COL_SETTINGS] = {"settings", TEXTARRAYOID},
@@ -70,8 +71,7 @@ complain(SupRow *row, int sqlstate, const char *message, const char *hint)
 
 /* A time in microseconds; 'missing' if it is NULL, or out of range. */
 static int64
-time_column(const Datum *values, const bool *nulls, SupColumn column, int64 missing,
-			bool may_be_zero, SupRow *row)
+time_column(const Datum *values, const bool *nulls, SupColumn column, int64 missing, SupRow *row)
 {
 	Interval   *interval;
 	double		us;
@@ -86,13 +86,6 @@ time_column(const Datum *values, const bool *nulls, SupColumn column, int64 miss
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
 				 psprintf("%s is out of range", sup_worker_columns[column].name),
 				 "It is not negative, and at most ten years.");
-		return missing;
-	}
-	if (us == 0 && !may_be_zero)
-	{
-		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
-				 psprintf("%s must not be zero", sup_worker_columns[column].name),
-				 "Leave it out for a command that runs once per start.");
 		return missing;
 	}
 	return (int64) us;
@@ -180,7 +173,8 @@ static void
 parse_command(const Datum *values, const bool *nulls, SupRow *row)
 {
 	static const SupColumn of_libraries[] = {
-		SUP_COL_FUNCTION, SUP_COL_ARGUMENT, SUP_COL_EXTRA, SUP_COL_HEARTBEAT_TIMEOUT
+		SUP_COL_FUNCTION, SUP_COL_ARGUMENT, SUP_COL_EXTRA, SUP_COL_EXTRA_BYTES,
+		SUP_COL_HEARTBEAT_TIMEOUT
 	};
 	SupProgram *program = &row->program;
 
@@ -193,8 +187,8 @@ parse_command(const Datum *values, const bool *nulls, SupRow *row)
 	program->command_hash = hash_text(row->command, 0);
 	program->command_len = Min(strlen(row->command), SUP_INLINE);
 	memcpy(program->command, row->command, program->command_len);
-	program->run_every = time_column(values, nulls, SUP_COL_RUN_EVERY, 0, false, row);
-	program->run_timeout = time_column(values, nulls, SUP_COL_RUN_TIMEOUT, 0, true, row);
+	program->run_every = time_column(values, nulls, SUP_COL_RUN_EVERY, 0, row);
+	program->run_timeout = time_column(values, nulls, SUP_COL_RUN_TIMEOUT, 0, row);
 	if (program->run_timeout > INT_MAX * INT64CONST(1000))
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "run_timeout is out of range",
 				 "It is at most 24 days.");
@@ -203,6 +197,27 @@ parse_command(const Datum *values, const bool *nulls, SupRow *row)
 	else
 		program->role = DatumGetObjectId(values[SUP_COL_ROLE]);
 	parse_settings(values, nulls, row);
+}
+
+/* As text, which ends with a zero byte, or as any bytes. */
+static void
+parse_extra(const Datum *values, const bool *nulls, SupRow *row)
+{
+	bytea	   *bytes;
+	Size		len;
+
+	text_column(values, nulls, SUP_COL_EXTRA, row->program.extra, BGW_EXTRALEN, row);
+	if (nulls[SUP_COL_EXTRA_BYTES])
+		return;
+	bytes = DatumGetByteaPP(values[SUP_COL_EXTRA_BYTES]);
+	len = VARSIZE_ANY_EXHDR(bytes);
+	if (!nulls[SUP_COL_EXTRA])
+		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
+				 "a worker cannot have both extra and extra_bytes", "They are one thing: leave one of them out.");
+	if (len > BGW_EXTRALEN)
+		complain(row, ERRCODE_STRING_DATA_RIGHT_TRUNCATION, "extra_bytes is too long",
+				 psprintf("It may have at most %d bytes.", BGW_EXTRALEN));
+	memcpy(row->program.extra, VARDATA_ANY(bytes), Min(len, BGW_EXTRALEN));
 }
 
 /* What only one with a library has. */
@@ -221,10 +236,10 @@ parse_library(const Datum *values, const bool *nulls, SupRow *row)
 	if (nulls[SUP_COL_FUNCTION])
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "a worker with a library needs a function",
 				 "The library exports it, and it is called as the postmaster calls a background worker.");
-	text_column(values, nulls, SUP_COL_EXTRA, program->extra, BGW_EXTRALEN, row);
+	parse_extra(values, nulls, row);
 	if (!nulls[SUP_COL_ARGUMENT])
-		program->argument = DatumGetInt32(values[SUP_COL_ARGUMENT]);
-	program->heartbeat_timeout = time_column(values, nulls, SUP_COL_HEARTBEAT_TIMEOUT, 0, true, row);
+		program->argument = DatumGetInt64(values[SUP_COL_ARGUMENT]);
+	program->heartbeat_timeout = time_column(values, nulls, SUP_COL_HEARTBEAT_TIMEOUT, 0, row);
 }
 
 /*
@@ -271,13 +286,19 @@ parse_start_after(const Datum *values, const bool *nulls, SupRow *row)
 				 "Valid values are \"recovery_finished\" and \"consistent_state\".");
 }
 
+/* A command that runs once has done what it is for. */
+const char *
+sup_default_restart(const SupProgram *program)
+{
+	return program->kind == SUP_KIND_COMMAND && program->run_every == 0 ? "on_failure" : "always";
+}
+
 /* How it is kept. */
 static void
 parse_terms(const Datum *values, const bool *nulls, SupRow *row)
 {
 	SupTerms   *terms = &row->terms;
-	const char *word = row->program.kind == SUP_KIND_COMMAND && nulls[SUP_COL_RUN_EVERY] ?
-		"on_failure" : "always";
+	const char *word = sup_default_restart(&row->program);
 
 	terms->enabled = nulls[SUP_COL_ENABLED] || DatumGetBool(values[SUP_COL_ENABLED]);
 	terms->instances = nulls[SUP_COL_INSTANCES] ? 1 : DatumGetInt32(values[SUP_COL_INSTANCES]);
@@ -301,11 +322,11 @@ parse_terms(const Datum *values, const bool *nulls, SupRow *row)
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE,
 				 psprintf("invalid value for restart: \"%s\"", word),
 				 "Valid values are \"always\", \"on_failure\" and \"never\".");
-	terms->restart_delay = time_column(values, nulls, SUP_COL_RESTART_DELAY, -1, true, row);
-	terms->restart_delay_max = time_column(values, nulls, SUP_COL_RESTART_DELAY_MAX, -1, true, row);
-	terms->restart_window = time_column(values, nulls, SUP_COL_RESTART_WINDOW, -1, true, row);
-	terms->start_timeout = time_column(values, nulls, SUP_COL_START_TIMEOUT, -1, true, row);
-	terms->stop_timeout = time_column(values, nulls, SUP_COL_STOP_TIMEOUT, -1, true, row);
+	terms->restart_delay = time_column(values, nulls, SUP_COL_RESTART_DELAY, -1, row);
+	terms->restart_delay_max = time_column(values, nulls, SUP_COL_RESTART_DELAY_MAX, -1, row);
+	terms->restart_window = time_column(values, nulls, SUP_COL_RESTART_WINDOW, -1, row);
+	terms->start_timeout = time_column(values, nulls, SUP_COL_START_TIMEOUT, -1, row);
+	terms->stop_timeout = time_column(values, nulls, SUP_COL_STOP_TIMEOUT, -1, row);
 	terms->max_restarts = -1;
 	if (!nulls[SUP_COL_MAX_RESTARTS])
 	{

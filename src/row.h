@@ -20,6 +20,7 @@ typedef enum SupColumn
 	SUP_COL_FUNCTION,
 	SUP_COL_ARGUMENT,
 	SUP_COL_EXTRA,
+	SUP_COL_EXTRA_BYTES,
 	SUP_COL_TYPE,
 	SUP_COL_ROLE,
 	SUP_COL_SETTINGS,
@@ -72,5 +73,8 @@ typedef struct SupRow
 
 /* Understand a row.  What can only be known elsewhere, as whether its role exists, is not asked. */
 extern void sup_row_parse(const Datum *values, const bool *nulls, SupRow *row);
+
+/* The word for when such a worker is started again, if its row does not say. */
+extern const char *sup_default_restart(const SupProgram *program);
 
 #endif							/* SUP_ROW_H */

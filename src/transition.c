@@ -123,7 +123,10 @@ sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
 	{
 		char		detail[SUP_MESSAGE];
 
-		snprintf(detail, sizeof(detail), "the server has crashed, %d times in a row", Sup->crashes);
+		if (Sup->crashes == 1)
+			strlcpy(detail, "the server has crashed", sizeof(detail));
+		else
+			snprintf(detail, sizeof(detail), "the server has crashed, %d times in a row", Sup->crashes);
 		slot->restart_at = Sup->library_start_at;
 		sup_enter(slot, SUP_BACKOFF, SUP_EXITED, detail, now);
 	}

@@ -33,9 +33,8 @@ run_library(const SupProgram *program)
 			sizeof(MyBgworkerEntry->bgw_library_name));
 	strlcpy(MyBgworkerEntry->bgw_function_name, program->function,
 			sizeof(MyBgworkerEntry->bgw_function_name));
-	MyBgworkerEntry->bgw_main_arg = Int32GetDatum(program->argument);
-	memset(MyBgworkerEntry->bgw_extra, 0, BGW_EXTRALEN);
-	strlcpy(MyBgworkerEntry->bgw_extra, program->extra, BGW_EXTRALEN);
+	MyBgworkerEntry->bgw_main_arg = (Datum) program->argument;
+	memcpy(MyBgworkerEntry->bgw_extra, program->extra, BGW_EXTRALEN);
 
 	SupMySlot->phase = SUP_PHASE_LOAD;
 	function = (bgworker_main_type) load_external_function(program->library, program->function,

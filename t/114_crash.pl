@@ -181,7 +181,7 @@ $node->wait_for_log(qr/all server processes terminated; reinitializing/, $log);
 until_true(sprintf($ended, '{command}'), 'the command has run again');
 like($node->safe_psql('postgres', q{SELECT state, detail FROM supervisor.worker_status
 		WHERE name = 'c_function' AND restart_at > now() + '30 min'::interval}),
-	qr/^backoff\|the server has crashed, \d+ times in a row$/, 'after a crash a C function waits, a command does not');
+	qr/^backoff\|the server has crashed(?:, \d+ times in a row)?$/, 'after a crash a C function waits, a command does not');
 $node->safe_psql('postgres', q{SELECT supervisor.remove_worker(name) FROM supervisor.worker;
 	ALTER SYSTEM RESET ALL});
 $node->reload;

@@ -82,7 +82,7 @@ note 'the table';
 value(q{SELECT supervisor.add_worker('tick', 'INSERT INTO runs (name) VALUES (''tick'')', '10 ms')});
 is(value(q{SELECT row_to_json(w) FROM supervisor.worker w}),
 	qq({"name":"tick","command":"INSERT INTO runs (name) VALUES ('tick')","run_every":"00:00:00.01","library":null,)
-	  . qq("function":null,"argument":null,"extra":null,"type":null,"role":"$super","settings":null,"instances":1,)
+	  . qq("function":null,"argument":null,"extra":null,"extra_bytes":null,"type":null,"role":"$super","settings":null,"instances":1,)
 	  . q("start_after":"recovery_finished","restart":"always","restart_delay":null,"restart_delay_max":null,)
 	  . q("max_restarts":null,"restart_window":null,"start_timeout":null,"stop_timeout":null,"run_timeout":null,)
 	  . q("heartbeat_timeout":null,"bypass_allowconn":false,"bypass_rolelogincheck":false,"enabled":true,"extension":null}),
@@ -100,13 +100,13 @@ value(q{SELECT supervisor.add_worker('all', 'SELECT', run_every => '1 day', type
 	restart_delay_max => '2 s', max_restarts => 3, restart_window => '4 s', start_timeout => '5 s', stop_timeout => '6 s',
 	run_timeout => '7 s', bypass_allowconn => true, enabled => false)});
 is(value(q{SELECT w FROM supervisor.worker w WHERE name = 'all'}),
-	q{(all,SELECT,"1 day",,,,,"a type",alice,,2,consistent_state,on_failure,00:00:01,00:00:02,3,00:00:04,00:00:05,00:00:06,00:00:07,,t,f,f,)},
+	q{(all,SELECT,"1 day",,,,,,"a type",alice,,2,consistent_state,on_failure,00:00:01,00:00:02,3,00:00:04,00:00:05,00:00:06,00:00:07,,t,f,f,)},
 	'what is given is in the row');
 reaches('all', 'stopped', 'disabled', 'a worker that is not enabled does not run');
 is(worker('all', 'slot IS NULL, detail'), "t|it is not enabled\nt|it is not enabled", 'has no slot, and says so');
 value(q{SELECT supervisor.alter_worker('all', type => 'another type')});
 is(value(q{SELECT w FROM supervisor.worker w WHERE name = 'all'}),
-	q{(all,SELECT,"1 day",,,,,"another type",alice,,2,consistent_state,on_failure,00:00:01,00:00:02,3,00:00:04,00:00:05,00:00:06,00:00:07,,t,f,f,)},
+	q{(all,SELECT,"1 day",,,,,,"another type",alice,,2,consistent_state,on_failure,00:00:01,00:00:02,3,00:00:04,00:00:05,00:00:06,00:00:07,,t,f,f,)},
 	'alter_worker leaves what is not given');
 value(q{SELECT supervisor.alter_worker('all', enabled => true)});
 reaches('all', 'running', undef, 'it can be enabled');
@@ -254,6 +254,19 @@ is(value(q{SELECT count(*) FROM runs WHERE name = 'once'}), '1', 'and it was onc
 value(q{SELECT supervisor.add_worker('again', 'INSERT INTO runs (name) VALUES (''again'')', restart => 'always')});
 becomes(q{SELECT count(*) > 2 FROM runs WHERE name = 'again'}, 'with restart always, once per start');
 becomes(q{SELECT restarts > 2 AND consecutive_failures = 0 FROM supervisor.worker_status WHERE name = 'again'}, 'which are no failures');
+remove_all();
+
+value(q{SELECT supervisor.add_worker('zero', 'INSERT INTO runs (name) VALUES (''zero'')', run_every => '0')});
+reaches('zero', 'stopped', 'exited', 'a run_every of 0 is none');
+is(value(q{SELECT restart FROM supervisor.worker WHERE name = 'zero'}), 'on_failure', 'it is restarted on failure only');
+value(q{SELECT supervisor.alter_worker('zero', run_every => '10 ms')});
+becomes(q{SELECT count(*) > 3 FROM runs WHERE name = 'zero'}, 'one that runs once can be altered to run again and again');
+is(value(q{SELECT restart FROM supervisor.worker WHERE name = 'zero'}), 'always', 'and is always restarted then');
+value(q{SELECT supervisor.alter_worker('zero', 'INSERT INTO runs (name) VALUES (''last'')', run_every => '0')});
+reaches('zero', 'stopped', 'exited', 'and back');
+is(value(q{SELECT count(*) FROM runs WHERE name = 'last'}), '1', 'so that it runs once');
+value(q{SELECT supervisor.alter_worker('zero', run_every => '10 ms', restart => 'never'); SELECT supervisor.alter_worker('zero', run_every => '0')});
+is(value(q{SELECT restart FROM supervisor.worker WHERE name = 'zero'}), 'never', 'what restart was set to stays');
 remove_all();
 
 SKIP:
@@ -584,6 +597,24 @@ value(q{SELECT supervisor.remove_worker('probe')});
 $log = -s $node->logfile;
 value(qq{SELECT supervisor.add_worker('plain', library => '$probe', function => 'probe_main')});
 like((probe_says($log))[0], qr/probe "plain": type "plain".*argument 0, 0, extra "",/, 'nothing given is 0, no extra, and its name as type');
+remove_all();
+
+my @bytes = map { sprintf '%02x', $_ * 2 % 256 } 0 .. 127;
+$log = -s $node->logfile;
+value(qq{SELECT supervisor.add_worker('bytes', library => '$probe', function => 'probe_bytes', argument => 4000000000,
+	extra_bytes => '\\x@{[join '', @bytes]}')});
+is((probe_says($log))[0], 'probe "bytes": argument 4000000000, OID 4000000000, extra ' . join('', @bytes),
+	'an argument may be an OID beyond 2^31, extra may be 128 bytes of any kind');
+$log = -s $node->logfile;
+value(q{SELECT supervisor.alter_worker('bytes', argument => -2, extra => 'ab')});
+is((probe_says($log))[0], 'probe "bytes": argument -2, OID 4294967294, extra 6162' . '00' x 126, 'extra takes the place of extra_bytes');
+is(value(q{SELECT extra, extra_bytes IS NULL FROM supervisor.worker WHERE name = 'bytes'}), 'ab|t', 'in the row, too');
+$log = -s $node->logfile;
+value(q{SELECT supervisor.alter_worker('bytes', extra_bytes => '\\x0001')});
+like((probe_says($log))[0], qr/extra 0001(?:00){126}$/, 'and the other way');
+$log = -s $node->logfile;
+value(q{SELECT supervisor.alter_worker('bytes', extra_bytes => '')});
+like((probe_says($log))[0], qr/extra (?:00){128}$/, 'none is none');
 remove_all();
 
 # What is missing later.

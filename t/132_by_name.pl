@@ -465,12 +465,13 @@ my @bad = (
 	[ "$command, function => 'f'", '22023', 'function makes no sense for a worker with a command' ],
 	[ "$command, argument => 1", '22023', 'argument makes no sense' ],
 	[ "$command, extra => 'e'", '22023', 'extra makes no sense' ],
+	[ "$command, extra_bytes => 'e'", '22023', 'extra_bytes makes no sense' ],
+	[ "$library, extra => 'e', extra_bytes => 'e'", '22023', 'cannot have both extra and extra_bytes' ],
 	[ "$command, heartbeat_timeout => '1 s'", '22023', 'heartbeat_timeout makes no sense' ],
 	[ "$library, role => 'alice'", '22023', 'role makes no sense for a worker with a library' ],
 	[ "$library, run_every => '1 s'", '22023', 'run_every makes no sense' ],
 	[ "$library, run_timeout => '1 s'", '22023', 'run_timeout makes no sense' ],
 	[ "$library, bypass_allowconn => true", '22023', 'make no sense', 'when it connects' ],
-	[ "$command, '0'", '22023', 'run_every must not be zero' ],
 	[ "$command, '-1 s'", '22023', 'run_every is out of range', 'not negative' ],
 	[ "$command, '1000 years'", '22023', 'run_every is out of range', 'ten years' ],
 	[ "$command, run_timeout => '25 days'", '22023', 'run_timeout is out of range', '24 days' ],
@@ -489,6 +490,7 @@ my @bad = (
 	[ "$command, role => 'public'", '42704', 'role "public" does not exist' ],
 	[ "$command, type => ''", '22023', 'type is empty' ],
 	[ "$command, type => repeat('t', 96)", '42622', 'type is too long', '95 bytes' ],
+	[ "$library, extra_bytes => repeat('e', 129)::bytea", '22001', 'extra_bytes is too long', '128 bytes' ],
 	[ "$library, extra => repeat('e', 128)", '22001', 'extra is too long', '127 bytes' ],
 	[ "$library, extra => repeat('\x{c3}\x{a4}', 64)", '22001', 'extra is too long', '127 bytes' ],
 	[ qq{'n', library => repeat('l', 2000), function => 'f'}, '42622', 'library is too long' ],
@@ -516,15 +518,17 @@ foreach (
 	[ q{'there', ''}, '22023', 'command is empty' ],
 	[ q{'there', argument => 1}, '22023', 'argument makes no sense' ],
 	[ q{'there', instances => 13}, '22023', 'instances must be between 1 and 12' ],
-	[ q{'there', run_every => '0'}, '22023', 'run_every must not be zero' ],
+	[ q{'there'}, '22023', 'nothing to change in worker "there"', q{run_every, .* of '0'} ],
+	[ q{'there', run_every => NULL}, '22023', 'nothing to change in worker "there"' ],
+	[ q{'missing'}, '42704', 'worker "missing" does not exist' ],
 	[ q{'there', role => 'missing'}, '42704', 'role "missing" does not exist' ],
 	[ q{'fn', role => 'alice'}, '22023', 'role makes no sense' ],
 	[ q{'fn', function => 'missing'}, '42883', 'could not find function' ],
 	[ q{'fn', extra => repeat('e', 128)}, '22001', 'extra is too long' ])
 {
-	my ($arguments, $sqlstate, $message) = @$_;
+	my ($arguments, $sqlstate, $message, $hint) = @$_;
 
-	refused("SELECT supervisor.alter_worker($arguments)", $sqlstate, "alter_worker($arguments)", message => qr/\Q$message\E/);
+	refused("SELECT supervisor.alter_worker($arguments)", $sqlstate, "alter_worker($arguments)", message => qr/\Q$message\E/, hint => $hint);
 }
 foreach my $function ('remove_worker', 'start_worker', 'stop_worker', 'restart_worker')
 {
@@ -542,6 +546,18 @@ refused(q{BEGIN READ ONLY; SELECT supervisor.stop_worker('there')}, '25006', 'an
 value('ROLLBACK');
 is(value($rows), $before, 'after all that, the table is as before');
 is(value(q{SELECT string_agg(slot || '/' || generation, ' ' ORDER BY slot) FROM supervisor.worker_status}), $processes, 'and so are the processes');
+
+# In a migration that is run once more.
+$s->query(q{SELECT supervisor.add_worker('there', 'SELECT 2', if_not_exists => true)});
+like($s->{stderr}, qr/NOTICE:  42710: worker "there" already exists, skipping/, 'with if_not_exists, a name that is taken is no error');
+is(value($rows), $before, 'and nothing is changed');
+refused("SELECT supervisor.add_worker('there', 'SELECT', if_not_exists => $_)", '42710', "it is with if_not_exists => $_") foreach 'false', 'NULL';
+refused(q{SELECT supervisor.add_worker('there', '', if_not_exists => true)}, '22023', 'what makes no sense is an error all the same');
+refused(q{SET ROLE alice; SELECT supervisor.add_worker('there', 'SELECT 1', role => 'boss', if_not_exists => true)}, '42501', 'and so is what one may not do');
+value('RESET ROLE');
+value(q{SELECT supervisor.add_worker('soon', 'SELECT', '1 h', if_not_exists => true)});
+is(value(q{SELECT count(*) FROM supervisor.worker WHERE name = 'soon'}), '1', 'what is not there is added');
+value(q{SELECT supervisor.remove_worker('soon')});
 is(value(qq{SELECT supervisor.add_worker('$_->[0]', $_->[1]); SELECT supervisor.remove_worker('$_->[0]')}), "\n", "$_->[2] can be added")
   foreach (
 	[ 'x' x 63, q{'SELECT'}, 'a name of 63 bytes' ], [ "quote\" '' \\", q{'SELECT'}, 'a name with special characters' ],

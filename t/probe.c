@@ -21,6 +21,7 @@ PG_MODULE_MAGIC;
 PGDLLEXPORT void probe_main(Datum main_arg);
 PGDLLEXPORT void probe_deaf(Datum main_arg);
 PGDLLEXPORT void probe_exit(Datum main_arg);
+PGDLLEXPORT void probe_bytes(Datum main_arg);
 PGDLLEXPORT void probe_error(Datum main_arg);
 PGDLLEXPORT void probe_crash(Datum main_arg);
 
@@ -72,6 +73,22 @@ void
 probe_exit(Datum main_arg)
 {
 	proc_exit(DatumGetInt32(main_arg));
+}
+
+/* Says what it is given, to the bit. */
+void
+probe_bytes(Datum main_arg)
+{
+	char		extra[BGW_EXTRALEN * 2 + 1];
+
+	for (int i = 0; i < BGW_EXTRALEN; i++)
+		snprintf(extra + i * 2, 3, "%02x", (unsigned char) MyBgworkerEntry->bgw_extra[i]);
+	ereport(LOG,
+			(errmsg("probe \"bytes\": argument %lld, OID %u, extra %s",
+					(long long) DatumGetInt64(main_arg), DatumGetObjectId(main_arg), extra)));
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	run_until_told();
 }
 
 void
