@@ -281,7 +281,7 @@ AS 'MODULE_PATHNAME', 'supervisor_alter_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.alter_worker(text, text, interval, text, text, bigint, text, bytea, text, name, text[], integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean) IS
-'changes those columns of a worker that are not NULL here (run_every 0 is none; none given: 22023); if that changes what runs, its processes are replaced, one after another, from the commit on. Needs the rights to add the worker as it was and as it will be. No such worker: 42704; other errors as for supervisor.add_worker';
+'changes those columns of a worker that are not NULL here (run_every 0 is none; none given: 22023); if that changes what runs, its processes are replaced, one after another, from the commit on. Needs the rights to add the worker as it was and as it will be. No such worker: 42704; one that is declared in C: 42809; other errors as for supervisor.add_worker';
 
 CREATE FUNCTION supervisor.remove_worker(name text)
 RETURNS void
@@ -289,7 +289,7 @@ AS 'MODULE_PATHNAME', 'supervisor_remove_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.remove_worker(text) IS
-'removes a worker, whose processes end from the commit on. Needs the right to add it. No such worker: 42704; one that an extension has added: 2BP01';
+'removes a worker, whose processes end from the commit on; one that supervisor_start() has started, at once. Needs the right to add it. No such worker: 42704; one that an extension has added: 2BP01; one that a preloaded library has declared: 42809';
 
 CREATE FUNCTION supervisor.start_worker(name text, timeout interval DEFAULT '10 s')
 RETURNS boolean
@@ -327,7 +327,7 @@ CREATE FUNCTION supervisor.get_workers(
     OUT restarts bigint, OUT consecutive_failures integer, OUT restart_at timestamptz,
     OUT last_exit_at timestamptz, OUT last_exit_code integer, OUT last_sqlstate text, OUT last_error text,
     OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
-    OUT task bigint, OUT command text)
+    OUT task bigint, OUT command text, OUT source text, OUT declared_in oid)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_workers'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32;
@@ -363,9 +363,11 @@ SELECT w.slot, w.generation, w.name, w.instance, w.kind, w.pool, w.pid, d.datnam
        w.state, w.activity, w.reason, w.detail, w.started_at, w.state_since,
        w.restarts, w.consecutive_failures, w.restart_at,
        w.last_exit_at, w.last_exit_code, w.last_sqlstate, w.last_error,
-       w.tasks_succeeded, w.tasks_failed, w.tasks_canceled, w.task, w.command
+       w.tasks_succeeded, w.tasks_failed, w.tasks_canceled, w.task, w.command,
+       w.source, i.datname AS declared_in
 FROM supervisor.get_workers() w
      LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.datid
+     LEFT JOIN pg_catalog.pg_database i ON i.oid OPERATOR(pg_catalog.=) w.declared_in
      LEFT JOIN pg_catalog.pg_authid a ON a.oid OPERATOR(pg_catalog.=) w.userid;
 
 COMMENT ON VIEW supervisor.worker_status IS 'one row per worker, with a slot or not';
@@ -376,7 +378,7 @@ COMMENT ON COLUMN supervisor.worker_status.instance IS 'number of this instance 
 COMMENT ON COLUMN supervisor.worker_status.kind IS 'pool, command, library or loader';
 COMMENT ON COLUMN supervisor.worker_status.pool IS 'pool of a pool worker';
 COMMENT ON COLUMN supervisor.worker_status.pid IS 'process ID; NULL if no process runs';
-COMMENT ON COLUMN supervisor.worker_status.datname IS 'database that a pool worker is bound to, NULL if unbound; a command worker''s; the one that a library''s function has connected to, or else that of its row';
+COMMENT ON COLUMN supervisor.worker_status.datname IS 'database that a pool worker is bound to, NULL if unbound; a command worker''s; the one that a library''s function has connected to, NULL if to none';
 COMMENT ON COLUMN supervisor.worker_status.usename IS 'likewise, the role';
 COMMENT ON COLUMN supervisor.worker_status.state IS 'waiting, starting, running, stopping, stuck, backoff, stopped or failed';
 COMMENT ON COLUMN supervisor.worker_status.activity IS 'of a running pool worker: unbound, idle or busy; of a command worker: idle between two runs, busy in one';
@@ -396,6 +398,8 @@ COMMENT ON COLUMN supervisor.worker_status.tasks_failed IS 'tasks of this slot t
 COMMENT ON COLUMN supervisor.worker_status.tasks_canceled IS 'tasks of this slot that were canceled while they ran';
 COMMENT ON COLUMN supervisor.worker_status.task IS 'task that runs now';
 COMMENT ON COLUMN supervisor.worker_status.command IS 'beginning of that task''s, or of a command worker''s, command; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.worker_status.source IS 'of a declared worker: table, of supervisor.worker; library, that is preloaded; or call, of supervisor_start()';
+COMMENT ON COLUMN supervisor.worker_status.declared_in IS 'database whose table has its row, where the functions find it; NULL if it is declared in C';
 
 CREATE VIEW supervisor.pool_status AS
 SELECT pool, size, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled

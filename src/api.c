@@ -339,7 +339,8 @@ api_start(const SupervisorWorker *theirs, uint64 *id)
 	if (taken)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("worker \"%s\" already exists", worker.name)));
+				 errmsg("worker \"%s\" already exists", worker.name),
+				 errhint("One that was started by a call can be removed with supervisor.remove_worker().")));
 	return d != NULL;
 }
 

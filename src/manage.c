@@ -357,12 +357,60 @@ supervisor_add_worker(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* A worker that is declared in C. */
+typedef struct InC
+{
+	uint64		id;				/* of its declaration */
+	SupSource	source;
+	bool		enabled;
+	SupProgram	program;
+} InC;
+
+/* Find the one of that name. */
+static bool
+find_in_c(const char *name, InC *found)
+{
+	SupDeclaration *d;
+	bool		is_there;
+
+	sup_lock();
+	d = sup_declaration_find(InvalidOid, name);
+	is_there = d != NULL && !d->gone;
+	if (is_there)
+	{
+		found->id = d->id;
+		found->source = d->source;
+		found->enabled = d->terms.enabled;
+		memcpy(&found->program, &d->program, sizeof(SupProgram));
+	}
+	sup_unlock();
+	return is_there;
+}
+
+/* Raise 42809: a worker that is declared in C has no row. */
+pg_noreturn static void
+has_no_row(const char *name, const char *what, SupSource source)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+			 errmsg("cannot %s worker \"%s\"", what, name),
+			 source == SUP_FROM_LIBRARY ? errdetail("A preloaded library has declared it.") :
+			 errdetail("It was started by supervisor_start()."),
+			 errhint("You can stop, start and restart it by its name.")));
+}
+
 /* Find the row that is to be changed, and see that the caller may. */
 static void
 row_to_change(Oid table, const char *name, SupTuple *row, SupRow *parsed)
 {
+	InC			in_c;
+
 	if (!sup_catalog_lock_row(table, name, row))
+	{
+		if (find_in_c(name, &in_c))
+			has_no_row(name, "alter", in_c.source);
 		no_such_worker(name);
+	}
 	sup_row_parse(row->values, row->nulls, parsed);
 	check_rights(name, &parsed->program);
 }
@@ -404,19 +452,54 @@ supervisor_alter_worker(PG_FUNCTION_ARGS)
 }
 
 /*
+ * Remove one that supervisor_start() has started, as supervisor_terminate() does.
+ * False: there is no such worker in C.
+ */
+static bool
+remove_in_c(const char *name)
+{
+	InC			in_c;
+	SupDeclaration *d;
+
+	if (!find_in_c(name, &in_c))
+		return false;
+	check_rights(name, &in_c.program);
+	if (in_c.source != SUP_FROM_CALL)
+		has_no_row(name, "remove", in_c.source);
+	sup_lock();
+	d = sup_declaration_by_id(in_c.id);
+	if (d != NULL)
+	{
+		d->gone = true;
+		sup_attend_declaration(d);
+	}
+	sup_unlock();
+	return true;
+}
+
+/*
  * supervisor.remove_worker(name): delete the row.  Raises 2BP01 for a worker
  * that an extension has added, unless that extension's script is running or
- * the extension is gone.
+ * the extension is gone.  One without a row may be of supervisor_start(), also
+ * where nothing can be written.
  */
 PG_FUNCTION_INFO_V1(supervisor_remove_worker);
 Datum
 supervisor_remove_worker(PG_FUNCTION_ARGS)
 {
-	Oid			table = worker_table("supervisor.remove_worker()");
-	char	   *name = name_arg(fcinfo);
+	const char *complaint;
+	Oid			table;
+	char	   *name;
 	SupTuple	row;
 	SupRow		parsed;
 
+	sup_require_preload();
+	check_place();
+	name = name_arg(fcinfo);
+	table = sup_catalog_table(&complaint);
+	if ((!OidIsValid(table) || !sup_catalog_find(table, name, &row)) && remove_in_c(name))
+		PG_RETURN_VOID();
+	table = worker_table("supervisor.remove_worker()");
 	row_to_change(table, name, &row, &parsed);
 	if (parsed.extension[0] != '\0' && OidIsValid(get_extension_oid(parsed.extension, true)) &&
 		!(creating_extension &&
@@ -571,7 +654,7 @@ find_worker(FunctionCallInfo fcinfo, const char *changes, NameControl *control, 
 {
 	const char *complaint;
 	Oid			table;
-	SupDeclaration *d;
+	InC			in_c;
 	bool		found;
 
 	sup_require_preload();
@@ -600,15 +683,12 @@ find_worker(FunctionCallInfo fcinfo, const char *changes, NameControl *control, 
 		return table;
 	}
 	control->database = InvalidOid;
-	sup_lock();
-	d = sup_declaration_find(InvalidOid, control->name);
-	found = d != NULL && !d->gone;
+	found = find_in_c(control->name, &in_c);
 	if (found)
 	{
-		memcpy(&control->program, &d->program, sizeof(SupProgram));
-		*enabled = d->terms.enabled;
+		memcpy(&control->program, &in_c.program, sizeof(SupProgram));
+		*enabled = in_c.enabled;
 	}
-	sup_unlock();
 	if (!found && complaint != NULL)
 		not_run(complaint);
 	if (!found)

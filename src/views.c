@@ -81,7 +81,7 @@ command_head(const SupTask *task, char *head)
 	return len;
 }
 
-#define WORKER_COLS 27
+#define WORKER_COLS 29
 
 /* What a row of worker_status needs beside its slot. */
 typedef struct WorkerRow
@@ -89,6 +89,8 @@ typedef struct WorkerRow
 	SupSlot		slot;
 	SupKind		kind;
 	char		name[NAMEDATALEN];
+	int			source;			/* SupSource; -1: it is not declared */
+	Oid			declared_in;	/* in whose table; 0 */
 	Oid			role;			/* whose rights it has */
 	Oid			datid;			/* where it is, or will be */
 	Oid			userid;
@@ -107,10 +109,19 @@ static const char *const kind_names[] = {
 	[SUP_KIND_LOADER] = "loader"
 };
 
-/* What a declared worker runs, and as whom. */
+static const char *const source_names[] = {
+	[SUP_FROM_TABLE] = "table",
+	[SUP_FROM_LIBRARY] = "library",
+	[SUP_FROM_CALL] = "call"
+};
+
+/* Whence a declared worker comes, what it runs, and as whom. */
 static void
-copy_command(WorkerRow *row, const SupDeclaration *d)
+copy_declaration(WorkerRow *row, const SupDeclaration *d)
 {
+	row->source = d->source;
+	row->declared_in = d->database;
+	row->datid = d->program.kind == SUP_KIND_COMMAND ? d->database : InvalidOid;
 	row->role = row->userid = d->program.role;
 	row->command_len = -1;
 	if (d->program.kind == SUP_KIND_COMMAND)
@@ -134,19 +145,15 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 	row->userid = slot->role;
 	row->task = 0;
 	row->command_len = -1;
-	if (slot->kind == SUP_KIND_COMMAND)
+	row->source = -1;
+	row->declared_in = InvalidOid;
+	if (slot->declaration >= 0)
+		copy_declaration(row, &Sup->declarations[slot->declaration]);
+	if (slot->kind == SUP_KIND_LIBRARY)
 	{
-		const SupDeclaration *d = &Sup->declarations[slot->declaration];
-
-		row->datid = d->database;
-		copy_command(row, d);
-	}
-	else if (slot->kind == SUP_KIND_LIBRARY)
-	{
-		/* where it has connected to, or else where its row is */
+		/* where it has connected to, and as whom */
+		row->role = sup_slot_role(slot);
 		row->datid = slot->proc != NULL ? slot->proc->databaseId : InvalidOid;
-		if (!OidIsValid(row->datid))
-			row->datid = Sup->declarations[slot->declaration].database;
 		row->userid = slot->proc != NULL ? slot->proc->roleId : InvalidOid;
 	}
 	else if (t != 0)
@@ -213,6 +220,8 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 		values[26] = clipped_text(row->command, row->command_len, &nulls[26]);
 	else if (!nulls[26])
 		values[26] = CStringGetTextDatum("<insufficient privilege>");
+	values[27] = text_or_null(row->source >= 0 ? source_names[row->source] : NULL, &nulls[27]);
+	values[28] = oid_or_null(row->declared_in, &nulls[28]);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -231,8 +240,7 @@ copy_slotless(WorkerRow *row, const SupDeclaration *d, bool *has_slot)
 	memset(slot, 0, sizeof(SupSlot));
 	strlcpy(row->name, d->name, NAMEDATALEN);
 	row->kind = d->program.kind;
-	row->datid = d->database;
-	copy_command(row, d);
+	copy_declaration(row, d);
 	slot->reason = sup_declaration_why_not(d, &detail);
 	slot->state = sup_state_if_kept_down(slot->reason);
 	if (slot->reason == SUP_NO_REASON)
@@ -279,7 +287,7 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 		int			n;
 
 		memset(&row, 0, sizeof(row));
-		row.command_len = -1;
+		row.command_len = row.source = -1;
 		row.slot.state = SUP_WAITING;
 		row.slot.reason = SUP_NO_SLOT;
 		strlcpy(row.slot.detail, no_slot_detail, SUP_MESSAGE);

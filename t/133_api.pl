@@ -12,7 +12,7 @@ use Test::More;
 use File::Copy;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(until_true value);
+use SupervisorTest qw(refused until_true value);
 
 my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
 my $dir = "$PostgreSQL::Test::Utils::tmp_check/supervised_example";
@@ -268,6 +268,30 @@ wait_running('two', 1);
 is(value(q{SELECT state FROM supervisor.worker_status WHERE name = 'two'}),
 	'running', 'it outlives the session that has started it');
 is(value(q{SELECT supervisor.stop_worker('two')}), 't', 'it can be stopped by name');
+is( value(q{SELECT state, reason, source, declared_in IS NULL, datname IS NULL FROM supervisor.worker_status WHERE name = 'two'}),
+	'stopped|disabled|call|t|t', 'worker_status shows that, and whence it is');
+$other->query(q{SELECT test_start('two', 'talker', 0, 0)});
+like($other->{stderr}, qr/42710.*HINT: .*supervisor\.remove_worker/s, 'its name is taken, and the hint says what to do');
+refused(q{SELECT supervisor.alter_worker('two', argument => 1)}, '42809', 'it has no row to be altered',
+	message => qr/cannot alter worker "two".*started by supervisor_start/s);
+refused(q{SELECT supervisor.restart_worker('two')}, '55000', 'one that is stopped is not restarted', hint => 'start_worker');
+value('CREATE ROLE nobody LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO nobody');
+refused(q{SELECT supervisor.remove_worker('two')}, '42501', 'only a superuser may remove it', user => 'nobody');
+is(value(q{SELECT supervisor.start_worker('two')}), 't', 'it can be started again');
+value(q{SELECT supervisor.remove_worker('two')});
+until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = 'two'}, 'it is removed while it runs');
+refused("SELECT supervisor.$_", '42704', "$_: it does not exist any more")
+  foreach q{remove_worker('two')}, q{alter_worker('two', argument => 1)}, q{stop_worker('two')}, q{start_worker('two')}, q{restart_worker('two')};
+is($other->query(q{SELECT test_start('two', 'talker', 0, 0)}), 't', 'its name is free');
+$other->query(q{SELECT test_wait_for_startup()});
+value(q{SELECT supervisor.stop_worker('two'); SELECT supervisor.remove_worker('two')});
+until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = 'two'}, 'it is removed when it is stopped');
+is($other->query(q{SELECT test_wait_for_shutdown()}), 'stopped', 'whoever waits for its end is told');
+is( value(q{SELECT DISTINCT source, declared_in IS NULL FROM supervisor.worker_status WHERE name IN ('early', 'talker', 'session cleaner')}),
+	'library|t', 'those of preloaded libraries are said to be theirs');
+refused("SELECT supervisor.$_", '42809', "they have no row: $_", message => qr/A preloaded library has declared it/, hint => 'stop, start and restart')
+  foreach q{remove_worker('talker')}, q{alter_worker('talker', argument => 1)};
+$other->query(q{SELECT test_start('two', 'talker', 0, 0), test_wait_for_startup()});
 $other->quit;
 
 note 'after a crash';

@@ -78,7 +78,7 @@ sub workers_become
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $query = qq{
 		SELECT coalesce(string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY name, instance), '')
-		FROM supervisor.worker_status WHERE kind IN ('command', 'library') AND datname = '$database'};
+		FROM supervisor.worker_status WHERE kind IN ('command', 'library') AND declared_in = '$database'};
 
 	# what is so need not stay so
 	return pass($property) if ($opts{node} // $$asked)->poll_query_until('postgres', $query, $states);
