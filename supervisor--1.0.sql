@@ -334,7 +334,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32;
 COMMENT ON FUNCTION supervisor.get_workers() IS 'rows of the view supervisor.worker_status, with OIDs';
 
 CREATE FUNCTION supervisor.get_pools(
-    OUT pool text, OUT size integer, OUT running integer, OUT unbound integer, OUT idle integer, OUT busy integer,
+    OUT pool text, OUT size integer, OUT members text[], OUT running integer, OUT unbound integer, OUT idle integer, OUT busy integer,
     OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_pools'
@@ -402,12 +402,13 @@ COMMENT ON COLUMN supervisor.worker_status.source IS 'of a declared worker: tabl
 COMMENT ON COLUMN supervisor.worker_status.declared_in IS 'database whose table has its row, where the functions find it; NULL if it is declared in C';
 
 CREATE VIEW supervisor.pool_status AS
-SELECT pool, size, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled
+SELECT pool, size, members, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled
 FROM supervisor.get_pools();
 
 COMMENT ON VIEW supervisor.pool_status IS 'one row per pool';
 COMMENT ON COLUMN supervisor.pool_status.pool IS 'name of the pool';
 COMMENT ON COLUMN supervisor.pool_status.size IS 'workers that the settings ask for';
+COMMENT ON COLUMN supervisor.pool_status.members IS 'roles whose members may use it, by supervisor.pools, beside superusers; NULL: whoever may submit tasks';
 COMMENT ON COLUMN supervisor.pool_status.running IS 'workers that are ready: unbound + idle + busy';
 COMMENT ON COLUMN supervisor.pool_status.unbound IS 'workers that are attached to no database yet';
 COMMENT ON COLUMN supervisor.pool_status.idle IS 'workers that are bound to a database and role, and have no task';

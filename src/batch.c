@@ -149,7 +149,7 @@ put_outcomes(ReturnSetInfo *rsinfo, const Outcome *outcomes, int i, int n)
 /* A running execute_all(). */
 typedef struct Batch
 {
-	const char *pool;
+	SupSubmission submission;
 	TimestampTz deadline;
 	int			n;
 	char	  **commands;
@@ -206,7 +206,7 @@ feed(Batch *batch)
 		SupTaskRef	refs[BATCH_STEP];
 		int			k = Min(Min(BATCH_STEP, batch->n - batch->submitted), BATCH_WINDOW - inside);
 		int			accepted;
-		bool		no_memory;
+		SupLack		lack;
 
 		if (batch->one_by_one)
 			k = 1;
@@ -218,13 +218,14 @@ feed(Batch *batch)
 		}
 
 		/* Where nothing has been run yet, nothing gets lost by an error. */
-		accepted = sup_task_submit(batch->pool, SUP_TASK_BATCH, k, batch->inputs, refs, false,
-								   batch->submitted == 0, &no_memory);
+		accepted = sup_task_submit(&batch->submission, k, batch->inputs, refs, &lack);
+		if (accepted == 0 && batch->submitted == 0 && lack != SUP_LACK_MEMORY)
+			sup_refuse_task(lack);
 		batch->one_by_one = accepted == 0 && inside == 0;
 		if (batch->one_by_one)
 		{
 			check_in_time(batch);
-			if (no_memory)
+			if (lack == SUP_LACK_MEMORY)
 				fail_next(batch, ERRCODE_OUT_OF_MEMORY, "out of shared memory for tasks");
 			else
 				while (batch->submitted < batch->n)
@@ -317,7 +318,8 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("commands must not be null")));
-	batch.pool = sup_text_arg(fcinfo, 1, "pool");
+	batch.submission.pool = sup_text_arg(fcinfo, 1, "pool");
+	batch.submission.kind = SUP_TASK_BATCH;
 	batch.deadline = sup_deadline_arg(fcinfo, 2);
 	for (int i = 0; i < batch.n; i++)
 	{

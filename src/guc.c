@@ -38,105 +38,238 @@ static int	max_restarts;
 static int	restart_window;
 
 /*
- * Parse "name:size, name:size" into 'pools', of room for SUP_MAX_POOLS - 1.
- * Returns the number of pools, or -1 with a message in *complaint.
+ * supervisor.pools
+ *
+ * The parser goes on over the text, and leaves in 'complaint' what is wrong with
+ * it, as a sentence.
+ */
+
+typedef struct PoolParser
+{
+	const char *p;
+	const char *complaint;
+} PoolParser;
+
+/* Returns false, so that a function can end with this. */
+static bool
+complain(PoolParser *parser, const char *complaint)
+{
+	parser->complaint = complaint;
+	return false;
+}
+
+static bool
+wrong_form(PoolParser *parser)
+{
+	return complain(parser, "The form is \"name:size\" or \"name:size(role, role)\", and \"default(role, role)\", in a list separated by commas.");
+}
+
+/* Skips white space, and that character if it follows; did it? */
+static bool
+skip(PoolParser *parser, char c)
+{
+	while (isspace((unsigned char) *parser->p))
+		parser->p++;
+	if (c == '\0' || *parser->p != c)
+		return false;
+	parser->p++;
+	return true;
+}
+
+/* A name that nothing quotes: it ends where another character has a meaning. */
+static bool
+parse_pool_name(PoolParser *parser, char *name)
+{
+	const char *start;
+	Size		len;
+
+	(void) skip(parser, '\0');
+	start = parser->p;
+	while (*parser->p != '\0' && strchr(":,()", *parser->p) == NULL && !isspace((unsigned char) *parser->p))
+		parser->p++;
+	len = parser->p - start;
+	if (len == 0)
+		return wrong_form(parser);
+	if (len >= NAMEDATALEN)
+		return complain(parser, "The name of a pool is too long.");
+	memcpy(name, start, len);
+	name[len] = '\0';
+	return true;
+}
+
+static bool
+parse_pool_size(PoolParser *parser, int *size)
+{
+	char	   *rest;
+	long		value;
+
+	(void) skip(parser, '\0');
+	if (!isdigit((unsigned char) *parser->p))
+		return complain(parser, "The size of a pool is a whole number that is not negative.");
+	errno = 0;
+	value = strtol(parser->p, &rest, 10);
+	if (errno != 0 || value > SUP_MAX_WORKERS)
+		return complain(parser, "The size of a pool is too large.");
+	*size = (int) value;
+	parser->p = rest;
+	return true;
+}
+
+/*
+ * The name of a role, as an identifier in SQL.  Only ASCII letters are folded:
+ * it is the same in processes of all databases then.
+ */
+static bool
+parse_role_name(PoolParser *parser, char *name)
+{
+	int			len = 0;
+	bool		quoted = skip(parser, '"');
+
+	for (;; parser->p++)
+	{
+		char		c = *parser->p;
+
+		if (quoted && c == '\0')
+			return complain(parser, "A quoted name of a role has no end.");
+		if (quoted && c == '"')
+		{
+			parser->p++;
+			if (*parser->p != '"')
+				break;
+		}
+		else if (!quoted && (c == '\0' || strchr(",()\"", c) != NULL || isspace((unsigned char) c)))
+			break;
+		if (len == NAMEDATALEN - 1)
+			return complain(parser, "The name of a role is too long.");
+		name[len++] = quoted ? c : pg_ascii_tolower((unsigned char) c);
+	}
+	name[len] = '\0';
+	return len > 0 ? true :
+		complain(parser, "In the list of roles of a pool the name of a role is missing.");
+}
+
+/* What follows an opening parenthesis. */
+static bool
+parse_members(PoolParser *parser, SupPoolSetting *pool)
+{
+	pool->listed = true;
+	if (skip(parser, ')'))
+		return true;
+	do
+	{
+		char		name[NAMEDATALEN];
+		int			size;
+
+		if (!parse_role_name(parser, name))
+			return false;
+		size = strlen(name) + 1;
+		if (pool->members.len + size > SUP_MEMBERS_SIZE)
+			return complain(parser, psprintf("The list of roles of pool \"%s\" is too long: with a byte after each name it has room for %d. List a role that others are members of.",
+											 pool->name, SUP_MEMBERS_SIZE));
+		memcpy(pool->members.names + pool->members.len, name, size);
+		pool->members.len += size;
+	} while (skip(parser, ','));
+	if (!skip(parser, ')'))
+		return complain(parser, psprintf("The list of roles of pool \"%s\" is not closed: names are separated by commas, and a parenthesis ends it.",
+										 pool->name));
+	return true;
+}
+
+/* One pool, with its size unless it is 'default', which must have a list. */
+static bool
+parse_pool(PoolParser *parser, SupPoolSetting *pool)
+{
+	bool		is_default;
+
+	if (!parse_pool_name(parser, pool->name))
+		return false;
+	is_default = strcmp(pool->name, SUP_DEFAULT_POOL) == 0;
+	if (skip(parser, ':'))
+	{
+		if (is_default)
+			return complain(parser, "The size of pool \"default\" is set by \"supervisor.pool_size\".");
+		if (!parse_pool_size(parser, &pool->size))
+			return false;
+	}
+	else if (!is_default)
+		return wrong_form(parser);
+	if (skip(parser, '('))
+		return parse_members(parser, pool);
+	return is_default ? wrong_form(parser) : true;
+}
+
+/*
+ * Parse supervisor.pools into 'pools', of room for SUP_MAX_POOLS, of which the
+ * first is 'default' and stays so.  Returns the number of pools, or -1 with a
+ * complaint.
  */
 static int
 parse_pools(const char *value, SupPoolSetting *pools, const char **complaint)
 {
-	const char *p = value;
-	int			n = 0;
+	PoolParser	parser = {value, NULL};
+	SupPoolSetting *pool = palloc(sizeof(SupPoolSetting));
+	int			n = 1;
 
-	while (isspace((unsigned char) *p))
-		p++;
-	if (*p == '\0')
-		return 0;
-
-	for (;;)
+	(void) skip(&parser, '\0');
+	if (*parser.p == '\0')
+		return n;
+	do
 	{
-		const char *start;
-		const char *end;
-		char	   *rest;
-		long		size;
+		bool		is_default;
 
-		while (isspace((unsigned char) *p))
-			p++;
-		start = p;
-		while (*p != '\0' && *p != ':' && *p != ',' && !isspace((unsigned char) *p))
-			p++;
-		end = p;
-		while (isspace((unsigned char) *p))
-			p++;
-		if (end == start || *p != ':')
+		memset(pool, 0, sizeof(SupPoolSetting));
+		if (!parse_pool(&parser, pool))
+			break;
+		is_default = strcmp(pool->name, SUP_DEFAULT_POOL) == 0;
+		if (!is_default && n == SUP_MAX_POOLS)
 		{
-			*complaint = "The form is a list of \"name:size\", separated by commas.";
-			return -1;
-		}
-		if (end - start >= NAMEDATALEN)
-		{
-			*complaint = "The name of a pool is too long.";
-			return -1;
-		}
-		if (n == SUP_MAX_POOLS - 1)
-		{
-			*complaint = "There are too many pools.";
-			return -1;
-		}
-		memcpy(pools[n].name, start, end - start);
-		pools[n].name[end - start] = '\0';
-		if (strcmp(pools[n].name, SUP_DEFAULT_POOL) == 0)
-		{
-			*complaint = "The size of pool \"default\" is set by \"supervisor.pool_size\".";
-			return -1;
+			parser.complaint = "There are too many pools.";
+			break;
 		}
 		for (int i = 0; i < n; i++)
-			if (strcmp(pools[i].name, pools[n].name) == 0)
-			{
-				*complaint = "The name of a pool is given twice.";
-				return -1;
-			}
+			if (strcmp(pools[i].name, pool->name) == 0 && (i > 0 || pools[0].listed))
+				parser.complaint = "The name of a pool is given twice.";
+		if (is_default)
+			pool->size = pools[0].size;
+		pools[is_default ? 0 : n++] = *pool;
+	} while (parser.complaint == NULL && skip(&parser, ','));
+	if (parser.complaint == NULL && *parser.p != '\0')
+		(void) wrong_form(&parser);
+	pfree(pool);
+	*complaint = parser.complaint;
+	return parser.complaint == NULL ? n : -1;
+}
 
-		p++;
-		while (isspace((unsigned char) *p))
-			p++;
-		if (!isdigit((unsigned char) *p))
-		{
-			*complaint = "The size of a pool is a whole number that is not negative.";
-			return -1;
-		}
-		errno = 0;
-		size = strtol(p, &rest, 10);
-		if (errno != 0 || size > SUP_MAX_WORKERS)
-		{
-			*complaint = "The size of a pool is too large.";
-			return -1;
-		}
-		pools[n++].size = (int) size;
-		p = rest;
-		while (isspace((unsigned char) *p))
-			p++;
-		if (*p == '\0')
-			return n;
-		if (*p++ != ',')
-		{
-			*complaint = "The form is a list of \"name:size\", separated by commas.";
-			return -1;
-		}
-	}
+/* What supervisor.pools says, palloc'd, or NULL with a complaint. */
+static SupPoolSetting *
+pool_settings(const char *value, int *count, const char **complaint)
+{
+	SupPoolSetting *pools = palloc(sizeof(SupPoolSetting) * SUP_MAX_POOLS);
+
+	memset(&pools[0], 0, sizeof(SupPoolSetting));
+	strlcpy(pools[0].name, SUP_DEFAULT_POOL, NAMEDATALEN);
+	pools[0].size = sup_pool_size;
+	*count = parse_pools(value, pools, complaint);
+	if (*count >= 0)
+		return pools;
+	pfree(pools);
+	return NULL;
 }
 
 /* Check hook: what is wrong becomes the detail of core's message. */
 static bool
 check_pools(char **newval, void **extra, GucSource source)
 {
-	SupPoolSetting pools[SUP_MAX_POOLS];
 	const char *complaint;
+	int			n;
+	SupPoolSetting *pools = pool_settings(*newval, &n, &complaint);
 
-	if (parse_pools(*newval, pools, &complaint) < 0)
+	if (pools == NULL)
 	{
 		GUC_check_errdetail("%s", complaint);
 		return false;
 	}
+	pfree(pools);
 	return true;
 }
 
@@ -144,15 +277,10 @@ check_pools(char **newval, void **extra, GucSource source)
 SupPoolSetting *
 sup_pool_settings(int *count)
 {
-	SupPoolSetting *pools = palloc(sizeof(SupPoolSetting) * SUP_MAX_POOLS);
 	const char *complaint;
-	int			n;
+	SupPoolSetting *pools = pool_settings(sup_pools, count, &complaint);
 
-	strlcpy(pools[0].name, SUP_DEFAULT_POOL, NAMEDATALEN);
-	pools[0].size = sup_pool_size;
-	n = parse_pools(sup_pools, pools + 1, &complaint);
-	Assert(n >= 0);				/* the check hook saw it */
-	*count = n + 1;
+	Assert(pools != NULL);		/* the check hook saw it */
 	return pools;
 }
 
@@ -221,8 +349,8 @@ sup_define_settings(void)
 							&sup_pool_size, 2, 0, SUP_MAX_WORKERS,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("supervisor.pools",
-							   "Lists further pools, as \"name:size, name:size\".",
-							   NULL,
+							   "Lists further pools, as \"name:size, name:size(role, role)\".",
+							   "Only members of the listed roles may use a pool that has a list; that of the pool \"default\" is \"default(role, role)\".",
 							   &sup_pools, "",
 							   PGC_SIGHUP, 0, check_pools, NULL, NULL);
 	DefineCustomBoolVariable("supervisor.start_workers",

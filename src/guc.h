@@ -13,7 +13,7 @@
 #include "policy.h"
 
 /*
- * More pools than anybody names; each costs half a kilobyte of shared
+ * More pools than anybody names; each costs some three kilobytes of shared
  * memory.
  */
 #define SUP_MAX_POOLS	64
@@ -37,11 +37,22 @@ extern int	sup_worker_lifetime;
 extern int	sup_start_timeout;
 extern int	sup_stop_timeout;
 
-/* One entry of supervisor.pools. */
+/* Roles whose members may use a pool. */
+#define SUP_MEMBERS_SIZE	2048
+
+typedef struct SupMembers
+{
+	int			len;
+	char		names[SUP_MEMBERS_SIZE];	/* each with its NUL; 'len' bytes */
+} SupMembers;
+
+/* One entry of supervisor.pools, or the pool 'default'. */
 typedef struct SupPoolSetting
 {
 	char		name[NAMEDATALEN];
 	int			size;
+	bool		listed;			/* else whoever has EXECUTE may use it */
+	SupMembers	members;
 } SupPoolSetting;
 
 /* Define the settings; only while shared_preload_libraries are loaded. */

@@ -14,6 +14,7 @@
 #include "lifecycle.h"
 #include "login.h"
 #include "match.h"
+#include "members.h"
 #include "pools.h"
 #include "task.h"
 #include "transition.h"
@@ -32,7 +33,27 @@ static TimestampTz deadlines[SUP_MAX_POOLS];
 /* Is there a pool in the settings for which removed ones have left no entry yet? */
 static bool pools_missing = false;
 
-/* Take over the settings: which pools there are, and how large. */
+/*
+ * Take over who may use a pool.  A list that changes gets another version, by
+ * which sessions see that they have to look again.
+ */
+static void
+set_members(SupPool *pool, const SupPoolSetting *setting)
+{
+	SupMembers *members = &Sup->members[pool - Sup->pools];
+
+	SUP_ASSERT_LOCKED();
+	if (!setting->listed)
+		pool->members_version = 0;
+	else if (pool->members_version == 0 || members->len != setting->members.len ||
+			 memcmp(members->names, setting->members.names, members->len) != 0)
+	{
+		*members = setting->members;
+		pool->members_version = ++Sup->last_members_version;
+	}
+}
+
+/* Take over the settings: which pools there are, how large, and for whom. */
 void
 sup_set_pools(void)
 {
@@ -69,11 +90,13 @@ sup_set_pools(void)
 		}
 		pool->removed = false;
 		pool->size = settings[i].size;
+		set_members(pool, &settings[i]);
 		sup_attend_pool(pool);
 	}
 	Sup->pools_set = true;
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
+	sup_watch_members();
 	pfree(settings);
 }
 
@@ -315,5 +338,5 @@ sup_look_at_pools(bool slots_freed, TimestampTz now)
 		sup_set_pools();
 		next = now;				/* they have yet to get their workers */
 	}
-	return next;
+	return Min(next, sup_look_at_members(now));
 }

@@ -262,6 +262,14 @@ sup_role_is_as_bound(Oid role)
 	return GetSessionUserId() == role && GetCurrentRoleId() == bound_role;
 }
 
+/* From the first call on it is counted. */
+uint64
+sup_rights_changes(void)
+{
+	watch_catalogs();
+	return changes;
+}
+
 /* InvalidOid is a worker that has no role: only superusers may signal it. */
 bool
 sup_may_signal(Oid role)

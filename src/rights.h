@@ -31,6 +31,12 @@ extern bool sup_rights_hold(void);
 /* Is the current role what it was when this worker was bound to that role? */
 extern bool sup_role_is_as_bound(Oid role);
 
+/*
+ * How often what decides about members of roles has changed, as far as this
+ * process has seen.
+ */
+extern uint64 sup_rights_changes(void);
+
 /* May the current role signal the backends of that role?  As pg_cancel_backend. */
 extern bool sup_may_signal(Oid role);
 

@@ -197,6 +197,8 @@ typedef struct SupPool
 	dlist_head	slots;			/* SupSlot.owner_node */
 	int			size;			/* as the settings say; 0 if removed */
 	bool		removed;		/* not in the settings any more */
+	uint64		members_version;	/* of its list in Sup->members, no other
+									 * list's; 0: it has none */
 	int			no_slot;		/* workers wanted for which there is no slot */
 	TimestampTz no_worker_since;	/* 0: there is one */
 	bool		down;			/* ... and since start_timeout: refuse tasks */
@@ -560,6 +562,8 @@ typedef struct SupShared
 	int			nlocked;		/* databases that prepared transactions have
 								 * locked: nobody binds to them, either */
 	SupPool		pools[SUP_MAX_POOLS];
+	SupMembers	members[SUP_MAX_POOLS]; /* of each; written by the supervisor */
+	uint64		last_members_version;
 	SupDebtor	debtors[SUP_DEBTORS];
 	SupSlow		slow[SUP_SLOW];
 	int			nslow;			/* of these that are not free */

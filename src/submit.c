@@ -15,6 +15,7 @@
 
 #include "columns.h"
 #include "match.h"
+#include "members.h"
 #include "rights.h"
 #include "submit.h"
 #include "task.h"
@@ -89,7 +90,7 @@ sup_task_check_submitter(SupTaskKind kind)
 }
 
 /* Why a pool takes no task now; the caller holds no lock. */
-static void
+pg_noreturn static void
 refuse_pool(const char *name, bool removed, bool down, const char *detail)
 {
 	if (removed)
@@ -108,19 +109,22 @@ refuse_pool(const char *name, bool removed, bool down, const char *detail)
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 			 errmsg("no worker of pool \"%s\" could be started", name),
 			 errdetail_internal("%s", detail)));
+	pg_unreachable();
 }
 
-/* Why there is no room for a task. */
-pg_noreturn static void
-refuse_task(Oid role, bool capped, bool out_of_memory, bool of_role)
+/* The current role's limits are told where they are the reason. */
+void
+sup_refuse_task(SupLack lack)
 {
-	if (out_of_memory)
+	Oid			role = GetUserId();
+
+	if (lack == SUP_LACK_MEMORY)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of shared memory for tasks"),
-				 capped ? errdetail("A role that is no superuser holds at most half of it.") : 0,
+				 superuser_arg(role) ? 0 : errdetail("A role that is no superuser holds at most half of it."),
 				 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
-	if (of_role)
+	if (lack == SUP_LACK_TASKS_OF_ROLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many tasks for role \"%s\"", GetUserNameFromId(role, false)),
@@ -177,7 +181,8 @@ free_inputs(const dsa_pointer *places, int from, int n)
 
 /* Take a free entry for a task of this session.  The caller holds the lock. */
 static SupTask *
-take_task(SupBinding *b, SupTaskKind kind, const StringInfoData *input, dsa_pointer in)
+take_task(SupBinding *b, const SupSubmission *submission, bool capped,
+		  const StringInfoData *input, dsa_pointer in, TimestampTz now)
 {
 	int			i = Sup->free_task;
 	SupTask    *task = &Sup->tasks[i];
@@ -185,14 +190,17 @@ take_task(SupBinding *b, SupTaskKind kind, const StringInfoData *input, dsa_poin
 
 	SUP_ASSERT_LOCKED();
 	Sup->free_task = task->slot;
-	task->kind = kind;
+	task->kind = submission->kind;
 	task->id = Sup->task_ids[i] = ++Sup->last_task_id;
 	task->binding = b - Sup->bindings;
 	task->owner = sup_my_session();
 	task->slot = -1;
-	task->reading = task->awaited = kind != SUP_TASK_LAUNCH;
+	task->reading = task->awaited = submission->kind != SUP_TASK_LAUNCH;
+	task->capped = capped;
+	task->concurrently = submission->concurrently;
 	task->cancel = SUP_NOT_CANCELED;
 	task->timeout = sup_task_timeout;
+	task->submitted_at = now;
 	task->started_at = task->finished_at = 0;
 	task->in_finished = task->in_news = false;
 	task->in = in;
@@ -207,9 +215,39 @@ take_task(SupBinding *b, SupTaskKind kind, const StringInfoData *input, dsa_poin
 	task->passed_in = 0;
 	dlist_push_tail(&session->tasks, &task->owner_node);
 	b->ntasks++;
-	if (kind == SUP_TASK_BATCH)
+	if (submission->kind == SUP_TASK_BATCH)
 		session->outstanding++;
 	return task;
+}
+
+/*
+ * Acquire the lock, and find the pool.  NULL, without the lock: its list is
+ * another version than the one that has let the role in.  If it takes no task,
+ * the inputs are freed and an error is raised.
+ */
+static SupPool *
+lock_pool(const char *name, bool capped, uint64 admitted, const dsa_pointer *places, int n)
+{
+	SupPool    *pool;
+	bool		removed;
+	bool		down;
+	char		detail[SUP_MESSAGE];
+
+	sup_lock();
+	pool = sup_pool_by_name(name);
+	removed = pool == NULL || pool->removed;
+	if (!removed && capped && pool->members_version != 0 && pool->members_version != admitted)
+	{
+		sup_unlock();
+		return NULL;
+	}
+	if (!removed && pool->size > 0 && !pool->down)
+		return pool;
+	down = !removed && pool->down && pool->size > 0;
+	strlcpy(detail, down ? pool->down_detail : "", sizeof(detail));
+	sup_unlock();
+	free_inputs(places, 0, n);
+	refuse_pool(name, removed, down, detail);
 }
 
 /*
@@ -217,13 +255,14 @@ take_task(SupBinding *b, SupTaskKind kind, const StringInfoData *input, dsa_poin
  * needed of it is freed after the lock was released.
  */
 int
-sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfoData *inputs,
-				SupTaskRef *refs, bool concurrently, bool must, bool *no_memory)
+sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *inputs,
+				SupTaskRef *refs, SupLack *lack)
 {
 	Oid			role = GetUserId();
 	bool		capped = !superuser_arg(role);
 	Oid			account = capped ? sup_account_of(role) : InvalidOid;
-	int			asked = n;
+	uint64		admitted = capped ? sup_known_member(role) : 0;
+	int			fit;
 	dsa_pointer *places;
 	SupPool    *pool;
 	SupBinding *b;
@@ -241,32 +280,29 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		before_shmem_exit(session_exit, (Datum) 0);
 		exit_callback_registered = true;
 	}
-	places = put_inputs(inputs, &n);
-	out_of_memory = n < asked;
-
-	now = sup_now();
-	sup_lock();
-
-	pool = sup_pool_by_name(pool_name);
-	if (pool == NULL || pool->removed || pool->size == 0 || pool->down)
+	for (;;)
 	{
-		bool		removed = pool == NULL || pool->removed;
-		bool		down = !removed && pool->down && pool->size > 0;
-		char		detail[SUP_MESSAGE];
-
-		strlcpy(detail, down ? pool->down_detail : "", sizeof(detail));
-		sup_unlock();
-		free_inputs(places, 0, n);
-		refuse_pool(pool_name, removed, down, detail);
+		fit = n;
+		places = put_inputs(inputs, &fit);
+		now = sup_now();
+		pool = lock_pool(submission->pool, capped, admitted, places, fit);
+		if (pool != NULL)
+			break;
+		free_inputs(places, 0, fit);
+		if (places != NULL)
+			pfree(places);
+		CHECK_FOR_INTERRUPTS();
+		admitted = sup_check_member(submission->pool, role);
 	}
+	out_of_memory = fit < n;
 
 	/* with a free task there is a free binding, too */
-	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role) : n;
-	b = Min(n, room) > 0 && Sup->free_task >= 0 ?
+	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role) : fit;
+	b = Min(fit, room) > 0 && Sup->free_task >= 0 ?
 		sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
 	if (b != NULL)
 		b->account = account;
-	for (; done < Min(n, room) && Sup->free_task >= 0; done++)
+	for (; done < Min(fit, room) && Sup->free_task >= 0; done++)
 	{
 		dsa_pointer in = places != NULL ? places[done] : InvalidDsaPointer;
 		SupTask    *task;
@@ -280,10 +316,7 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 				break;
 			b->held += size;
 		}
-		task = take_task(b, kind, &inputs[done], in);
-		task->capped = capped;
-		task->concurrently = concurrently;
-		task->submitted_at = now;
+		task = take_task(b, submission, capped, &inputs[done], in, now);
 		refs[done].task = task;
 		refs[done].id = task->id;
 		sup_offer(task, now);
@@ -292,13 +325,11 @@ sup_task_submit(const char *pool_name, SupTaskKind kind, int n, const StringInfo
 		sup_binding_drop(b);
 	sup_unlock();
 
-	free_inputs(places, done, n);
+	free_inputs(places, done, fit);
 	if (places != NULL)
 		pfree(places);
 
-	if (no_memory != NULL)
-		*no_memory = done == 0 && out_of_memory;
-	if (done == 0 && must && !(out_of_memory && no_memory != NULL))
-		refuse_task(role, capped, out_of_memory, room <= 0);
+	*lack = done > 0 ? SUP_LACK_NOTHING : out_of_memory ? SUP_LACK_MEMORY :
+		capped && room <= 0 ? SUP_LACK_TASKS_OF_ROLE : SUP_LACK_TASKS;
 	return done;
 }

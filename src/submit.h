@@ -8,6 +8,7 @@
 #ifndef SUP_SUBMIT_H
 #define SUP_SUBMIT_H
 
+#include "compat.h"
 #include "lib/stringinfo.h"
 
 #include "task.h"
@@ -22,14 +23,32 @@ extern void sup_task_pack(StringInfo buf, const char *command, TupleDesc columns
 /* Raises an error if this session, as it is now, may not submit. */
 extern void sup_task_check_submitter(SupTaskKind kind);
 
+/* What there is no room for. */
+typedef enum SupLack
+{
+	SUP_LACK_NOTHING,
+	SUP_LACK_TASKS,				/* all are taken */
+	SUP_LACK_TASKS_OF_ROLE,		/* those that its role may have are */
+	SUP_LACK_MEMORY,			/* the area, or its role's half, is used up */
+} SupLack;
+
+/* Where tasks go, and how. */
+typedef struct SupSubmission
+{
+	const char *pool;
+	SupTaskKind kind;
+	bool		concurrently;	/* as SupTask.concurrently */
+} SupSubmission;
+
 /*
- * Submit up to n packed commands; returns how many had room.  None had: with
- * 'must' an error says which room is missing; where it is memory, and
- * 'no_memory' is not NULL, that says so instead.  Errors: no such pool (42704),
- * a pool of size 0 (55000), no supervisor (55000), no worker (53000), no room
- * (53400, 53200).
+ * Submit up to n packed commands; returns how many had room, and where that is
+ * none, what is lacking.  Errors: no such pool (42704), one that the role may not
+ * use (42501), one of size 0 (55000), no supervisor (55000), no worker (53000).
  */
-extern int	sup_task_submit(const char *pool, SupTaskKind kind, int n, const StringInfoData *inputs,
-							SupTaskRef *refs, bool concurrently, bool must, bool *no_memory);
+extern int	sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *inputs,
+							SupTaskRef *refs, SupLack *lack);
+
+/* Raise 53400 or 53200. */
+pg_noreturn extern void sup_refuse_task(SupLack lack);
 
 #endif							/* SUP_SUBMIT_H */

@@ -53,15 +53,18 @@ static void
 submit_one(SupTaskKind kind, const char *command, int nparams, char **params, const char *pool,
 		   TupleDesc columns, bool concurrently, SupTaskRef *ref)
 {
+	SupSubmission submission = {pool, kind, concurrently};
 	StringInfoData input;
 	StringInfoData settings;
 	int			nsettings;
+	SupLack		lack;
 
 	initStringInfo(&settings);
 	nsettings = sup_settings_collect(&settings);
 	initStringInfo(&input);
 	sup_task_pack(&input, command, columns, nparams, params, nsettings, &settings);
-	(void) sup_task_submit(pool, kind, 1, &input, ref, concurrently, true, NULL);
+	if (sup_task_submit(&submission, 1, &input, ref, &lack) == 0)
+		sup_refuse_task(lack);
 	pfree(input.data);
 	pfree(settings.data);
 }

@@ -9,9 +9,11 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -20,6 +22,7 @@
 #include "args.h"
 #include "declaration.h"
 #include "format.h"
+#include "members.h"
 #include "rights.h"
 #include "state.h"
 
@@ -322,7 +325,28 @@ supervisor_get_workers(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-#define POOL_COLS 10
+/* The roles whose members may use a pool; NULL if it has no list. */
+static Datum
+members_or_null(const char *pool, bool *isnull)
+{
+	SupMembers	members;
+	uint64		version;
+	const char *name;
+	int			offset = 0;
+	Datum	   *names;
+	int			n = 0;
+
+	*isnull = !sup_pool_members(pool, &members, &version) || version == 0;
+	if (*isnull)
+		return (Datum) 0;
+	names = palloc(sizeof(Datum) * (members.len + 1));
+	while ((name = sup_next_member(&members, &offset)) != NULL)
+		names[n++] = clipped_text(name, strlen(name), isnull);
+	return PointerGetDatum(n == 0 ? construct_empty_array(TEXTOID) :
+						   construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+#define POOL_COLS 11
 
 /* supervisor.get_pools(): the rows of view pool_status */
 PG_FUNCTION_INFO_V1(supervisor_get_pools);
@@ -369,14 +393,15 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 			continue;
 		values[0] = CStringGetTextDatum(pools[i].name);
 		values[1] = Int32GetDatum(pools[i].size);
-		values[2] = Int32GetDatum(counts[i][0] + counts[i][1] + counts[i][2]);
-		values[3] = Int32GetDatum(counts[i][0]);
-		values[4] = Int32GetDatum(counts[i][1]);
-		values[5] = Int32GetDatum(counts[i][2]);
-		values[6] = Int32GetDatum(pools[i].nqueued);
-		values[7] = Int64GetDatum(pools[i].tasks_succeeded);
-		values[8] = Int64GetDatum(pools[i].tasks_failed);
-		values[9] = Int64GetDatum(pools[i].tasks_canceled);
+		values[2] = members_or_null(pools[i].name, &nulls[2]);
+		values[3] = Int32GetDatum(counts[i][0] + counts[i][1] + counts[i][2]);
+		values[4] = Int32GetDatum(counts[i][0]);
+		values[5] = Int32GetDatum(counts[i][1]);
+		values[6] = Int32GetDatum(counts[i][2]);
+		values[7] = Int32GetDatum(pools[i].nqueued);
+		values[8] = Int64GetDatum(pools[i].tasks_succeeded);
+		values[9] = Int64GetDatum(pools[i].tasks_failed);
+		values[10] = Int64GetDatum(pools[i].tasks_canceled);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
