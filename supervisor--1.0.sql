@@ -14,19 +14,19 @@ COMMENT ON SCHEMA supervisor IS
 CREATE FUNCTION supervisor.run(
     command text,
     params text[] DEFAULT NULL,
-    pool text DEFAULT 'default',
+    pool text DEFAULT NULL,
     timeout interval DEFAULT NULL)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_run'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.run(text, text[], text, interval) IS
-'runs a command in a pool worker, in a transaction of its own, waits, and returns the rows of its last statement that may return any (CALL and EXECUTE may); needs a column definition list whose types are exactly those of the result. params are text values for $1, $2, ...; timeout bounds the whole call, queue included (57014). Errors of the command are raised here with all their fields, notices arrive as notices';
+'runs a command in a pool worker, in a transaction of its own, waits, and returns the rows of its last statement that may return any (CALL and EXECUTE may); needs a column definition list whose types are exactly those of the result. params are text values for $1, $2, ...; pool NULL is that of the setting supervisor.default_pool; timeout bounds the whole call, queue included (57014). Errors of the command are raised here with all their fields, notices arrive as notices';
 
 CREATE FUNCTION supervisor.execute(
     command text,
     params text[] DEFAULT NULL,
-    pool text DEFAULT 'default',
+    pool text DEFAULT NULL,
     timeout interval DEFAULT NULL)
 RETURNS text
 AS 'MODULE_PATHNAME', 'supervisor_execute'
@@ -38,7 +38,7 @@ COMMENT ON FUNCTION supervisor.execute(text, text[], text, interval) IS
 CREATE PROCEDURE supervisor.perform(
     command text,
     params text[] DEFAULT NULL,
-    pool text DEFAULT 'default',
+    pool text DEFAULT NULL,
     timeout interval DEFAULT NULL)
 AS 'MODULE_PATHNAME', 'supervisor_perform'
 LANGUAGE C;
@@ -48,7 +48,7 @@ COMMENT ON PROCEDURE supervisor.perform(text, text[], text, interval) IS
 
 CREATE FUNCTION supervisor.execute_all(
     commands text[],
-    pool text DEFAULT 'default',
+    pool text DEFAULT NULL,
     timeout interval DEFAULT NULL)
 RETURNS TABLE (ordinality bigint, tag text, sqlstate text, message text)
 AS 'MODULE_PATHNAME', 'supervisor_execute_all'
@@ -60,7 +60,7 @@ COMMENT ON FUNCTION supervisor.execute_all(text[], text, interval) IS
 CREATE FUNCTION supervisor.launch(
     command text,
     params text[] DEFAULT NULL,
-    pool text DEFAULT 'default')
+    pool text DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'supervisor_launch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -127,14 +127,14 @@ COMMENT ON FUNCTION supervisor.terminate_worker(integer, interval, bigint) IS
 'terminates the process in a slot (its task fails with 55000) and waits until it is gone; a pool worker is replaced, of a declared one its policy says what follows. Needs the right to signal a backend of the worker''s role (an unbound worker, a C function: superuser). Returns and errors as for supervisor.restart_worker';
 
 CREATE FUNCTION supervisor.restart_pool(
-    pool text DEFAULT 'default',
+    pool text DEFAULT NULL,
     timeout interval DEFAULT '10 s')
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'supervisor_restart_pool'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.restart_pool(text, interval) IS
-'replaces all workers of a pool, one after another, each once its task has ended. True when all are new and ready; false with a WARNING after timeout, the request stands. No such pool: 42704';
+'replaces all workers of a pool (NULL: that of the setting supervisor.default_pool), one after another, each once its task has ended. True when all are new and ready; false with a WARNING after timeout, the request stands. No such pool: 42704';
 
 --
 -- Declared workers

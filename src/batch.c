@@ -15,6 +15,7 @@
 #include "utils/tuplestore.h"
 
 #include "args.h"
+#include "members.h"
 #include "read.h"
 #include "settings.h"
 #include "state.h"
@@ -318,7 +319,7 @@ supervisor_execute_all(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("commands must not be null")));
-	batch.submission.pool = sup_text_arg(fcinfo, 1, "pool");
+	batch.submission.pool = sup_pool_arg(fcinfo, 1);
 	batch.submission.kind = SUP_TASK_BATCH;
 	batch.deadline = sup_deadline_arg(fcinfo, 2);
 	for (int i = 0; i < batch.n; i++)

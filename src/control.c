@@ -12,6 +12,7 @@
 
 #include "args.h"
 #include "match.h"
+#include "members.h"
 #include "rights.h"
 #include "state.h"
 #include "wait.h"
@@ -216,7 +217,7 @@ supervisor_restart_pool(PG_FUNCTION_ARGS)
 	dlist_iter	iter;
 
 	sup_require_preload();
-	restart.name = sup_text_arg(fcinfo, 0, "pool");
+	restart.name = sup_pool_arg(fcinfo, 0);
 	deadline = sup_deadline_arg(fcinfo, 1);
 	sup_await_supervisor();
 	restart.generations = palloc0(sizeof(uint64) * sup_max_workers);

@@ -19,6 +19,7 @@
 int			sup_max_workers;
 int			sup_pool_size;
 char	   *sup_pools;
+char	   *sup_default_pool;
 bool		sup_start_workers;
 char	   *sup_databases;
 int			sup_max_tasks;
@@ -273,6 +274,20 @@ check_pools(char **newval, void **extra, GucSource source)
 	return true;
 }
 
+/* Check hook: a name that a pool can have.  It need not be there yet. */
+static bool
+check_default_pool(char **newval, void **extra, GucSource source)
+{
+	PoolParser	parser = {*newval, NULL};
+	char		name[NAMEDATALEN];
+
+	if (parse_pool_name(&parser, name) && strcmp(name, *newval) == 0)
+		return true;
+	GUC_check_errdetail("The name of a pool is up to %d bytes other than white space, colon, comma and parentheses.",
+						NAMEDATALEN - 1);
+	return false;
+}
+
 /* Reads supervisor.pools again each time; a size may be 0. */
 SupPoolSetting *
 sup_pool_settings(int *count)
@@ -353,6 +368,11 @@ sup_define_settings(void)
 							   "Only members of the listed roles may use a pool that has a list; that of the pool \"default\" is \"default(role, role)\".",
 							   &sup_pools, "",
 							   PGC_SIGHUP, 0, check_pools, NULL, NULL);
+	DefineCustomStringVariable("supervisor.default_pool",
+							   "Sets the pool of tasks for which the call names none.",
+							   NULL,
+							   &sup_default_pool, SUP_DEFAULT_POOL,
+							   PGC_USERSET, 0, check_default_pool, NULL, NULL);
 	DefineCustomBoolVariable("supervisor.start_workers",
 							 "Runs declared workers.",
 							 "If off, none runs; pools do.",

@@ -24,6 +24,7 @@
 extern int	sup_max_workers;
 extern int	sup_pool_size;
 extern char *sup_pools;
+extern char *sup_default_pool;
 extern bool sup_start_workers;
 extern char *sup_databases;
 extern int	sup_max_tasks;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * members.c
- *	  Who may use a pool.
+ *	  Who may use a pool, and which one a call means.
  *
  * A list is of names, which the supervisor takes from supervisor.pools.  What
  * they mean is looked up in the session that submits, since a role may come, go
@@ -24,10 +24,12 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc_tables.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "match.h"
 #include "members.h"
 #include "rights.h"
@@ -141,9 +143,68 @@ sup_check_member(const char *pool, Oid role)
 			 nobody ? errdetail("Only superusers may use it.") :
 			 errdetail("Role \"%s\" is no member of the roles that may use it: %s.",
 					   sup_role_name(role), list_of(&members)),
-			 errhint("Use another pool, or have the role listed in \"%s\" or made a member of one that is.",
-					 "supervisor.pools")));
+			 errhint("Name another pool, also by \"%s\", or have the role listed in \"%s\" or made a member of one that is.",
+					 "supervisor.default_pool", "supervisor.pools")));
 	return 0;					/* keep compiler quiet */
+}
+
+/*
+ * The pool of a call
+ */
+
+/* For sup_foreach_set_setting(): remember supervisor.default_pool. */
+static void
+find_setting(struct config_generic *conf, void *arg)
+{
+	if (strcmp(conf->name, "supervisor.default_pool") == 0)
+		*(struct config_generic **) arg = conf;
+}
+
+/*
+ * Who has set supervisor.default_pool, as far as that is not for the server to
+ * say; InvalidOid.  What is stored for a role or a database counts as the
+ * caller's, who may have stored it.
+ */
+static Oid
+setter_of_default_pool(void)
+{
+	struct config_generic *conf = NULL;
+
+	sup_foreach_set_setting(~SUP_SOURCE(PGC_S_DEFAULT), find_setting, &conf);
+	if (conf == NULL || conf->source < PGC_S_DATABASE)
+		return InvalidOid;
+	return conf->source <= PGC_S_DATABASE_USER ? GetOuterUserId() : conf->srole;
+}
+
+/* May that role use the pool?  No error is raised; a pool that is not there keeps nobody out. */
+static bool
+may_use(const char *pool, Oid role)
+{
+	SupMembers	members;
+	uint64		version;
+
+	(void) sup_pool_members(pool, &members, &version);
+	return version == 0 || superuser_arg(role) || is_member(&members, role);
+}
+
+/* The caller has called sup_require_preload(). */
+char *
+sup_pool_arg(FunctionCallInfo fcinfo, int n)
+{
+	Oid			setter;
+
+	if (!PG_ARGISNULL(n))
+		return text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	/* Outside of a SECURITY DEFINER function nobody but the caller has a say. */
+	if (InLocalUserIdChange() && strcmp(sup_default_pool, SUP_DEFAULT_POOL) != 0)
+	{
+		setter = setter_of_default_pool();
+		if (OidIsValid(setter) && setter != GetUserId() &&
+			!(may_use(sup_default_pool, setter) && may_use(sup_default_pool, GetUserId())))
+			return pstrdup(SUP_DEFAULT_POOL);
+	}
+	return pstrdup(sup_default_pool);
 }
 
 /*

@@ -9,6 +9,7 @@
 #define SUP_MEMBERS_H
 
 #include "datatype/timestamp.h"
+#include "fmgr.h"
 
 #include "guc.h"
 
@@ -32,6 +33,13 @@ extern uint64 sup_known_member(Oid role);
  * version of its list.  The caller holds no lock.
  */
 extern uint64 sup_check_member(const char *pool, Oid role);
+
+/*
+ * The name of a pool that a call means; NULL is that of supervisor.default_pool.
+ * In a SECURITY DEFINER function that counts if both its owner and who has set
+ * it may use that pool; else it is 'default'.
+ */
+extern char *sup_pool_arg(FunctionCallInfo fcinfo, int n);
 
 /*
  * The supervisor: log roles in supervisor.pools that do not exist, once after

@@ -23,7 +23,9 @@ typedef struct Collecting
 /*
  * Not handed on: what belongs to the transaction or says who one is (core
  * exempts those from RESET ALL), what can't be set any more in a session, the
- * encoding of the client, which a worker has not, and the worker's own name.
+ * encoding of the client, which a worker has not, the worker's own name, and
+ * where its own tasks shall go: a task in which somebody else has a say would
+ * bring them into a pool that he may not use, see sup_pool_arg().
  */
 static bool
 stays_at_home(const struct config_generic *conf)
@@ -31,7 +33,8 @@ stays_at_home(const struct config_generic *conf)
 	return (conf->flags & GUC_NO_RESET_ALL) != 0 ||
 		(conf->context != PGC_USERSET && conf->context != PGC_SUSET) ||
 		strcmp(conf->name, "client_encoding") == 0 ||
-		strcmp(conf->name, "application_name") == 0;
+		strcmp(conf->name, "application_name") == 0 ||
+		strcmp(conf->name, "supervisor.default_pool") == 0;
 }
 
 /*

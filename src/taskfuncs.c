@@ -19,6 +19,7 @@
 
 #include "args.h"
 #include "compat.h"
+#include "members.h"
 #include "read.h"
 #include "rights.h"
 #include "settings.h"
@@ -130,7 +131,7 @@ supervisor_run(PG_FUNCTION_ARGS)
 	sup_require_preload();
 	command = command_arg(fcinfo, 0);
 	nparams = sup_text_array_arg(fcinfo, 1, &params);
-	pool = sup_text_arg(fcinfo, 2, "pool");
+	pool = sup_pool_arg(fcinfo, 2);
 	deadline = sup_deadline_arg(fcinfo, 3);
 	begin_rows(fcinfo, &reader);
 	sup_task_check_submitter(SUP_TASK_RUN);
@@ -161,7 +162,7 @@ execute_args(FunctionCallInfo fcinfo, ExecuteArgs *args)
 {
 	args->command = command_arg(fcinfo, 0);
 	args->nparams = sup_text_array_arg(fcinfo, 1, &args->params);
-	args->pool = sup_text_arg(fcinfo, 2, "pool");
+	args->pool = sup_pool_arg(fcinfo, 2);
 	args->deadline = sup_deadline_arg(fcinfo, 3);
 	sup_task_check_submitter(SUP_TASK_EXECUTE);
 }
@@ -252,7 +253,7 @@ supervisor_launch(PG_FUNCTION_ARGS)
 	sup_require_preload();
 	command = command_arg(fcinfo, 0);
 	nparams = sup_text_array_arg(fcinfo, 1, &params);
-	pool = sup_text_arg(fcinfo, 2, "pool");
+	pool = sup_pool_arg(fcinfo, 2);
 	sup_task_check_submitter(SUP_TASK_LAUNCH);
 	submit_one(SUP_TASK_LAUNCH, command, nparams, params, pool, NULL,
 			   sup_runs_concurrently(command), &ref);
