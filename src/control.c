@@ -15,6 +15,7 @@
 #include "members.h"
 #include "rights.h"
 #include "state.h"
+#include "submit.h"
 #include "wait.h"
 
 typedef struct Control
@@ -227,10 +228,7 @@ supervisor_restart_pool(PG_FUNCTION_ARGS)
 	if (pool == NULL || pool->removed)
 	{
 		sup_unlock();
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pool \"%s\" does not exist", restart.name),
-				 errhint("Pools are named by \"supervisor.pools\".")));
+		sup_refuse_missing_pool(restart.name);
 	}
 	dlist_foreach(iter, &pool->slots)
 	{

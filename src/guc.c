@@ -299,6 +299,20 @@ sup_pool_settings(int *count)
 	return pools;
 }
 
+/* Reads them all, for an error that is raised then. */
+bool
+sup_pool_listed(const char *name)
+{
+	int			n;
+	SupPoolSetting *pools = sup_pool_settings(&n);
+	bool		found = false;
+
+	for (int i = 0; i < n; i++)
+		found |= strcmp(pools[i].name, name) == 0;
+	pfree(pools);
+	return found;
+}
+
 /* Check hook: a list of identifiers, of which one may be an asterisk. */
 static bool
 check_databases(char **newval, void **extra, GucSource source)

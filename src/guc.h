@@ -62,6 +62,9 @@ extern void sup_define_settings(void);
 /* All pools of the settings, 'default' first, palloc'd. */
 extern SupPoolSetting *sup_pool_settings(int *count);
 
+/* Is there a pool of that name in them? */
+extern bool sup_pool_listed(const char *name);
+
 /* The policy that the settings say. */
 extern SupPolicy sup_default_policy(void);
 

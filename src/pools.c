@@ -30,8 +30,15 @@ StaticAssertDecl(FAILS_PER_LOCK <= SUP_MAX_FREES, "each of them may have its com
 /* When a pool without workers has been so for too long. */
 static TimestampTz deadlines[SUP_MAX_POOLS];
 
-/* Is there a pool in the settings for which removed ones have left no entry yet? */
-static bool pools_missing = false;
+/* A pool of the settings for which removed ones have left no entry yet. */
+typedef struct MissingPool
+{
+	char		name[NAMEDATALEN];
+	bool		told;			/* it is in the log */
+} MissingPool;
+
+static MissingPool missing[SUP_MAX_POOLS];
+static int	nmissing = 0;
 
 /*
  * Take over who may use a pool.  A list that changes gets another version, by
@@ -53,15 +60,83 @@ set_members(SupPool *pool, const SupPoolSetting *setting)
 	}
 }
 
+/* Note that there is no entry for a pool; 'before' are those of the last time.  The caller holds the lock. */
+static void
+note_missing(const char *name, const MissingPool *before, int nbefore)
+{
+	MissingPool *pool = &missing[nmissing++];
+
+	strlcpy(pool->name, name, NAMEDATALEN);
+	pool->told = false;
+	for (int i = 0; i < nbefore; i++)
+		pool->told |= before[i].told && strcmp(before[i].name, name) == 0;
+	Sup->pools_missing = true;
+}
+
+/*
+ * Will a removed pool soon leave its entry?  Not if it has tasks: those that
+ * are queued or run, or keep it when its workers have gone.
+ */
+static bool
+one_is_going(void)
+{
+	bool		going = false;
+
+	sup_lock();
+	for (int i = 0; i < SUP_MAX_POOLS && !going; i++)
+	{
+		SupPool    *pool = &Sup->pools[i];
+		bool		stays = pool->nqueued > 0 || dlist_is_empty(&pool->slots);
+		dlist_iter	iter;
+
+		if (pool->name[0] == '\0' || !pool->removed)
+			continue;
+		dlist_foreach(iter, &pool->slots)
+			stays |= pg_atomic_read_u32(&dlist_container(SupSlot, owner_node, iter.cur)->task) != 0;
+		going = !stays;
+	}
+	sup_unlock();
+	return going;
+}
+
+/* Say of which pools there is no entry, of each once until it has got one. */
+static void
+tell_missing(void)
+{
+	for (int i = 0; i < nmissing; i++)
+	{
+		char		detail[SUP_MESSAGE];
+
+		if (missing[i].told)
+			continue;
+		if (one_is_going())
+			return;
+		missing[i].told = true;
+		snprintf(detail, sizeof(detail), "no entry for pool %s: removed pools still have tasks", missing[i].name);
+		sup_lock();
+		sup_add_event(NULL, "waiting", detail);
+		sup_unlock();
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no entry for pool \"%s\": pools that were removed still have tasks", missing[i].name),
+				 errdetail("There are at most %d pools, with those that were removed. The pool is set up when the last task of one of these is gone.",
+						   SUP_MAX_POOLS)));
+	}
+}
+
 /* Take over the settings: which pools there are, how large, and for whom. */
 void
 sup_set_pools(void)
 {
 	int			n;
 	SupPoolSetting *settings = sup_pool_settings(&n);
+	MissingPool before[SUP_MAX_POOLS];
+	int			nbefore = nmissing;
 
-	pools_missing = false;
+	memcpy(before, missing, sizeof(before));
+	nmissing = 0;
 	sup_lock();
+	Sup->pools_missing = false;
 	for (int i = 0; i < SUP_MAX_POOLS; i++)
 		if (Sup->pools[i].name[0] != '\0')
 		{
@@ -85,7 +160,7 @@ sup_set_pools(void)
 			}
 		if (pool == NULL)
 		{
-			pools_missing = true;	/* removed pools are still in use: later */
+			note_missing(settings[i].name, before, nbefore);
 			continue;
 		}
 		pool->removed = false;
@@ -333,10 +408,12 @@ sup_look_at_pools(bool slots_freed, TimestampTz now)
 		}
 		next = Min(next, Min(deadlines[i], pool->review_at));
 	}
-	if (pools_missing && freed)
+	if (nmissing > 0 && freed)
 	{
 		sup_set_pools();
 		next = now;				/* they have yet to get their workers */
 	}
+	else
+		tell_missing();
 	return Min(next, sup_look_at_members(now));
 }

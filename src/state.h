@@ -564,6 +564,8 @@ typedef struct SupShared
 	SupPool		pools[SUP_MAX_POOLS];
 	SupMembers	members[SUP_MAX_POOLS]; /* of each; written by the supervisor */
 	uint64		last_members_version;
+	bool		pools_missing;	/* one of the settings has no entry yet, as
+								 * removed ones still have theirs */
 	SupDebtor	debtors[SUP_DEBTORS];
 	SupSlow		slow[SUP_SLOW];
 	int			nslow;			/* of these that are not free */

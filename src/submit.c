@@ -89,15 +89,28 @@ sup_task_check_submitter(SupTaskKind kind)
 	sup_check_may_connect();
 }
 
+/* Reads a flag without the lock: it is a hint. */
+void
+sup_refuse_missing_pool(const char *name)
+{
+	bool		waits = Sup->pools_missing && sup_pool_listed(name);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("pool \"%s\" does not exist", name),
+			 waits ? errdetail("It is in \"%s\", but pools that were removed still have tasks, and with them there are more than %d pools.",
+							   "supervisor.pools", SUP_MAX_POOLS) : 0,
+			 waits ? errhint("Wait until tasks of pools of size 0 in supervisor.pool_status have ended, been read or forgotten.") :
+			 errhint("Pools are named by \"supervisor.pools\".")));
+	pg_unreachable();
+}
+
 /* Why a pool takes no task now; the caller holds no lock. */
 pg_noreturn static void
 refuse_pool(const char *name, bool removed, bool down, const char *detail)
 {
 	if (removed)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("pool \"%s\" does not exist", name),
-				 errhint("Pools are named by \"supervisor.pools\".")));
+		sup_refuse_missing_pool(name);
 	if (!down)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -23,6 +23,9 @@ extern void sup_task_pack(StringInfo buf, const char *command, TupleDesc columns
 /* Raises an error if this session, as it is now, may not submit. */
 extern void sup_task_check_submitter(SupTaskKind kind);
 
+/* Raise 42704: the settings have no such pool, or there is no place for it yet. */
+pg_noreturn extern void sup_refuse_missing_pool(const char *name);
+
 /* What there is no room for. */
 typedef enum SupLack
 {

@@ -11,7 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(becomes value);
+use SupervisorTest qw(becomes value refused until_true);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -289,6 +289,45 @@ foreach my $name (qw(a b))
 resize('supervisor.pools' => '');
 becomes(q{SELECT string_agg(pool, ',') = 'default' FROM supervisor.pool_status}, 'and go');
 is(SupervisorTest::leaks($node), '', 'nothing is lost by pools that come and go');
+
+note 'there are more new pools than entries';
+
+{
+	my $lock = hold(1);
+	my $session = SupervisorTest::session($node);
+	my $event = value('SELECT coalesce(max(id), 0) FROM supervisor.event');
+
+	resize('supervisor.pools' => join(', ', map { "old$_:0" } 1 .. 62) . ', busy:1');
+	becomes(all_ready('busy', 1), '63 pools');
+	my $task = $session->query_safe(sprintf q{SELECT supervisor.launch('%s', pool => 'busy')}, blocked(1));
+	my $offset = -s $node->logfile;
+	resize('supervisor.pools' => join(', ', map { "new$_:0" } 1 .. 63));
+	becomes(q{SELECT count(*) = 64 AND bool_or(pool = 'busy') FROM supervisor.pool_status WHERE pool !~ 'old'}, 'others take the place of all but one');
+	my ($missing) = value(q{SELECT string_agg(n, ',') FROM unnest(string_to_array(regexp_replace(current_setting('supervisor.pools'), ':\d+', '', 'g'), ', ')) n
+		WHERE NOT EXISTS (SELECT FROM supervisor.pool_status WHERE pool = n)});
+	like($missing, qr/^\w+$/, 'one is missing');
+	my $refused = "SELECT supervisor.execute('SELECT 1', pool => '$missing')";
+	refused($refused, '42704', 'a task for it is refused',
+		message => qr/pool "$missing" does not exist.*^DETAIL:  It is in "supervisor\.pools", but pools that were removed still have tasks/ms,
+		hint => qr/supervisor\.pool_status/);
+	refused("SELECT supervisor.restart_pool('$missing')", '42704', 'so is its restart', message => qr/DETAIL:  It is in/);
+	refused(q{SELECT supervisor.execute('SELECT 1', pool => 'old1')}, '42704', 'of one that is not in the settings it is not said',
+		hint => qr/Pools are named by/);
+	ok($node->wait_for_log(qr/no entry for pool "$missing"/, $offset), 'it is in the log');
+	is(value("SELECT event, detail FROM supervisor.event WHERE id > $event AND detail ~ 'no entry'"),
+		"waiting|no entry for pool $missing: removed pools still have tasks", 'and an event');
+	resize('supervisor.idle_timeout' => '3min');
+	until_true(q{SELECT current_setting('supervisor.idle_timeout') = '3min'}, 'a reload');
+	value(q{SELECT supervisor.restart_pool('default', '1 min')});
+	is(scalar(() = slurp_file($node->logfile, $offset) =~ /no entry for/g), 1, 'once');
+	$lock->quit;
+	is($session->query_safe("SELECT supervisor.wait($task), supervisor.forget($task)"), 'succeeded|f', 'the task ends');
+	becomes("SELECT count(*) = 1 FROM supervisor.pool_status WHERE pool = '$missing'", 'the pool comes when that is gone');
+	$session->quit;
+	resize('supervisor.pools' => '');
+	becomes(q{SELECT string_agg(pool, ',') = 'default' FROM supervisor.pool_status}, 'all go');
+	is(SupervisorTest::leaks($node), '', 'nothing is lost by it');
+}
 
 note 'the slots are used up';
 
