@@ -9,10 +9,8 @@
 #
 # What they refer to is there: the files, and the headings of links.
 #
-# In the database there are the extension (unless the file creates it itself) and
-#
-#   accounts(id int primary key, owner text, balance numeric)          100 rows
-#   orders(id int primary key, account int, total numeric, note text)  1000 rows
+# In the database there are the extension and the sample tables of README.md,
+# unless the file creates them itself.
 
 use strict;
 use warnings;
@@ -26,45 +24,6 @@ use PostgreSQL::Test::Utils;
 use SupervisorTest;
 
 my $root = "$FindBin::RealBin/..";
-
-# Returns the fenced blocks of a Markdown file: info string, text, line number.
-sub blocks
-{
-	my ($file) = @_;
-	my @blocks;
-	my $block;
-
-	open my $fh, '<', $file or die "could not open $file: $!";
-	while (my $line = <$fh>)
-	{
-		if (!$block && $line =~ /^(\s*)```(.*?)\s*$/)
-		{
-			$block = { indent => $1, info => $2, text => '', line => $. };
-		}
-		elsif ($block && $line =~ /^\s*```\s*$/)
-		{
-			push @blocks, $block;
-			$block = undef;
-		}
-		elsif ($block)
-		{
-			$line =~ s/^$block->{indent}//;
-			$block->{text} .= $line;
-		}
-	}
-	die "$file: the block of line $block->{line} has no end" if $block;
-	return @blocks;
-}
-
-# Returns what psql prints, without the spaces and lines at ends that no one sees.
-sub visible
-{
-	my ($text) = @_;
-
-	$text =~ s/[ \t]+$//mg;
-	$text =~ s/\n+\z//;
-	return $text;
-}
 
 # Runs an sql block as a reader would, in psql; returns its exit status, stdout and stderr.
 sub run_psql
@@ -134,21 +93,16 @@ my $examples = 0;
 
 foreach my $file (@documents)
 {
-	my @blocks = grep { $_->{info} =~ /^(sql|conf|text output)\b/ } blocks($file);
+	my @blocks = grep { $_->{info} =~ /^(sql|conf|text output)\b/ } SupervisorTest::blocks($file);
 	next if !@blocks;
 
 	my $name = substr $file, length "$root/";
 	note $name;
 
 	my $node = SupervisorTest::new_node($name =~ s/\W/_/gr, max_worker_processes => 32);
-	$node->safe_psql('postgres', q{
-		CREATE TABLE accounts (id int PRIMARY KEY, owner text, balance numeric);
-		INSERT INTO accounts SELECT i, 'owner ' || i, 100 FROM generate_series(1, 100) i;
-		CREATE TABLE orders (id int PRIMARY KEY, account int, total numeric, note text);
-		INSERT INTO orders SELECT i, i % 100 + 1, i, 'order ' || i FROM generate_series(1, 1000) i;
-	});
-	$node->safe_psql('postgres', 'DROP EXTENSION supervisor')
-	  if grep { $_->{info} =~ /^sql/ && $_->{text} =~ /^CREATE EXTENSION supervisor\b/m } @blocks;
+	my $creates = sub { grep { $_->{info} =~ /^sql/ && $_->{text} =~ /^CREATE $_[0]\b/m } @blocks };
+	SupervisorTest::create_sample($node) if !$creates->('TABLE accounts');
+	$node->safe_psql('postgres', 'DROP EXTENSION supervisor') if $creates->('EXTENSION supervisor');
 
 	my $stdout;
 	foreach my $block (@blocks)
@@ -172,7 +126,7 @@ foreach my $file (@documents)
 		}
 		else
 		{
-			is(visible($stdout // 'no sql block precedes'), visible($block->{text}), "$where: output");
+			is(SupervisorTest::visible($stdout // 'no sql block precedes'), SupervisorTest::visible($block->{text}), "$where: output");
 		}
 	}
 	$node->stop;

@@ -323,6 +323,54 @@ sub copy_installation
 	return %dir;
 }
 
+# Returns the fenced blocks of a Markdown file: info string, text, line number.
+sub blocks
+{
+	my ($file) = @_;
+	my @blocks;
+	my $block;
+
+	open my $fh, '<', $file or die "could not open $file: $!";
+	while (my $line = <$fh>)
+	{
+		if (!$block && $line =~ /^(\s*)```(.*?)\s*$/)
+		{
+			$block = { indent => $1, info => $2, text => '', line => $. };
+		}
+		elsif ($block && $line =~ /^\s*```\s*$/)
+		{
+			push @blocks, $block;
+			$block = undef;
+		}
+		elsif ($block)
+		{
+			$line =~ s/^$block->{indent}//;
+			$block->{text} .= $line;
+		}
+	}
+	die "$file: the block of line $block->{line} has no end" if $block;
+	return @blocks;
+}
+
+# Returns what a program prints, without the spaces and lines at ends that no one sees.
+sub visible
+{
+	my ($text) = @_;
+
+	$text =~ s/[ \t]+$//mg;
+	$text =~ s/\n+\z//;
+	return $text;
+}
+
+# Creates the sample tables of README.md.
+sub create_sample
+{
+	my ($node) = @_;
+	my ($sample) = grep { $_->{text} =~ /^CREATE TABLE accounts\b/m } blocks("$FindBin::RealBin/../README.md");
+
+	$node->safe_psql('postgres', $sample->{text});
+}
+
 # Opens a session that stays open until quit().  %opts: dbname, user.
 sub session
 {
