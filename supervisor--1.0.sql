@@ -194,7 +194,7 @@ COMMENT ON COLUMN supervisor.worker.run_timeout IS 'longest time of one run of t
 COMMENT ON COLUMN supervisor.worker.heartbeat_timeout IS 'longest silence of a C function that sends heartbeats, see supervisor.h; NULL or 0: it sends none';
 COMMENT ON COLUMN supervisor.worker.bypass_allowconn IS 'the command may connect although the database allows no connections';
 COMMENT ON COLUMN supervisor.worker.bypass_rolelogincheck IS 'the command may connect although its role may not log in (PostgreSQL 17 and later)';
-COMMENT ON COLUMN supervisor.worker.enabled IS 'it shall run; set by supervisor.start_worker and stop_worker';
+COMMENT ON COLUMN supervisor.worker.enabled IS 'whether it is to run; set by supervisor.start_worker and stop_worker';
 COMMENT ON COLUMN supervisor.worker.extension IS 'extension whose script added it: it is dropped with that, and not dumped';
 
 -- A dump must not hand the number of a role that is gone to whoever has it next.
@@ -371,7 +371,7 @@ FROM supervisor.get_workers() w
      LEFT JOIN pg_catalog.pg_authid a ON a.oid OPERATOR(pg_catalog.=) w.userid;
 
 COMMENT ON VIEW supervisor.worker_status IS 'one row per worker, with a slot or not';
-COMMENT ON COLUMN supervisor.worker_status.slot IS 'index of the worker''s slot; NULL if it has none: all are taken, or it shall not run and never has; the loader''s is not counted';
+COMMENT ON COLUMN supervisor.worker_status.slot IS 'index of the worker''s slot; NULL if it has none: all are taken, or it is not to run and never has; the loader''s is not counted';
 COMMENT ON COLUMN supervisor.worker_status.generation IS 'counts the processes of the slot; (slot, generation) identifies one';
 COMMENT ON COLUMN supervisor.worker_status.name IS 'name of the worker; of a pool worker, its pool''s';
 COMMENT ON COLUMN supervisor.worker_status.instance IS 'number of this instance among those of the same name, from 1';

@@ -264,7 +264,7 @@ complain_of(Form_pg_class form, Oid extension, bool to_write)
 	if (!columns_are_ours(form->oid, form->relnatts))
 		return "the table supervisor.worker has other columns";
 	if (!superuser_arg(form->relowner))
-		return "the owner of the table supervisor.worker is no superuser";
+		return "the owner of the table supervisor.worker is not a superuser";
 	if (has_rules(form->oid) || form->relrowsecurity || form->relforcerowsecurity)
 		return "the table supervisor.worker has rules or row security";
 	if (form->relchecks != 0 || !indexes_are_ours(form->oid))
@@ -289,7 +289,7 @@ trusted_table(bool to_write, const char **complaint)
 		return InvalidOid;
 	if (!superuser_arg(extension_owner(extension)))
 	{
-		*complaint = "the owner of the extension is no superuser";
+		*complaint = "the owner of the extension is not a superuser";
 		return InvalidOid;
 	}
 	schema = get_namespace_oid("supervisor", true);

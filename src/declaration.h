@@ -16,11 +16,11 @@ extern SupDeclaration *sup_declaration_find(Oid database, const char *name);
 extern SupDeclaration *sup_declaration_by_id(uint64 id);
 extern SupDeclaration *sup_declaration_add(Oid database, const char *name);
 
-/* Runs it as a role that is no superuser?  Looks into catalogs. */
+/* Runs it as a non-superuser role?  Looks into catalogs. */
 extern bool sup_is_capped(const SupProgram *program);
 
 /*
- * Is there room for another row of that role, which is no superuser, in that
+ * Is there room for another row of that non-superuser role, in that
  * database, where it has so many already that may not have been read yet?  All
  * such roles have three quarters of the room, and no role in a database more of it
  * than what is left for others.  The caller holds the lock.

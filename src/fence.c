@@ -162,7 +162,7 @@ put_up(SupFence *fence, int holder, Oid role, Oid database)
 }
 
 /*
- * A role that is no superuser has at most a quarter of the fences, and all of
+ * A non-superuser role has at most a quarter of the fences, and all of
  * them half.
  */
 static bool

@@ -399,7 +399,7 @@ sup_define_settings(void)
 							   PGC_SIGHUP, GUC_LIST_INPUT, check_databases, NULL, NULL);
 	DefineCustomIntVariable("supervisor.max_tasks",
 							"Sets the number of tasks at once.",
-							"Queued, running, and launched ones until they are read or forgotten. A role that is no superuser holds at most half.",
+							"Queued, running, and launched ones until they are read or forgotten. A non-superuser role holds at most half.",
 							&sup_max_tasks, 1024, 8, 65536,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("supervisor.shared_memory",

@@ -243,7 +243,7 @@ check_share(Oid table, const SupRow *parsed)
 	if (used_up)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many declared workers of roles that are not superusers"),
+				 errmsg("too many declared workers of non-superuser roles"),
 				 errdetail("There is room for %d of them, and those that count for role \"%s\" may be no more than they leave for others.",
 						   Sup->ndeclarations / 4 * 3, sup_role_name(rows.account)),
 				 errhint("Remove some, or increase \"%s\".", "supervisor.max_workers")));

@@ -518,7 +518,7 @@ add_entry(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_OUT_OF_MEMORY),
 			 errmsg("out of shared memory for prepared transactions"),
-			 over ? errdetail("A role that is no superuser holds at most half of it.") : 0,
+			 over ? errdetail("A non-superuser role holds at most half of it.") : 0,
 			 errhint("Finish prepared transactions, see pg_prepared_xacts, change fewer roles and databases in one, or increase \"%s\".",
 					 "supervisor.shared_memory")));
 }

@@ -132,7 +132,7 @@ typedef struct SupDeclaration
 	SupReason	bad;			/* why it can't run */
 	char		bad_detail[SUP_MESSAGE];
 	bool		gone;			/* its row is; the entry follows its processes */
-	bool		capped;			/* its role is no superuser */
+	bool		capped;			/* its role is not a superuser */
 	Oid			account;		/* ... and then: see sup_account_of() */
 	bool		seen;			/* by the loader that runs now */
 	int			holder;

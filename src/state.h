@@ -44,7 +44,7 @@
 /* Databases of which is remembered that a login to them takes long. */
 #define SUP_SLOW		64
 
-/* Databases that may be fenced off at once; a role that is no superuser holds a quarter. */
+/* Databases that may be fenced off at once; a non-superuser role holds a quarter. */
 #define SUP_FENCES		64
 
 /*
@@ -505,7 +505,7 @@ typedef struct SupEventKey
 typedef struct SupFence
 {
 	int			holder;			/* pid, 0: free */
-	Oid			role;			/* that is no superuser and holds it; 0 */
+	Oid			role;			/* non-superuser that holds it; 0 */
 	Oid			database;
 } SupFence;
 
@@ -646,7 +646,7 @@ extern bool sup_state_init(void);	/* true: it is new, and empty */
  */
 extern dsa_area *sup_area(void);
 
-/* What a role that is no superuser may hold of it. */
+/* What a non-superuser role may hold of it. */
 #define SUP_HALF_OF_AREA	((Size) sup_shared_memory * 1024 / 2)
 
 /*

@@ -185,7 +185,7 @@ send_chunk(const char *data, uint32 len, bool force)
 			ereport(ERROR,
 					(errcode(ERRCODE_OUT_OF_MEMORY),
 					 errmsg("out of shared memory for results of tasks"),
-					 over ? errdetail("A role that is no superuser holds at most half of it.") : 0,
+					 over ? errdetail("A non-superuser role holds at most half of it.") : 0,
 					 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
 		patient = await_reader(force);
 	}

@@ -135,13 +135,13 @@ sup_refuse_task(SupLack lack)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of shared memory for tasks"),
-				 superuser_arg(role) ? 0 : errdetail("A role that is no superuser holds at most half of it."),
+				 superuser_arg(role) ? 0 : errdetail("A non-superuser role holds at most half of it."),
 				 errhint("You might need to increase \"%s\".", "supervisor.shared_memory")));
 	if (lack == SUP_LACK_TASKS_OF_ROLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many tasks for role \"%s\"", GetUserNameFromId(role, false)),
-				 errdetail("A role that is no superuser holds at most %d tasks, half of \"%s\".",
+				 errdetail("A non-superuser role holds at most %d tasks, half of \"%s\".",
 						   sup_max_tasks / 2, "supervisor.max_tasks"),
 				 errhint("Read results with supervisor.result(), give them up with supervisor.forget(), or increase \"%s\".",
 						 "supervisor.max_tasks")));

@@ -173,7 +173,7 @@ typedef struct SupervisorWorker
 /* What supervisor_sleep() returns, added up. */
 #define SUPERVISOR_DUE		0x01	/* the time has come */
 #define SUPERVISOR_RELOAD	0x02	/* settings have been read again */
-#define SUPERVISOR_STOP		0x04	/* it shall end: proc_exit(0) */
+#define SUPERVISOR_STOP		0x04	/* it is to end: proc_exit(0) */
 #define SUPERVISOR_WOKEN	0x08	/* its latch was set, for whatever reason */
 
 /* A worker that supervisor_start() has started. */
@@ -568,7 +568,7 @@ supervisor_wait_for_startup(const SupervisorHandle *handle, pid_t *pid)
 }
 
 /*
- * It shall end: SIGTERM.  It is not started again, and its name is free when
+ * It is to end: SIGTERM.  It is not started again, and its name is free when
  * its process has gone.
  *
  * Without the supervisor: TerminateBackgroundWorker().

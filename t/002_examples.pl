@@ -7,7 +7,8 @@
 #                           every line must be a setting, and accepted
 #   ```text output          after an sql block: what psql prints for it
 #
-# What they refer to is there: the files, and the headings of links.
+# What they refer to is there: the files, and the headings of links.  They and the
+# messages are in plain English.
 #
 # In the database there are the extension and the sample tables of README.md,
 # unless the file creates them itself.
@@ -87,6 +88,15 @@ foreach my $file (@documents)
 		  if !-e $target || (defined $anchor && !grep { $_ eq $anchor } anchors($target));
 	}
 	is(join(', ', @missing), '', substr($file, length "$root/") . ': what it refers to is there');
+}
+
+foreach my $file (@documents, glob "$root/src/*.[ch] $root/supervisor--*.sql $root/CHANGELOG.md")
+{
+	my %instead = ('mend' => 'fix', 'is not a superuser' => 'is not a superuser', 'meant so' => 'a reason');
+	my $text = PostgreSQL::Test::Utils::slurp_file($file);
+	my @said = grep { $text =~ /\b$_/i } sort keys %instead;
+
+	is(join(', ', map { "$_: say $instead{$_}" } @said), '', substr($file, length "$root/") . ': plain English') if @said;
 }
 
 my $examples = 0;

@@ -65,7 +65,7 @@ note 'supervisor.max_tasks';
 launch($plain, 'SELECT 1') for 1 .. 16;
 my $half = qr/too many tasks for role "plain".*HINT:.*supervisor\.forget\(\).*supervisor\.max_tasks/s;
 is_error($plain, q{SELECT supervisor.launch('SELECT 1')},
-	'53400', $half, 'a role that is no superuser holds at most half of the tasks');
+	'53400', $half, 'a non-superuser role holds at most half of the tasks');
 is_error($plain, q{SELECT supervisor.execute('SELECT 1')},
 	'53400', $half, 'execute needs a task, too');
 is_error($plain, q{SELECT * FROM supervisor.run('SELECT 1') AS (n int)},
@@ -190,7 +190,7 @@ is($plain->query_safe(q{
 			RAISE LOG '%', SQLERRM;
 		END $$;
 		SELECT count(*) BETWEEN 8 AND 10 FROM supervisor.task_status}),
-	't', 'a role that is no superuser can fill half of it');
+	't', 'a non-superuser role can fill half of it');
 is($other->query_safe(q{SELECT supervisor.execute('SELECT 1 --' || repeat('x', 500000))}),
 	'SELECT 1', 'there is room for others then');
 $plain->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status});

@@ -426,7 +426,7 @@ is_error(undef, 'DROP DATABASE other18', 'a session does not use up the fences w
 $own->query_safe('ROLLBACK');
 $own->quit;
 
-# A role that is no superuser has a quarter of the fences.
+# A non-superuser role has a quarter of the fences.
 $node->safe_psql('postgres', "ALTER DATABASE other$_ OWNER TO owner") foreach 0 .. 16;
 bind_to('other16', 'other17');
 alone('other16');

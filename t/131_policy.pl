@@ -175,17 +175,17 @@ value(q{UPDATE supervisor.worker SET function = 'probe_main' WHERE name = 'once'
 is(value(q{SELECT supervisor.restart_worker('once')}), 't', 'restart_worker ends it, too');
 remove_all();
 
-add('mended', 'exit', argument => 1, max_restarts => 0);
-reaches('mended', 'failed', 'max_restarts', 'a worker that has failed');
+add('fixed', 'exit', argument => 1, max_restarts => 0);
+reaches('fixed', 'failed', 'max_restarts', 'a worker that has failed');
 my $t = SupervisorTest::session($node);
-my $failed = worker('mended', 'generation');
+my $failed = worker('fixed', 'generation');
 $t->query(qq{
 	BEGIN;
-	UPDATE supervisor.worker SET function = 'probe_main' WHERE name = 'mended';
-	SELECT supervisor.start_worker('mended')});
-becomes("SELECT state = 'failed' AND generation > $failed FROM supervisor.worker_status WHERE name = 'mended'", 'that is mended and started in one transaction');
+	UPDATE supervisor.worker SET function = 'probe_main' WHERE name = 'fixed';
+	SELECT supervisor.start_worker('fixed')});
+becomes("SELECT state = 'failed' AND generation > $failed FROM supervisor.worker_status WHERE name = 'fixed'", 'that is fixed and started in one transaction');
 $t->query_safe('COMMIT');
-reaches('mended', 'running', undef, 'runs when that commits');
+reaches('fixed', 'running', undef, 'runs when that commits');
 remove_all();
 
 add('twice', 'exit', argument => 1, max_restarts => 1, instances => 2);
@@ -215,7 +215,7 @@ value(q{SELECT supervisor.add_worker('command', 'SELECT 1/0', '10 ms', max_resta
 reaches('command', 'failed', 'max_restarts', 'a command that fails is given up');
 is(worker('command', 'last_sqlstate, last_error'), '22012|division by zero', 'with its error');
 value(q{SELECT supervisor.alter_worker('command', 'SELECT')});
-is(value(q{SELECT supervisor.start_worker('command')}), 't', 'and can be mended');
+is(value(q{SELECT supervisor.start_worker('command')}), 't', 'and can be fixed');
 remove_all();
 
 note 'too slow to start';

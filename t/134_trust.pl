@@ -87,7 +87,7 @@ foreach my $database (sort keys %planted)
 }
 
 # By mistakes of a superuser, where the extension is: what happened, what is
-# said of it, and what mends it.
+# said of it, and what fixes it.
 value($_, dbname => 'template1') foreach ('CREATE EXTENSION supervisor', $function);
 my $no_member = 'the table supervisor.worker does not belong to the extension';
 my $other_columns = 'the table supervisor.worker has other columns';
@@ -96,9 +96,9 @@ my $lacks = 'the table supervisor.worker lacks triggers, or they are disabled';
 my $constraints = 'the table supervisor.worker has other constraints or indexes';
 my %spoiled = (
 	owner => [ 'ALTER TABLE supervisor.worker OWNER TO mallory',
-		'the owner of the table supervisor.worker is no superuser', 'ALTER TABLE supervisor.worker OWNER TO postgres' ],
+		'the owner of the table supervisor.worker is not a superuser', 'ALTER TABLE supervisor.worker OWNER TO postgres' ],
 	extension_owner => [ q{UPDATE pg_extension SET extowner = 'mallory'::regrole WHERE extname = 'supervisor'},
-		'the owner of the extension is no superuser' ],
+		'the owner of the extension is not a superuser' ],
 	rule => [ 'CREATE RULE rule AS ON INSERT TO supervisor.worker DO ALSO NOTHING', $rules,
 		'DROP RULE rule ON supervisor.worker' ],
 	row_security => [ 'ALTER TABLE supervisor.worker ENABLE ROW LEVEL SECURITY', $rules,
@@ -165,7 +165,7 @@ foreach my $database (sort keys %planted)
 foreach my $database (grep { $spoiled{$_}[2] } sort keys %spoiled)
 {
 	value($spoiled{$database}[2], dbname => $database);
-	ok($node->poll_query_until($database, q{SELECT to_regclass('pwned') IS NOT NULL}), "once $database is mended, it runs");
+	ok($node->poll_query_until($database, q{SELECT to_regclass('pwned') IS NOT NULL}), "once $database is fixed, it runs");
 }
 value("DROP DATABASE $_") foreach (sort keys %planted, sort keys %spoiled, 'sentinel');
 
@@ -540,7 +540,7 @@ value('ALTER ROLE subscribed NOSUPERUSER');
 value(q{SELECT supervisor.add_worker('smuggled', 'SELECT 1', run_every => '1 h')}, dbname => 'publisher');
 $node->wait_for_log(qr/must be superuser to write to table "supervisor.worker"/, $offset);
 is(value(q{SELECT count(*) FROM supervisor.worker WHERE name = 'smuggled'}, dbname => 'subscriber'), '0',
-	'and refused to a subscription of one who is no superuser');
+	'and refused to a subscription of a non-superuser');
 value('DROP SUBSCRIPTION everything', dbname => 'subscriber');
 
 note 'what a worker, or an owner, has others suffer';

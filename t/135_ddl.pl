@@ -295,7 +295,7 @@ value('CREATE EXTENSION supervisor', dbname => 'a', user => 'owner');
 value(q{SELECT supervisor.add_worker('idle', 'SELECT 1', run_every => '1 h')}, dbname => 'a', user => 'owner');
 workers_become('a', 'idle running', 'once more');
 value('REASSIGN OWNED BY owner TO plain', dbname => 'a');
-workers_become('a', '', 'given to a role that is no superuser, they end');
+workers_become('a', '', 'given to a non-superuser role, they end');
 value('DROP OWNED BY plain', dbname => 'a');
 value('CREATE EXTENSION supervisor', dbname => 'a');
 

@@ -7,7 +7,7 @@
 #   canceled, and never twice, also where nobody was left to hear;
 # - it happens in the database and as the role of the session;
 # - never do more instances of a declared worker run than declared;
-# - a role that is no superuser holds half of the tasks at most, and no slot, process or
+# - a non-superuser role holds half of the tasks at most, and no slot, process or
 #   task is in two places;
 # - after the faults all is whole again, and nothing is left: the pools, the declared
 #   workers, tasks, shared memory, processes, files; and the log has no error that the
@@ -1157,7 +1157,7 @@ sub look
 	failure("$when: $_") foreach @wrong;
 }
 
-# Ends all faults, lets the sessions end, and looks whether all is as it shall be.
+# Ends all faults, lets the sessions end, and looks whether all is as it should be.
 sub calm
 {
 	my ($when, $sessions) = @_;
@@ -1171,13 +1171,13 @@ sub calm
 	pump(sub { !@queued && !grep { $_->{lane} } values %running }, $patience)
 	  or failure("$when: faults do not end: " . join(' ', map { $_->{base} } values %running));
 	query(q{ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()});
-	my $mended = time;
+	my $repaired = time;
 	until_true(q{
 		SELECT bool_and(size = running) AND string_agg(pool || size, ' ' ORDER BY pool) = 'batch2 default4'
 		FROM supervisor.pool_status}, "$when: the pools are whole", undef, $patience / 6);
-	my $took = time - $mended;
+	my $took = time - $repaired;
 	$slowest = $took if $took > $slowest;
-	mend();
+	repair();
 
 	pump(sub { !%running }, $patience)
 	  or failure("$when: sessions are not answered: " . join('; ', query(q{
@@ -1199,7 +1199,7 @@ sub calm
 }
 
 # Makes the databases, the roles and the declared workers anew that faults have taken.
-sub mend
+sub repair
 {
 	my @sql = query(q{
 		SELECT CASE
