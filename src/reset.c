@@ -48,7 +48,10 @@ end_with_session(void)
 	if (get_backup_status() == SESSION_BACKUP_RUNNING)
 		do_pg_abort_backup(0, BoolGetDatum(true));	/* with core's warning */
 
-	/* The next one's random numbers are not those that this one's seed implies. */
+	/*
+	 * The next one's random numbers are not those that this one's seed
+	 * implies.
+	 */
 	DirectFunctionCall1(setseed,
 						Float8GetDatum(2 * pg_prng_double(&pg_global_prng_state) - 1));
 }
