@@ -65,6 +65,7 @@ sup_deadline_arg(FunctionCallInfo fcinfo, int n)
 	Interval   *timeout;
 	Interval	zero = {0};
 
+	sup_require_preload();		/* the clock is in shared memory */
 	if (PG_ARGISNULL(n))
 		return 0;
 	timeout = PG_GETARG_INTERVAL_P(n);

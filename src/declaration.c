@@ -15,6 +15,9 @@
 /* A database for which a session waits is read no more often. */
 #define AWAITED_US	(25 * 1000)
 
+/* As often one of those is read of which rows were left out. */
+#define LEFT_OUT_US	(1000 * 1000)
+
 /*
  * Declarations.  The caller holds the lock.
  */
@@ -78,6 +81,23 @@ sup_declaration_add(Oid database, const char *name)
 	return NULL;
 }
 
+/*
+ * Have a database read again of which rows were left out: one in LEFT_OUT_US, for
+ * there may be many of them, and each is read whenever a row goes.
+ */
+static void
+read_left_out(SupLoad *load)
+{
+	TimestampTz at = Max(sup_now(), Sup->left_out_at);
+
+	load->left_out = false;
+	if (load->due != DT_NOEND)
+		return;
+	sup_request_load(load->database);
+	load->due = Max(load->due, at);
+	Sup->left_out_at = at + LEFT_OUT_US;
+}
+
 /* Once its slots have been released. */
 void
 sup_declaration_free(SupDeclaration *declaration)
@@ -91,10 +111,7 @@ sup_declaration_free(SupDeclaration *declaration)
 	/* There is room again for rows that there was none for. */
 	for (int i = 0; i < SUP_LOADS; i++)
 		if (OidIsValid(Sup->loads[i].database) && Sup->loads[i].left_out)
-		{
-			Sup->loads[i].left_out = false;
-			sup_request_load(Sup->loads[i].database);
-		}
+			read_left_out(&Sup->loads[i]);
 	declaration->name[0] = '\0';
 	Sup->declaration_keys[declaration - Sup->declarations] = 0;
 }

@@ -19,6 +19,7 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -143,19 +144,22 @@ publish(const SupRow *row)
 	sup_unlock();
 }
 
-/* Visitor of sup_catalog_scan(): one without a name is nobody's. */
+/*
+ * Visitor of sup_catalog_scan(), with a context for each row: one without a name
+ * is nobody's, and one whose extension is gone goes with it, even if we were not
+ * there to see.
+ */
 static void
 load_row(Datum *values, bool *nulls, void *arg)
 {
+	MemoryContext context = MemoryContextSwitchTo((MemoryContext) arg);
 	SupRow		row;
 
 	sup_row_parse(values, nulls, &row);
-
-	/* What an extension added goes with it, even if we were not there to see. */
-	if (row.extension[0] != '\0' && !OidIsValid(get_extension_oid(row.extension, true)))
-		return;
-	if (row.name[0] != '\0')
+	if (row.name[0] != '\0' &&
+		(row.extension[0] == '\0' || OidIsValid(get_extension_oid(row.extension, true))))
 		publish(&row);
+	MemoryContextReset(MemoryContextSwitchTo(context));
 }
 
 /* Those of the database that have not been seen are gone. */
@@ -220,7 +224,9 @@ sup_loader_main(SupSlot *slot)
 	if (OidIsValid(table))
 	{
 		/* Whoever has changed it has asked for another loader. */
-		if (!sup_catalog_scan(table, false, load_row, NULL))
+		if (!sup_catalog_scan(table, false, load_row,
+							  AllocSetContextCreate(CurrentMemoryContext, "supervisor row",
+													ALLOCSET_DEFAULT_SIZES)))
 			proc_exit(0);
 	}
 	else if (complaint != NULL)
@@ -229,21 +235,23 @@ sup_loader_main(SupSlot *slot)
 				 errmsg("declared workers of database %u are not run: %s", MyDatabaseId, complaint)));
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	sweep();
 	if (beyond_share > 0)
 	{
+		/* before what is gone makes room */
 		sup_lock();
 		load = sup_load_get(MyDatabaseId);
 		if (load != NULL)
 			load->left_out = true;
 		sup_unlock();
+	}
+	sweep();
+	if (beyond_share > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg_plural("%d declared worker of database %u is not run, since its role has too many",
 							   "%d declared workers of database %u are not run, since their roles have too many",
 							   beyond_share, beyond_share, MyDatabaseId),
 				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
-	}
 	if (no_room > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

@@ -29,7 +29,7 @@ extern const char *sup_next_member(const SupMembers *members, int *offset);
 extern uint64 sup_known_member(Oid role);
 
 /*
- * Raise 42501 unless a role that is no superuser may use the pool; returns the
+ * Raise 42501 unless a role that is not a superuser may use the pool; returns the
  * version of its list.  The caller holds no lock.
  */
 extern uint64 sup_check_member(const char *pool, Oid role);

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "utils/array.h"
@@ -18,6 +19,12 @@
 
 #include "compat.h"
 #include "row.h"
+
+/*
+ * Nor is a value.  All rows are read at each start of the server, one after the
+ * other, while all that is declared waits.
+ */
+#define MAX_VALUE_SIZE	(1024 * 1024)
 
 /* No time of a declaration is longer. */
 #define MAX_TIME_US (INT64CONST(10) * 366 * USECS_PER_DAY)
@@ -180,7 +187,7 @@ parse_command(const Datum *values, const bool *nulls, SupRow *row)
 
 	program->kind = SUP_KIND_COMMAND;
 	refuse(nulls, of_libraries, lengthof(of_libraries), "command", "library", row);
-	row->command = TextDatumGetCString(values[SUP_COL_COMMAND]);
+	row->command = nulls[SUP_COL_COMMAND] ? "" : TextDatumGetCString(values[SUP_COL_COMMAND]);
 	if (row->command[strspn(row->command, " \t\n\r\f\v")] == '\0')
 		complain(row, ERRCODE_INVALID_PARAMETER_VALUE, "command is empty",
 				 "Give it one or more SQL statements.");
@@ -337,14 +344,36 @@ parse_terms(const Datum *values, const bool *nulls, SupRow *row)
 	}
 }
 
+/* What is too long is as NULL, and not even fetched. */
+static void
+refuse_long_values(const Datum *values, const bool *nulls, bool *without, SupRow *row)
+{
+	for (int i = 0; i < SUP_WORKER_COLS; i++)
+	{
+		Oid			type = sup_worker_columns[i].type;
+
+		without[i] = nulls[i];
+		if (nulls[i] || (type != TEXTOID && type != BYTEAOID && type != TEXTARRAYOID) ||
+			toast_raw_datum_size(values[i]) <= MAX_VALUE_SIZE)
+			continue;
+		without[i] = true;
+		complain(row, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+				 psprintf("%s is too long", sup_worker_columns[i].name),
+				 i == SUP_COL_COMMAND ? "It may have at most 1 MB. Put it into a function." :
+				 "It may have at most 1 MB.");
+	}
+}
+
 /* After a complaint the rest is parsed, too, since worker_status shows it. */
 void
-sup_row_parse(const Datum *values, const bool *nulls, SupRow *row)
+sup_row_parse(const Datum *values, const bool *with_long, SupRow *row)
 {
 	SupProgram *program = &row->program;
-	bool		is_command = !nulls[SUP_COL_COMMAND];
+	bool		is_command = !with_long[SUP_COL_COMMAND];
+	bool		nulls[SUP_WORKER_COLS];
 
 	memset(row, 0, sizeof(SupRow));
+	refuse_long_values(values, with_long, nulls, row);
 
 	if (nulls[SUP_COL_NAME])
 		complain(row, ERRCODE_NULL_VALUE_NOT_ALLOWED, "name must not be null", NULL);

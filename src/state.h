@@ -535,6 +535,8 @@ typedef struct SupShared
 	uint32		databases_hash; /* of supervisor.databases at the last look */
 	uint64		last_request;	/* its number */
 	bool		load_all;		/* begin a pass over all of them */
+	TimestampTz left_out_at;	/* when the next one may be read that was left
+								 * out */
 	Oid			load_cursor;	/* those from this one on are still to come in
 								 * the pass; 0: none is under way */
 	Oid			loading;		/* by the loader that runs now */

@@ -92,7 +92,7 @@ foreach my $file (@documents)
 
 foreach my $file (@documents, glob "$root/src/*.[ch] $root/supervisor--*.sql $root/CHANGELOG.md")
 {
-	my %instead = ('mend' => 'fix', 'is not a superuser' => 'is not a superuser', 'meant so' => 'a reason');
+	my %instead = ('mend' => 'fix', 'is no superuser' => 'is not a superuser', 'meant so' => 'a reason');
 	my $text = PostgreSQL::Test::Utils::slurp_file($file);
 	my @said = grep { $text =~ /\b$_/i } sort keys %instead;
 

@@ -211,7 +211,10 @@ is(worker('raw', 'detail'), 'instances must be between 1 and 16', 'and says why'
 value(q{UPDATE supervisor.worker SET instances = 2, library = 'x' WHERE name = 'raw'});
 becomes(q{SELECT bool_and(state = 'failed' AND reason = 'invalid' AND detail = 'a worker cannot have both a command and a library')
 	FROM supervisor.worker_status WHERE name = 'raw'}, 'each time');
-value(q{UPDATE supervisor.worker SET library = NULL WHERE name = 'raw'});
+value(q{UPDATE supervisor.worker SET library = NULL, command = rpad('SELECT 1', 20000000) WHERE name = 'raw'});
+becomes(q{SELECT bool_and(state = 'failed' AND reason = 'invalid' AND detail = 'command is too long')
+	FROM supervisor.worker_status WHERE name = 'raw'}, 'a command that is too long is not even fetched');
+value(q{UPDATE supervisor.worker SET command = 'SELECT 1' WHERE name = 'raw'});
 reaches('raw', 'running', undef, 'once it makes sense, it runs');
 is(worker('raw', 'instance'), "1\n2", 'in all instances');
 value(q{COPY supervisor.worker (name, command, run_every, role) FROM PROGRAM 'echo "copied,SELECT,1 h,alice"' (FORMAT csv)});
