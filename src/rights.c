@@ -148,6 +148,9 @@ sup_check_may_connect(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 				 errmsg("role \"%s\" is not permitted to log in", GetUserNameFromId(role, false)),
+				 role == GetCurrentRoleId() && role != GetSessionUserId() ?
+				 errdetail("A task runs in a session of the current role, which SET ROLE, or the setting \"role\" of role \"%s\", has made it.",
+						   sup_role_name(GetSessionUserId())) :
 				 errdetail("A task runs in a session of the current role."),
 				 errhint("Call as a role that may log in, or from a SECURITY DEFINER function of one.")));
 	if (!r.allowed)

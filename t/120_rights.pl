@@ -224,6 +224,10 @@ is( value(q{SET plpgsql.variable_conflict = 'use_column'; SELECT definers()}),
 note 'who may not submit';
 
 refused("SET ROLE ghost; $_", '28000', "no LOGIN: $_") foreach (@calls);
+value('GRANT ghost TO bob; ALTER ROLE bob SET role = ghost');
+like(refused($calls[0], '28000', 'no LOGIN of the role that a setting has made the current one', user => 'bob'),
+	qr/"ghost" is not permitted.*DETAIL: .*"role" of role "bob"/s, 'whose setting that is, is told');
+value('ALTER ROLE bob RESET role; REVOKE ghost FROM bob');
 my (undef, $told) = SupervisorTest::error_of($node, "SET ROLE ghost; $calls[0]");
 like($told, qr/HINT: .*SECURITY DEFINER/, 'and how it can be done');
 value('REVOKE CONNECT ON DATABASE closed FROM PUBLIC; GRANT CONNECT ON DATABASE closed TO bob');
