@@ -342,7 +342,7 @@ typedef struct SupSlot
 	/* Written by anyone. */
 	bool		attended;		/* the supervisor shall look at it */
 	dlist_node	attention_node;
-	bool		terminate;		/* asks the supervisor to terminate this
+	volatile bool terminate;	/* asks the supervisor to terminate this
 								 * generation */
 	TimestampTz login_until;	/* the same, if a pool worker still logs in
 								 * then; DT_NOEND: never */
@@ -415,7 +415,7 @@ typedef struct SupTask
 	bool		capped;			/* its role may hold half of what there is */
 	bool		concurrently;	/* waits for old snapshots: see
 								 * check_waitable() */
-	SupCancel	cancel;
+	volatile SupCancel cancel;
 	int			timeout;		/* ms that it may run; 0: no limit */
 	TimestampTz submitted_at;
 	TimestampTz started_at;
