@@ -28,6 +28,9 @@
 #include "lifecycle.h"
 #include "transition.h"
 
+/* How many declarations are brought up to date under one hold of the lock. */
+#define RECONCILED_PER_LOCK	8
+
 /* An instance that has no process and shall have none. */
 static void
 keep_down(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now)
@@ -155,6 +158,7 @@ void
 sup_look_at_declarations(bool slots_freed, TimestampTz now)
 {
 	int			no_slot = 0;
+	int			n = 0;
 	bool		reconciled;
 
 	sup_lock();
@@ -174,10 +178,11 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 
 		d->attended = false;
 		no_slot += reconcile(d, now);
-		if (notify_pid != 0)
+		if (notify_pid != 0 || ++n % RECONCILED_PER_LOCK == 0)
 		{
 			sup_unlock();
-			wake_backend(notify_pid);
+			if (notify_pid != 0)
+				wake_backend(notify_pid);
 			sup_lock();
 		}
 	}

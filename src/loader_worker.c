@@ -216,8 +216,10 @@ sup_loader_main(SupSlot *slot)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sup_lock();
-	for (int i = 0; i < Sup->ndeclarations; i++)
-		Sup->declarations[i].seen = false;
+	sup_foreach_declaration(d)
+	{
+		d->seen = false;
+	}
 	sup_unlock();
 	closed = database_is_closed();
 	table = sup_catalog_table(&complaint);

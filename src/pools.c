@@ -23,6 +23,15 @@
 #define NEWS_NO_SLOT	0x01
 #define NEWS_DOWN		0x02
 
+/* A pool is not of its size yet. */
+#define NEWS_MORE		0x04
+
+/* How many of its workers are added or dropped under one hold of the lock. */
+#define CHANGES_PER_LOCK	8
+
+/* See surplus_rank(). */
+#define MAX_SURPLUS_RANK	4
+
 /* How many queued tasks end under one hold of the lock. */
 #define FAILS_PER_LOCK	32
 StaticAssertDecl(FAILS_PER_LOCK <= SUP_MAX_FREES, "each of them may have its command in the area");
@@ -200,7 +209,7 @@ free_instance(SupPool *pool)
 	return instance;
 }
 
-/* How much is lost if this worker goes? */
+/* How much is lost if this worker goes?  At most MAX_SURPLUS_RANK. */
 static int
 surplus_rank(SupSlot *slot)
 {
@@ -210,12 +219,30 @@ surplus_rank(SupSlot *slot)
 		return 1;
 	if (slot->binding < 0)
 		return 2;
-	return pg_atomic_read_u32(&slot->task) == 0 ? 3 : 4;
+	return pg_atomic_read_u32(&slot->task) == 0 ? 3 : MAX_SURPLUS_RANK;
+}
+
+/* A worker's pool has too many, and this one goes. */
+static void
+drop_surplus(SupSlot *slot, TimestampTz now)
+{
+	if (!sup_has_process(slot))
+	{
+		sup_release_slot(slot, "the pool shrank", now);
+		return;
+	}
+	slot->surplus = true;
+
+	/* if it has to leave anyway, it has to also if the pool grows again */
+	if (slot->leave == SUP_STAY)
+		sup_ask_leave(slot, SUP_LEAVE_SURPLUS);
+	sup_count_coming(slot);
 }
 
 /*
- * Bring the number of a pool's slots to what is wanted.  The caller holds the
- * lock, and logs the news that this returns when it no longer does.
+ * Bring the number of a pool's slots to what is wanted, or nearer to it.  The
+ * caller holds the lock, and logs the news that this returns when it no longer
+ * does; NEWS_MORE is that it is to be called again.
  */
 static int
 size_pool(int pool, TimestampTz now)
@@ -223,6 +250,7 @@ size_pool(int pool, TimestampTz now)
 	SupPool    *p = &Sup->pools[pool];
 	int			wanted = p->size;
 	int			have = 0;
+	int			changed = 0;
 	int			news = 0;
 	dlist_iter	iter;
 
@@ -247,8 +275,11 @@ size_pool(int pool, TimestampTz now)
 			have++;
 		}
 	}
-	while (have < wanted && sup_take_slot(pool, -1, free_instance(p), now) != NULL)
-		have++;
+	for (; have < wanted && changed < CHANGES_PER_LOCK; have++, changed++)
+		if (sup_take_slot(pool, -1, free_instance(p), now) == NULL)
+			break;
+	if (changed == CHANGES_PER_LOCK)
+		return NEWS_MORE;
 	if (have < wanted && p->no_slot == 0)
 	{
 		sup_add_event(NULL, "waiting", "all slots are taken: see supervisor.max_workers");
@@ -256,34 +287,23 @@ size_pool(int pool, TimestampTz now)
 	}
 	p->no_slot = Max(wanted - have, 0);
 
-	/* Too many: those go first that do least. */
-	while (have > wanted)
+	/* Too many: those go first that do least, the last ones first. */
+	for (int rank = 0; have > wanted && rank <= MAX_SURPLUS_RANK; rank++)
 	{
-		SupSlot    *slot = NULL;
+		dlist_node *node = p->slots.head.prev;
 
-		dlist_foreach(iter, &p->slots)
+		while (have > wanted && node != &p->slots.head)
 		{
-			SupSlot    *other = dlist_container(SupSlot, owner_node, iter.cur);
+			SupSlot    *slot = dlist_container(SupSlot, owner_node, node);
 
-			if (counts_for_pool(other) &&
-				(slot == NULL || surplus_rank(other) <= surplus_rank(slot)))
-				slot = other;
+			node = node->prev;
+			if (!counts_for_pool(slot) || surplus_rank(slot) != rank)
+				continue;
+			if (changed++ == CHANGES_PER_LOCK)
+				return NEWS_MORE;
+			drop_surplus(slot, now);
+			have--;
 		}
-		if (!sup_has_process(slot))
-			sup_release_slot(slot, "the pool shrank", now);
-		else
-		{
-			slot->surplus = true;
-
-			/*
-			 * if it has to leave anyway, it has to also if the pool grows
-			 * again
-			 */
-			if (slot->leave == SUP_STAY)
-				sup_ask_leave(slot, SUP_LEAVE_SURPLUS);
-			sup_count_coming(slot);
-		}
-		have--;
 	}
 	return news;
 }
@@ -383,7 +403,12 @@ sup_look_at_pools(bool slots_freed, TimestampTz now)
 		{
 			sup_lock();
 			pool->attended = false;
-			news = size_pool(i, now);
+			while ((news = size_pool(i, now)) == NEWS_MORE)
+			{
+				sup_unlock();
+				CHECK_FOR_INTERRUPTS();
+				sup_lock();
+			}
 			sup_roll(&pool->slots, now);
 			news |= judge_pool(i, now);
 			if (pool->removed && dlist_is_empty(&pool->slots) && !sup_pool_in_use(i))

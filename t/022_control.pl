@@ -174,7 +174,6 @@ foreach my $function (qw(restart_worker terminate_worker))
 	refused("SELECT supervisor.$function(0)", '42501', "$function: needs EXECUTE", user => 'nobody');
 }
 refused(q{SELECT supervisor.restart_pool('unheard of')}, '42704', 'restart_pool: no such pool');
-refused(q{SELECT supervisor.restart_pool(NULL)}, '22004', 'restart_pool: pool is null');
 refused(q{SELECT supervisor.restart_pool('default', '-1 s')}, '22023', 'restart_pool: timeout is negative');
 refused(q{SELECT supervisor.restart_pool()}, '42501', 'restart_pool: needs EXECUTE', user => 'nobody');
 is(worker(0, 'generation, pid'), "$generation|$pid", 'none of these has done anything');
