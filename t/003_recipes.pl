@@ -103,7 +103,8 @@ $node->safe_psql('postgres', q{
 		RETURN 'met';
 	END $$});
 
-is( value(q{
+is( value(qq{
+		SET statement_timeout = '$PostgreSQL::Test::Utils::timeout_default s';
 		SELECT string_agg(part.met, ' ')
 		FROM (SELECT array_agg(supervisor.launch('SELECT meet()')) AS tasks FROM generate_series(1, 2)) AS launched,
 			unnest(tasks) AS task, supervisor.result(task) AS part (met text)}),
