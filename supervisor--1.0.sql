@@ -74,7 +74,7 @@ AS 'MODULE_PATHNAME', 'supervisor_wait'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.wait(bigint, interval) IS
-'waits for a task that this session launched and returns its final state: succeeded, failed or canceled; NULL if the time ran out first. Its result stays to be read. A task that never was: 42704; one that was read already, or is another session''s: 55000';
+'waits for a task, whichever session has submitted it, and returns its final state: succeeded, failed or canceled; NULL if the time ran out first. Its result stays for the session that launched it. Of a role that may not see its command in supervisor.task_status: 42501. A task that never was: 42704; one that is not in supervisor.task_status any more: 55000';
 
 CREATE FUNCTION supervisor.result(task bigint)
 RETURNS SETOF record
@@ -82,7 +82,7 @@ AS 'MODULE_PATHNAME', 'supervisor_result'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.result(bigint) IS
-'waits for a task that this session launched and returns its rows, once; the task is gone then. Needs a column definition list. Its error is raised here. A task that never was: 42704; one that was read already, or is another session''s: 55000';
+'waits for a task that this session launched and returns its rows, once; what stays is how it ended, in supervisor.task_status. Needs a column definition list. Its error is raised here. A task that never was: 42704; one that was read already, or is another session''s: 55000';
 
 CREATE FUNCTION supervisor.cancel(task bigint)
 RETURNS boolean
@@ -98,7 +98,7 @@ AS 'MODULE_PATHNAME', 'supervisor_forget'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.forget(bigint) IS
-'says that nobody will read the result of a task that this session launched: its rows are dropped, and it runs on after the session ends; true if it is still queued or running. A task that never was: 42704; one that was read already, or is another session''s: 55000';
+'says that nobody will read the result of a task that this session launched: its rows are dropped, and it runs on after the session ends; true if it is still queued or running. How it ended stays in supervisor.task_status for supervisor.result_retention, or until its entry is needed, and any session that may see its command can wait for it. A task that never was: 42704; one that was read already, or is another session''s: 55000';
 
 --
 -- Control
@@ -343,7 +343,7 @@ COMMENT ON FUNCTION supervisor.get_pools() IS 'rows of the view supervisor.pool_
 
 CREATE FUNCTION supervisor.get_tasks(
     OUT task bigint, OUT pool text, OUT datid oid, OUT userid oid, OUT owner_pid integer, OUT slot integer,
-    OUT state text, OUT sqlstate text, OUT message text,
+    OUT state text, OUT sqlstate text, OUT message text, OUT tag text,
     OUT submitted_at timestamptz, OUT started_at timestamptz, OUT finished_at timestamptz, OUT command text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_tasks'
@@ -419,22 +419,23 @@ COMMENT ON COLUMN supervisor.pool_status.tasks_failed IS 'tasks that failed sinc
 COMMENT ON COLUMN supervisor.pool_status.tasks_canceled IS 'tasks that were canceled since the server started';
 
 CREATE VIEW supervisor.task_status AS
-SELECT t.task, t.pool, d.datname, a.rolname AS usename, t.owner_pid, t.slot, t.state, t.sqlstate, t.message,
+SELECT t.task, t.pool, d.datname, a.rolname AS usename, t.owner_pid, t.slot, t.state, t.sqlstate, t.message, t.tag,
        t.submitted_at, t.started_at, t.finished_at, t.command
 FROM supervisor.get_tasks() t
      LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) t.datid
      LEFT JOIN pg_catalog.pg_authid a ON a.oid OPERATOR(pg_catalog.=) t.userid;
 
-COMMENT ON VIEW supervisor.task_status IS 'tasks that are queued, running, or launched and not yet read';
+COMMENT ON VIEW supervisor.task_status IS 'tasks that are queued, running, or launched and not yet read; and how launched ones ended that were read or forgotten, or whose session has ended: for supervisor.result_retention, or until their entry is needed, oldest first';
 COMMENT ON COLUMN supervisor.task_status.task IS 'id of the task';
 COMMENT ON COLUMN supervisor.task_status.pool IS 'pool that it was given to';
 COMMENT ON COLUMN supervisor.task_status.datname IS 'database that it runs in';
 COMMENT ON COLUMN supervisor.task_status.usename IS 'role that it runs as';
-COMMENT ON COLUMN supervisor.task_status.owner_pid IS 'process ID of the session that it belongs to; NULL if it was forgotten';
+COMMENT ON COLUMN supervisor.task_status.owner_pid IS 'process ID of the session that it belongs to; NULL if it was read or forgotten, or if that session has ended';
 COMMENT ON COLUMN supervisor.task_status.slot IS 'slot of the worker that runs it, or ran it';
 COMMENT ON COLUMN supervisor.task_status.state IS 'queued, running, succeeded, failed or canceled';
 COMMENT ON COLUMN supervisor.task_status.sqlstate IS 'SQLSTATE of its error';
 COMMENT ON COLUMN supervisor.task_status.message IS 'message of its error; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.task_status.tag IS 'its command tag, as in INSERT 0 42, if it succeeded; hidden as pg_stat_activity hides a query';
 COMMENT ON COLUMN supervisor.task_status.submitted_at IS 'when it was submitted';
 COMMENT ON COLUMN supervisor.task_status.started_at IS 'when a worker began it';
 COMMENT ON COLUMN supervisor.task_status.finished_at IS 'when it ended';

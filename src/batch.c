@@ -293,7 +293,7 @@ run_batch(Batch *batch, ReturnSetInfo *rsinfo)
 
 		wait_start = sup_now();
 		if (!sup_spin_until(&spin, partner, batch_has_news, session))
-			(void) sup_sleep_until(batch_has_news, session, batch->deadline);
+			(void) sup_sleep_until(batch_has_news, session, batch->deadline, NULL);
 		sup_spin_note(&spin, sup_now() - wait_start);
 		while (collect(batch->readers, batch->ordinals, batch->outcomes, &batch->ended, &partner))
 			 /* the rest */ ;

@@ -765,7 +765,7 @@ sup_read_task(SupReader *reader, SupTaskRef *ref, TimestampTz deadline)
 
 		if (!sup_spin_until(&spin, slot >= 0 ? Sup->slots[slot].cpu : -1,
 							sup_task_has_news, ref) &&
-			!sup_sleep_until(sup_task_has_news, ref, deadline))
+			!sup_sleep_until(sup_task_has_news, ref, deadline, NULL))
 			return false;
 		if (ref->task->finished_at != 0)
 			sup_spin_note(&spin, ref->task->finished_at - submitted_at);

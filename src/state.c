@@ -290,6 +290,7 @@ sup_state_init(void)
 		ConditionVariableInit(&Sup->changed);
 		pg_atomic_init_u32(&Sup->nspinning, 0);
 		dlist_init(&Sup->finished);
+		dlist_init(&Sup->past);
 		Sup->next_wakeup = DT_NOEND;
 
 		dlist_init(&Sup->attention);
@@ -332,6 +333,7 @@ sup_state_init(void)
 		for (int i = 0; i < sup_max_tasks; i++)
 		{
 			pg_atomic_init_u32(&Sup->tasks[i].state, SUP_TASK_FREE);
+			ConditionVariableInit(&Sup->tasks[i].ended);
 			Sup->tasks[i].slot = i + 1 < sup_max_tasks ? i + 1 : -1;
 			Sup->task_ids[i] = 0;
 		}
@@ -479,6 +481,21 @@ sup_hint(volatile bool *hint)
 	hint_to_set = hint;
 }
 
+/* Whose sleepers are to be woken then. */
+static ConditionVariable *broadcasts[MAX_WAKES];
+static int	nbroadcasts = 0;
+
+/* If there are too many, they are woken at once. */
+void
+sup_broadcast(ConditionVariable *cv)
+{
+	SUP_ASSERT_LOCKED();
+	if (nbroadcasts < MAX_WAKES)
+		broadcasts[nbroadcasts++] = cv;
+	else
+		ConditionVariableBroadcast(cv);
+}
+
 /* What is to be freed then. */
 static struct
 {
@@ -532,6 +549,8 @@ sup_unlock(void)
 	hint_to_set = NULL;
 	while (nwakes > 0)
 		SetLatch(&wakes[--nwakes]->procLatch);
+	while (nbroadcasts > 0)
+		ConditionVariableBroadcast(broadcasts[--nbroadcasts]);
 	while (nfrees > 0)
 	{
 		dsa_pointer pointer = frees[--nfrees].pointer;

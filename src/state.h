@@ -401,17 +401,25 @@ typedef struct SupChunk
  * reads it.  The worker writes 'tag', 'out', 'sqlstate' and 'message' without
  * the lock and publishes them by setting 'state' under it.  It reads without it
  * what its submitter set, and whether somebody reads, which may be so no more.
+ *
+ * A launched one that has ended and that nobody will read any more is past: it
+ * has no session, no binding and nothing in the area, and counts for nobody.  How
+ * it ended can be seen until it expires, or until its entry is needed.
  */
 typedef struct SupTask
 {
 	pg_atomic_uint32 state;		/* SupTaskState; may be read without the lock */
 	SupTaskKind kind;
 	uint64		id;
-	int			binding;
+	int			binding;		/* -1: it is past */
 	int			owner;			/* session, -1 if nobody will read it */
 	int			slot;			/* that runs or ran it; -1 */
 	bool		reading;		/* its session takes its result as it comes */
-	bool		awaited;		/* its session sleeps until it ends */
+	bool		awaited;		/* its session sleeps until it ends, and reads
+								 * it then */
+	int			waiters;		/* sessions that have it in 'waits_for': while
+								 * there is one, its entry stays its own */
+	ConditionVariable ended;	/* they sleep on that */
 	bool		capped;			/* its role may hold half of what there is */
 	bool		concurrently;	/* waits for old snapshots: see
 								 * check_waitable() */
@@ -420,10 +428,10 @@ typedef struct SupTask
 	TimestampTz submitted_at;
 	TimestampTz started_at;
 	TimestampTz finished_at;
-	TimestampTz unread_since;	/* once finished: it was, or was waited for */
+	TimestampTz aside_since;	/* once it is in one of the two last */
 	dlist_node	node;			/* in its binding's queue; once finished, in
-								 * Sup->finished */
-	bool		in_finished;
+								 * Sup->finished; once past, in Sup->past */
+	bool		is_aside;		/* it is in one of these two */
 	dlist_node	owner_node;		/* in its session's list */
 	uint64		passed_in;		/* a round through that */
 	bool		in_news;
@@ -453,6 +461,11 @@ typedef struct SupTask
 	char		detail[SUP_MESSAGE];	/* of an error that is not in the
 										 * stream */
 
+	/* What its binding said, once it is past. */
+	Oid			past_database;
+	Oid			past_role;
+	char		past_pool[NAMEDATALEN];
+
 	/*
 	 * Set after 'state' was, without the lock, so that a spinning reader does
 	 * not run into the writer's lock.  A hint: it may be set for no reason.
@@ -466,6 +479,8 @@ typedef struct SupSession
 	dlist_head	tasks;			/* SupTask.owner_node */
 	dlist_head	news;			/* SupTask.news_node, of a batch */
 	uint64		round;			/* through 'tasks', the last one */
+	int			waits_for;		/* task that it waits for by wait(), whoever
+								 * has submitted it, plus 1; 0: none */
 
 	/*
 	 * tasks of the running execute_all that have not ended; its process reads
@@ -556,8 +571,10 @@ typedef struct SupShared
 	int			free_task;		/* SupTask index list through 'slot' */
 	int			free_binding;
 	int			nbuckets;
-	dlist_head	finished;		/* launched tasks that ended, by
-								 * 'unread_since' */
+	dlist_head	finished;		/* launched tasks that ended and may be read,
+								 * by 'aside_since' */
+	dlist_head	past;			/* those that nobody will read any more, by
+								 * 'aside_since' */
 
 	int			nfences;		/* that are up */
 	SupFence	fences[SUP_FENCES];
@@ -700,6 +717,9 @@ extern void sup_wake(PGPROC *proc);
  * spins on it is about to take the lock.
  */
 extern void sup_hint(volatile bool *hint);
+
+/* Wake all that sleep on it, once the lock is released: they may be many. */
+extern void sup_broadcast(ConditionVariable *cv);
 
 /*
  * Free memory in the area, or a chain of chunks, once the lock is released:

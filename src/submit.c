@@ -21,19 +21,6 @@
 #include "task.h"
 #include "wait.h"
 
-/* Set once, after it is. */
-static bool exit_callback_registered = false;
-
-/*
- * before_shmem_exit callback: the session is known by its PGPROC, which is
- * about to be another process's.
- */
-static void
-session_exit(int code, Datum arg)
-{
-	sup_session_end();
-}
-
 /* SupInput describes the format.  The worker checks it before it is used. */
 void
 sup_task_pack(StringInfo buf, const char *command, TupleDesc columns,
@@ -192,19 +179,17 @@ free_inputs(const dsa_pointer *places, int from, int n)
 			dsa_free(sup_area(), places[i]);
 }
 
-/* Take a free entry for a task of this session.  The caller holds the lock. */
+/* Take an entry for a task of this session.  The caller holds the lock. */
 static SupTask *
 take_task(SupBinding *b, const SupSubmission *submission, bool capped,
 		  const StringInfoData *input, dsa_pointer in, TimestampTz now)
 {
-	int			i = Sup->free_task;
-	SupTask    *task = &Sup->tasks[i];
+	SupTask    *task = sup_task_take_entry();
 	SupSession *session = &Sup->sessions[sup_my_session()];
 
 	SUP_ASSERT_LOCKED();
-	Sup->free_task = task->slot;
 	task->kind = submission->kind;
-	task->id = Sup->task_ids[i] = ++Sup->last_task_id;
+	task->id = Sup->task_ids[sup_task_index(task)] = ++Sup->last_task_id;
 	task->binding = b - Sup->bindings;
 	task->owner = sup_my_session();
 	task->slot = -1;
@@ -215,7 +200,7 @@ take_task(SupBinding *b, const SupSubmission *submission, bool capped,
 	task->timeout = sup_task_timeout;
 	task->submitted_at = now;
 	task->started_at = task->finished_at = 0;
-	task->in_finished = task->in_news = false;
+	task->in_news = false;
 	task->in = in;
 	task->in_len = input->len;
 	memcpy(task->head, input->data, Min(input->len, SUP_INLINE));
@@ -288,11 +273,7 @@ sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *in
 	sup_await_supervisor();
 
 	(void) sup_area();			/* the result is looked at under the lock */
-	if (!exit_callback_registered)
-	{
-		before_shmem_exit(session_exit, (Datum) 0);
-		exit_callback_registered = true;
-	}
+	sup_session_begin();
 	for (;;)
 	{
 		fit = n;
@@ -309,13 +290,13 @@ sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *in
 	}
 	out_of_memory = fit < n;
 
-	/* with a free task there is a free binding, too */
+	/* with an entry for a task there is a free binding, too */
 	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role) : fit;
-	b = Min(fit, room) > 0 && Sup->free_task >= 0 ?
+	b = Min(fit, room) > 0 && sup_task_has_entry() ?
 		sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
 	if (b != NULL)
 		b->account = account;
-	for (; done < Min(fit, room) && Sup->free_task >= 0; done++)
+	for (; done < Min(fit, room) && sup_task_has_entry(); done++)
 	{
 		dsa_pointer in = places != NULL ? places[done] : InvalidDsaPointer;
 		SupTask    *task;

@@ -43,33 +43,109 @@
 #define LOGIN_GRACE_US	(1000 * 1000)
 
 /*
- * Give a task's entry back.  The caller holds the lock.
+ * Entries.  The caller holds the lock.
  */
-void
-sup_task_release(SupTask *task)
+
+/* Take an ended task off the list on which it waits for its time to be over. */
+static void
+take_from_aside(SupTask *task)
 {
-	SupBinding *b = &Sup->bindings[task->binding];
+	if (task->is_aside)
+		dlist_delete(&task->node);
+	task->is_aside = false;
+}
+
+/* Nobody has to do with that task any more. */
+static void
+free_entry(SupTask *task)
+{
 	int			i = sup_task_index(task);
 
-	SUP_ASSERT_LOCKED();
+	Assert(task->binding < 0 && task->waiters == 0);
+	take_from_aside(task);
+	pg_atomic_write_u32(&task->state, SUP_TASK_FREE);
+	task->id = 0;
+	Sup->task_ids[i] = 0;
+	task->slot = Sup->free_task;
+	Sup->free_task = i;
+}
+
+/*
+ * A task has ended, and perhaps nobody holds on to it any more: then it waits
+ * for its time to be over, or, if it is past, for its entry to be needed.
+ */
+static void
+set_aside(SupTask *task)
+{
+	TimestampTz now;
+
+	Assert(!task->is_aside);
+	if (task->awaited || task->waiters > 0)
+		return;
+	if (task->binding < 0 && task->kind != SUP_TASK_LAUNCH)
+	{
+		free_entry(task);		/* whoever waited for it knows how it ended */
+		return;
+	}
+	now = sup_now();
+	task->aside_since = now;
+	dlist_push_tail(task->binding < 0 ? &Sup->past : &Sup->finished, &task->node);
+	task->is_aside = true;
+	if (sup_result_retention > 0)
+		sup_wake_supervisor_by(TimestampTzPlusMilliseconds(now, sup_result_retention));
+}
+
+/* Nobody will read a task that has ended: give back all but its entry. */
+static void
+make_past(SupTask *task)
+{
+	SupBinding *b = &Sup->bindings[task->binding];
+
+	Assert(sup_task_state(task) > SUP_TASK_RUNNING);
 	sup_free_later(task->in);
 	sup_free_chunks_later(task->first);
 	if (task->owner >= 0)
 		dlist_delete(&task->owner_node);
 	if (task->in_news)
 		dlist_delete(&task->news_node);
-	if (task->in_finished)
-		dlist_delete(&task->node);
+	take_from_aside(task);
 	b->held -= task->unread + task->taken + (DsaPointerIsValid(task->in) ? sup_area_size(task->in_len) : 0);
 	memset(task->out, 0, Min(task->out_len, SUP_INLINE));
 	task->out_len = 0;
-	pg_atomic_write_u32(&task->state, SUP_TASK_FREE);
-	task->id = 0;
-	Sup->task_ids[i] = 0;
-	task->slot = Sup->free_task;
-	Sup->free_task = i;
+	task->in = task->first = task->last = InvalidDsaPointer;
+	task->unread = task->taken = 0;
+	task->owner = -1;
+	task->in_news = task->reading = task->awaited = false;
+
+	task->past_database = b->database;
+	task->past_role = b->role;
+	strlcpy(task->past_pool, Sup->pools[b->pool].name, NAMEDATALEN);
+	task->binding = -1;
 	b->ntasks--;
 	sup_binding_drop(b);
+}
+
+/* Of a launched task remains how it ended. */
+void
+sup_task_release(SupTask *task)
+{
+	SUP_ASSERT_LOCKED();
+	make_past(task);
+	set_aside(task);
+}
+
+/* The oldest of those that are past has to go if no entry is free. */
+SupTask *
+sup_task_take_entry(void)
+{
+	SupTask    *task;
+
+	SUP_ASSERT_LOCKED();
+	if (Sup->free_task < 0)
+		free_entry(dlist_head_element(SupTask, node, &Sup->past));
+	task = &Sup->tasks[Sup->free_task];
+	Sup->free_task = task->slot;
+	return task;
 }
 
 /* The caller holds the lock. */
@@ -87,20 +163,9 @@ sup_task_lookup(uint64 id)
  * The end of a task, seen by its owner
  */
 
-/* Nobody holds on to this launched task, which has ended, from now on. */
-static void
-may_expire(SupTask *task, TimestampTz now)
-{
-	task->unread_since = now;
-	dlist_push_tail(&Sup->finished, &task->node);
-	task->in_finished = true;
-	if (sup_result_retention > 0)
-		sup_wake_supervisor_by(TimestampTzPlusMilliseconds(now, sup_result_retention));
-}
-
 /*
- * The task's state has just become final: count it, and tell its session.  If
- * nobody will read it, its entry is released.  The caller holds the lock.
+ * The task's state has just become final: count it, and tell whoever waits for
+ * it.  If nobody will read it, it is released.  The caller holds the lock.
  */
 static void
 ended(SupTask *task, TimestampTz now)
@@ -117,6 +182,8 @@ ended(SupTask *task, TimestampTz now)
 		pool->tasks_failed++;
 	else
 		pool->tasks_canceled++;
+	if (task->waiters > 0)
+		sup_broadcast(&task->ended);
 
 	if (task->owner < 0)
 	{
@@ -124,8 +191,7 @@ ended(SupTask *task, TimestampTz now)
 		return;
 	}
 
-	if (!task->awaited)
-		may_expire(task, now);
+	set_aside(task);
 
 	session = &Sup->sessions[task->owner];
 	if (task->kind == SUP_TASK_BATCH)
@@ -227,12 +293,19 @@ abandon(SupTask *task, SupCancel why)
 	}
 }
 
-/* Does nothing if the task is gone, and another one has its entry. */
+/* Is it there, and can it still be read?  The caller holds the lock. */
+static bool
+is_mine(const SupTaskRef *ref)
+{
+	return ref->task->id == ref->id && ref->task->owner == sup_my_session();
+}
+
+/* Does nothing if the task has been read, or has expired. */
 void
 sup_task_abandon(SupTaskRef *ref, SupCancel why)
 {
 	sup_lock();
-	if (ref->task->id == ref->id)
+	if (is_mine(ref))
 		abandon(ref->task, why);
 	sup_unlock();
 }
@@ -292,36 +365,68 @@ void
 sup_session_end(void)
 {
 	Sup->sessions[sup_my_session()].pid = 0;
+	sup_task_stop_waiting();
 	abandon_all(false, SUP_CANCEL_SESSION);
 }
 
-/* Raise 55000: there was a task with that id, but its entry is gone. */
+/*
+ * before_shmem_exit callback: the session is known by its PGPROC, which is
+ * about to be another process's.
+ */
 static void
+session_exit(int code, Datum arg)
+{
+	sup_session_end();
+}
+
+/* Registered once, and by whoever needs it first. */
+void
+sup_session_begin(void)
+{
+	static bool registered = false;
+
+	if (!registered)
+		before_shmem_exit(session_exit, (Datum) 0);
+	registered = true;
+}
+
+/* Raise 55000: there was a task with that id, but its entry is another's. */
+pg_noreturn static void
 task_is_gone(uint64 id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("task %llu is gone", (unsigned long long) id),
-			 errdetail("It was read or forgotten, it expired, or its session has ended.")));
+			 errdetail("It has expired, its entry was needed for another task, or it was of a call that has ended.")));
+	pg_unreachable();
+}
+
+/* Raise 55000: nobody will read that task any more. */
+pg_noreturn static void
+result_is_gone(uint64 id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("result of task %llu is gone", (unsigned long long) id),
+			 errdetail("It was read or forgotten, or its session has ended."),
+			 errhint("How the task ended is in supervisor.task_status.")));
+	pg_unreachable();
 }
 
 /* An entry that may expire is on Sup->finished, and is taken off that list. */
 void
-sup_task_start_waiting(SupTaskRef *ref, bool reading)
+sup_task_start_reading(SupTaskRef *ref)
 {
 	SupTask    *task = ref->task;
 	bool		found;
 
 	sup_lock();
-	found = task->id == ref->id;
+	found = is_mine(ref);
 	if (found)
 	{
-		task->awaited = true;
-		task->reading = reading;
+		task->awaited = task->reading = true;
 		task->hint = true;		/* look at once */
-		if (task->in_finished)
-			dlist_delete(&task->node);
-		task->in_finished = false;
+		take_from_aside(task);
 	}
 	sup_unlock();
 	if (!found)
@@ -330,14 +435,68 @@ sup_task_start_waiting(SupTaskRef *ref, bool reading)
 
 /* If the task has ended, the time until it expires begins anew. */
 void
-sup_task_stop_waiting(SupTaskRef *ref)
+sup_task_stop_reading(SupTaskRef *ref)
 {
 	SupTask    *task = ref->task;
 
 	sup_lock();
 	task->reading = task->awaited = false;
 	if (sup_task_state(task) > SUP_TASK_RUNNING)
-		may_expire(task, sup_now());
+		set_aside(task);
+	sup_unlock();
+}
+
+/*
+ * One that has ended stays as it is, but if it is this session's, the time until
+ * it expires begins anew.
+ */
+SupTaskState
+sup_task_start_waiting(int64 id, SupTaskRef *ref, bool *for_snapshot)
+{
+	SupTaskState state = SUP_TASK_FREE;
+	SupTask    *task;
+
+	sup_session_begin();
+	sup_lock();
+	task = sup_task_lookup(id);
+	if (task != NULL)
+	{
+		ref->task = task;
+		ref->id = id;
+		state = sup_task_state(task);
+		if (state <= SUP_TASK_RUNNING)
+		{
+			task->waiters++;
+			Sup->sessions[sup_my_session()].waits_for = sup_task_index(task) + 1;
+			*for_snapshot = task->concurrently &&
+				Sup->bindings[task->binding].database == MyDatabaseId;
+		}
+		else if (task->owner == sup_my_session() && task->is_aside)
+		{
+			take_from_aside(task);
+			set_aside(task);
+		}
+	}
+	sup_unlock();
+	if (task == NULL)
+		task_is_gone(id);
+	return state;
+}
+
+/* Whoever is the last to do so of a task that has ended sets it aside. */
+void
+sup_task_stop_waiting(void)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+	SupTask    *task;
+
+	if (session->waits_for == 0)
+		return;
+	sup_lock();
+	task = &Sup->tasks[session->waits_for - 1];
+	session->waits_for = 0;
+	if (--task->waiters == 0 && sup_task_state(task) > SUP_TASK_RUNNING)
+		set_aside(task);
 	sup_unlock();
 }
 
@@ -356,6 +515,13 @@ sup_task_check_id(int64 id)
 				 errmsg("task %lld does not exist", (long long) id)));
 }
 
+/* The role of a task.  The caller holds the lock. */
+static Oid
+role_of(const SupTask *task)
+{
+	return task->binding < 0 ? task->past_role : Sup->bindings[task->binding].role;
+}
+
 /*
  * Raises 42704 if it never was, 55000 if it is gone or another session's,
  * and 42501 if it was launched as another role.
@@ -365,6 +531,7 @@ sup_task_of_session(int64 id, SupTaskRef *ref)
 {
 	Oid			role = InvalidOid;
 	bool		mine = false;
+	bool		past = false;
 	bool		found;
 
 	sup_task_check_id(id);
@@ -375,17 +542,20 @@ sup_task_of_session(int64 id, SupTaskRef *ref)
 	if (found)
 	{
 		mine = ref->task->owner == sup_my_session() && ref->task->kind == SUP_TASK_LAUNCH;
-		role = Sup->bindings[ref->task->binding].role;
+		past = ref->task->binding < 0;
+		role = role_of(ref->task);
 	}
 	sup_unlock();
 
 	if (!found)
 		task_is_gone(id);
+	if (past)
+		result_is_gone(id);
 	if (!mine)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("task %lld does not belong to this session", (long long) id),
-				 errhint("Only the session that launched a task can wait for it and read it.")));
+				 errhint("Only the session that launched a task can read it or forget it; any that may see its command can wait for it.")));
 	if (role != GetUserId())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -403,7 +573,7 @@ sup_task_forget(SupTaskRef *ref)
 	bool		unfinished = false;
 
 	sup_lock();
-	if (ref->task->id == ref->id)
+	if (is_mine(ref))
 	{
 		SupTask    *task = ref->task;
 
@@ -424,21 +594,21 @@ sup_task_forget(SupTaskRef *ref)
 }
 
 /* Rights are checked in catalogs, so the caller does that without the lock. */
-bool
+SupTaskState
 sup_task_role(int64 id, Oid *role)
 {
+	SupTaskState state = SUP_TASK_FREE;
 	SupTask    *task;
-	bool		found = false;
 
 	sup_lock();
 	task = sup_task_lookup(id);
-	if (task != NULL && sup_task_state(task) <= SUP_TASK_RUNNING)
+	if (task != NULL)
 	{
-		*role = Sup->bindings[task->binding].role;
-		found = true;
+		state = sup_task_state(task);
+		*role = role_of(task);
 	}
 	sup_unlock();
-	return found;
+	return state;
 }
 
 /*
@@ -470,27 +640,40 @@ sup_task_cancel(int64 id)
 	return canceled;
 }
 
-/* The lock is released after each task. */
-TimestampTz
-sup_task_expire(TimestampTz now)
+/* Tasks of that list whose time is over go.  The lock is released after each. */
+static TimestampTz
+expire(dlist_head *list, TimestampTz now)
 {
 	for (;;)
 	{
 		TimestampTz due = DT_NOEND;
 
 		sup_lock();
-		if (sup_result_retention > 0 && !dlist_is_empty(&Sup->finished))
+		if (sup_result_retention > 0 && !dlist_is_empty(list))
 		{
-			SupTask    *task = dlist_head_element(SupTask, node, &Sup->finished);
+			SupTask    *task = dlist_head_element(SupTask, node, list);
 
-			due = TimestampTzPlusMilliseconds(task->unread_since, sup_result_retention);
+			due = TimestampTzPlusMilliseconds(task->aside_since, sup_result_retention);
 			if (due <= now)
-				sup_task_release(task);
+			{
+				if (task->binding >= 0)
+					make_past(task);
+				free_entry(task);
+			}
 		}
 		sup_unlock();
 		if (due > now)
 			return due;
 	}
+}
+
+/* What has not been read for so long, and what has been past for so long. */
+TimestampTz
+sup_task_expire(TimestampTz now)
+{
+	TimestampTz due = expire(&Sup->finished, now);
+
+	return Min(due, expire(&Sup->past, now));
 }
 
 /*

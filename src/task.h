@@ -30,15 +30,18 @@ extern void sup_task_abandon(SupTaskRef *ref, SupCancel why);
 extern void sup_batch_abandon(SupCancel why);
 
 /*
- * This session waits for a launched task, and with 'reading' takes its result
- * as it comes; or not any more.  In between the task does not expire.  If it
- * has done so before, an error is raised.
+ * This session takes the result of a launched task as it comes; or not any more.
+ * In between the task does not expire.  If it has done so before, an error is
+ * raised.
  */
-extern void sup_task_start_waiting(SupTaskRef *ref, bool reading);
-extern void sup_task_stop_waiting(SupTaskRef *ref);
+extern void sup_task_start_reading(SupTaskRef *ref);
+extern void sup_task_stop_reading(SupTaskRef *ref);
 
 /* This session ends: abandon all that it has not forgotten. */
 extern void sup_session_end(void);
+
+/* See to it that this is called when this process ends. */
+extern void sup_session_begin(void);
 
 /* Find a task of this session by its id, or raise the error. */
 extern void sup_task_of_session(int64 id, SupTaskRef *ref);
@@ -48,13 +51,37 @@ extern void sup_task_check_id(int64 id);
 
 extern bool sup_task_forget(SupTaskRef *ref);
 
-/* Role of an unfinished task; false: there is none with that id. */
-extern bool sup_task_role(int64 id, Oid *role);
+/* ---- any session ---- */
+
+/* State and role of a task; SUP_TASK_FREE: there is none with that id any more. */
+extern SupTaskState sup_task_role(int64 id, Oid *role);
 extern bool sup_task_cancel(int64 id);
+
+/*
+ * Begin to wait for a task, for which the caller has checked the rights, unless it
+ * has ended: which state it is in.  Until sup_task_stop_waiting(), to be called
+ * also after an error, its entry is not given to another; it may sleep on 'ended'.
+ * *for_snapshot: the task may wait for a snapshot that this session has.
+ * Raises 55000 if it is gone.
+ */
+extern SupTaskState sup_task_start_waiting(int64 id, SupTaskRef *ref, bool *for_snapshot);
+extern void sup_task_stop_waiting(void);
 
 /* The caller holds the lock. */
 extern SupTask *sup_task_lookup(uint64 id);
+
+/* Nobody will read this task, which has ended. */
 extern void sup_task_release(SupTask *task);
+
+/* Is there an entry for a new task? */
+static inline bool
+sup_task_has_entry(void)
+{
+	return Sup->free_task >= 0 || !dlist_is_empty(&Sup->past);
+}
+
+/* Take it. */
+extern SupTask *sup_task_take_entry(void);
 extern void sup_task_fail_queued(SupTask *task, SupTaskState state, int sqlstate,
 								 const char *message, const char *detail);
 

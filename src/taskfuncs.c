@@ -260,20 +260,19 @@ supervisor_launch(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(ref.id);
 }
 
-/*
- * A task that waits for older snapshots can't end while ours is waiting for
- * it.  Nor may a task wait for a task.
- */
+/* A task may not wait for a task, nor may a parallel worker: its leader has the locks. */
 static void
-check_waitable(SupTaskRef *ref)
+check_may_wait(void)
 {
 	if (sup_in_pool_worker())
 		sup_task_check_submitter(SUP_TASK_RUN);
-	if (ref->task->concurrently && sup_task_state(ref->task) <= SUP_TASK_RUNNING)
-		sup_refuse_concurrently();
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot wait for a task during a parallel operation")));
 }
 
-/* For sup_sleep_until().  While it waits, the task's entry is not released. */
+/* For sup_sleep_until().  While it waits, the task's entry stays its own. */
 static bool
 task_has_ended(void *arg)
 {
@@ -288,26 +287,38 @@ supervisor_wait(PG_FUNCTION_ARGS)
 	int64		id;
 	TimestampTz deadline;
 	SupTaskRef	ref;
-	volatile bool ended = false;
-	volatile SupTaskState state = SUP_TASK_FREE;
+	Oid			role;
+	bool		for_snapshot;
+	volatile SupTaskState state;
 
 	sup_require_preload();
 	id = task_arg(fcinfo, 0);
 	deadline = sup_deadline_arg(fcinfo, 1);
-	sup_task_of_session(id, &ref);
-	sup_task_start_waiting(&ref, false);
-	PG_TRY();
+	check_may_wait();
+	sup_task_check_id(id);
+	if (sup_task_role(id, &role) != SUP_TASK_FREE && !sup_may_see(role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to wait for task %lld", (long long) id),
+				 errdetail("Only a role with the privileges of role \"%s\", or of pg_read_all_stats, may wait for its tasks.",
+						   sup_role_name(role))));
+	state = sup_task_start_waiting(id, &ref, &for_snapshot);
+	if (state <= SUP_TASK_RUNNING)
 	{
-		check_waitable(&ref);
-		ended = sup_sleep_until(task_has_ended, &ref, deadline);
-		state = sup_task_state(ref.task);
+		PG_TRY();
+		{
+			if (for_snapshot)
+				sup_refuse_concurrently();
+			(void) sup_sleep_until(task_has_ended, &ref, deadline, &ref.task->ended);
+			state = sup_task_state(ref.task);
+		}
+		PG_FINALLY();
+		{
+			sup_task_stop_waiting();
+		}
+		PG_END_TRY();
 	}
-	PG_FINALLY();
-	{
-		sup_task_stop_waiting(&ref);
-	}
-	PG_END_TRY();
-	if (!ended)
+	if (state <= SUP_TASK_RUNNING)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(sup_task_state_names[state]));
 }
@@ -331,10 +342,13 @@ supervisor_result(PG_FUNCTION_ARGS)
 	sup_task_of_session(id, &ref);
 
 	/* It stays ours and in its place from here on. */
-	sup_task_start_waiting(&ref, true);
+	sup_task_start_reading(&ref);
 	PG_TRY();
 	{
-		check_waitable(&ref);
+		check_may_wait();
+		/* what waits for older snapshots can't end while ours waits for it */
+		if (ref.task->concurrently && sup_task_state(ref.task) <= SUP_TASK_RUNNING)
+			sup_refuse_concurrently();
 		input = sup_task_input(ref.task);
 		if (input != NULL)
 			reader.command = (char *) (input + 1);
@@ -346,7 +360,7 @@ supervisor_result(PG_FUNCTION_ARGS)
 		if (reader.touched)
 			sup_task_abandon(&ref, SUP_CANCEL_CALL);
 		else
-			sup_task_stop_waiting(&ref);
+			sup_task_stop_reading(&ref);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -373,12 +387,14 @@ Datum
 supervisor_cancel(PG_FUNCTION_ARGS)
 {
 	int64		id;
+	SupTaskState state;
 	Oid			role;
 
 	sup_require_preload();
 	id = task_arg(fcinfo, 0);
 	sup_task_check_id(id);
-	if (!sup_task_role(id, &role))
+	state = sup_task_role(id, &role);
+	if (state != SUP_TASK_QUEUED && state != SUP_TASK_RUNNING)
 		PG_RETURN_BOOL(false);
 	if (!sup_may_signal(role))
 		ereport(ERROR,

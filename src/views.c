@@ -407,7 +407,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-#define TASK_COLS 13
+#define TASK_COLS 14
 
 /* What a row of task_status needs. */
 typedef struct TaskRow
@@ -421,6 +421,7 @@ typedef struct TaskRow
 	SupTaskState state;
 	int			sqlstate;
 	char		message[SUP_MESSAGE];
+	char		tag[COMPLETION_TAG_BUFSIZE];
 	TimestampTz submitted_at;
 	TimestampTz started_at;
 	TimestampTz finished_at;
@@ -428,9 +429,45 @@ typedef struct TaskRow
 	char		command[SUP_INLINE];
 } TaskRow;
 
+/* Copy what is to be known of a task.  The caller holds the lock. */
+static void
+copy_task(TaskRow *row, SupTask *task)
+{
+	bool		ended;
+
+	row->id = task->id;
+	if (task->binding >= 0)
+	{
+		SupBinding *b = &Sup->bindings[task->binding];
+
+		strlcpy(row->pool, Sup->pools[b->pool].name, NAMEDATALEN);
+		row->database = b->database;
+		row->role = b->role;
+	}
+	else
+	{
+		strlcpy(row->pool, task->past_pool, NAMEDATALEN);
+		row->database = task->past_database;
+		row->role = task->past_role;
+	}
+	row->owner_pid = task->owner >= 0 ? ProcGlobal->allProcs[task->owner].pid : 0;
+	row->slot = task->slot;
+	row->state = sup_task_state(task);
+
+	/* the worker may be writing them until then */
+	ended = row->state > SUP_TASK_RUNNING;
+	row->sqlstate = ended ? task->sqlstate : 0;
+	strlcpy(row->message, ended ? task->message : "", SUP_MESSAGE);
+	strlcpy(row->tag, row->state == SUP_TASK_SUCCEEDED ? task->tag : "", COMPLETION_TAG_BUFSIZE);
+	row->submitted_at = task->submitted_at;
+	row->started_at = task->started_at;
+	row->finished_at = task->finished_at;
+	row->command_len = command_head(task, row->command);
+}
+
 /*
- * supervisor.get_tasks(): the rows of view task_status, with OIDs.  Command
- * and message are shown to those who may see what belongs to the task's
+ * supervisor.get_tasks(): the rows of view task_status, with OIDs.  Command,
+ * message and tag are shown to those who may see what belongs to the task's
  * role.
  */
 PG_FUNCTION_INFO_V1(supervisor_get_tasks);
@@ -448,34 +485,14 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 	sup_lock();
 	for (int i = 0; i < sup_max_tasks; i++)
 	{
-		SupTask    *task = &Sup->tasks[i];
-		SupBinding *b;
-		TaskRow    *row = &rows[n];
-
 		if (i % ROWS_PER_LOCK == ROWS_PER_LOCK - 1)
 		{
 			sup_unlock();
 			CHECK_FOR_INTERRUPTS();
 			sup_lock();
 		}
-		if (Sup->task_ids[i] == 0)
-			continue;
-		b = &Sup->bindings[task->binding];
-		row->id = task->id;
-		strlcpy(row->pool, Sup->pools[b->pool].name, NAMEDATALEN);
-		row->database = b->database;
-		row->role = b->role;
-		row->owner_pid = task->owner >= 0 ? ProcGlobal->allProcs[task->owner].pid : 0;
-		row->slot = task->slot;
-		row->state = sup_task_state(task);
-		/* the worker may be writing them until then */
-		row->sqlstate = row->state > SUP_TASK_RUNNING ? task->sqlstate : 0;
-		strlcpy(row->message, row->state > SUP_TASK_RUNNING ? task->message : "", SUP_MESSAGE);
-		row->submitted_at = task->submitted_at;
-		row->started_at = task->started_at;
-		row->finished_at = task->finished_at;
-		row->command_len = command_head(task, row->command);
-		n++;
+		if (Sup->task_ids[i] != 0)
+			copy_task(&rows[n++], &Sup->tasks[i]);
 	}
 	sup_unlock();
 
@@ -498,13 +515,14 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 		values[6] = CStringGetTextDatum(sup_task_state_names[row->state]);
 		values[7] = text_or_null(row->sqlstate ? unpack_sql_state(row->sqlstate) : NULL, &nulls[7]);
 		values[8] = text_or_null(visible ? row->message : NULL, &nulls[8]);
-		values[9] = time_or_null(row->submitted_at, &nulls[9]);
-		values[10] = time_or_null(row->started_at, &nulls[10]);
-		values[11] = time_or_null(row->finished_at, &nulls[11]);
+		values[9] = text_or_null(visible ? row->tag : NULL, &nulls[9]);
+		values[10] = time_or_null(row->submitted_at, &nulls[10]);
+		values[11] = time_or_null(row->started_at, &nulls[11]);
+		values[12] = time_or_null(row->finished_at, &nulls[12]);
 		if (visible)
-			values[12] = clipped_text(row->command, row->command_len, &nulls[12]);
+			values[13] = clipped_text(row->command, row->command_len, &nulls[13]);
 		else
-			values[12] = CStringGetTextDatum("<insufficient privilege>");
+			values[13] = CStringGetTextDatum("<insufficient privilege>");
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -127,7 +127,9 @@ awaited_tasks(int n, int *pids, uint64 *ids)
 		SupSlot    *slot = &Sup->slots[i];
 		uint32		t = pg_atomic_read_u32(&slot->task);
 
-		if (t != 0 && slot->pid != 0 && Sup->tasks[t - 1].owner == n && Sup->tasks[t - 1].awaited)
+		if (t != 0 && slot->pid != 0 &&
+			((Sup->tasks[t - 1].owner == n && Sup->tasks[t - 1].awaited) ||
+			 Sup->sessions[n].waits_for == (int) t))
 		{
 			ids[count] = Sup->tasks[t - 1].id;
 			pids[count++] = slot->pid;
@@ -138,7 +140,7 @@ awaited_tasks(int n, int *pids, uint64 *ids)
 }
 
 /*
- * The workers of a pool for which an awaited task of mine is queued, and its
+ * The workers of a pool for which a task that I wait for is queued, and its
  * id: all must be free of me, or it is served by none.  One that logs in to its
  * database for long, since no other will before that has ended; or those of its
  * role or account that do not end, if it is not served before one of them has.  0:
@@ -148,6 +150,7 @@ static int
 workers_in_the_way(int *pids, uint64 *id)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
+	SupTask    *queued = NULL;
 	int			count = 0;
 	const SupBinding *b = NULL;
 	bool		is_stuck = false;
@@ -155,17 +158,23 @@ workers_in_the_way(int *pids, uint64 *id)
 	dlist_iter	iter;
 
 	sup_lock();
-	dlist_foreach(iter, &session->tasks)
+	if (session->waits_for != 0)
+		queued = &Sup->tasks[session->waits_for - 1];
+	else
 	{
-		SupTask    *task = dlist_container(SupTask, owner_node, iter.cur);
-
-		if (task->awaited && sup_task_state(task) == SUP_TASK_QUEUED)
+		dlist_foreach(iter, &session->tasks)
 		{
-			b = &Sup->bindings[task->binding];
-			is_stuck = sup_is_stuck(b);
-			*id = task->id;
-			break;
+			queued = dlist_container(SupTask, owner_node, iter.cur);
+			if (queued->awaited && sup_task_state(queued) == SUP_TASK_QUEUED)
+				break;
+			queued = NULL;
 		}
+	}
+	if (queued != NULL && sup_task_state(queued) == SUP_TASK_QUEUED)
+	{
+		b = &Sup->bindings[queued->binding];
+		is_stuck = sup_is_stuck(b);
+		*id = queued->id;
 	}
 	for (int i = 0; i < sup_max_workers && b != NULL; i++)
 	{
@@ -313,9 +322,12 @@ check_deadlock(void)
  * Sleeping
  */
 
-/* Takes interrupts, and looks for a deadlock every deadlock_timeout. */
+/*
+ * Takes interrupts, and looks for a deadlock every deadlock_timeout.  Whoever
+ * sleeps on 'cv' is on its list before it looks whether it is done.
+ */
 bool
-sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
+sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline, ConditionVariable *cv)
 {
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	TimestampTz look;
@@ -329,6 +341,8 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 
 	look = TimestampTzPlusMilliseconds(sup_now(), DeadlockTimeout);
 	session->pid = MyProcPid;
+	if (cv != NULL)
+		ConditionVariablePrepareToSleep(cv);
 	PG_TRY();
 	{
 		for (;;)
@@ -349,6 +363,12 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 			if ((is_done = done(arg)) || (deadline != 0 && now >= deadline))
 				break;
 			until = deadline != 0 ? Min(look, deadline) : look;
+			if (cv != NULL)
+			{
+				(void) ConditionVariableTimedSleep(cv, sup_milliseconds_until(now, until),
+												   sup_wait_event(SUP_WAIT_TASK));
+				continue;
+			}
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 sup_milliseconds_until(now, until),
 							 sup_wait_event(SUP_WAIT_TASK));
@@ -358,6 +378,8 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline)
 	PG_FINALLY();
 	{
 		session->pid = 0;
+		if (cv != NULL)
+			ConditionVariableCancelSleep();
 	}
 	PG_END_TRY();
 	return is_done;

@@ -28,11 +28,13 @@ extern void sup_spin_note(SupSpin *spin, int64 microseconds);
 extern bool sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg);
 
 /*
- * Sleep until done(), which looks at this session's tasks without the lock;
- * false if 'deadline' (0: none) came first.  Raises 40P01 if what it waits
- * for waits for a lock of this session.
+ * Sleep until done(), which looks at tasks without the lock; false if 'deadline'
+ * (0: none) came first.  What makes it done sets this session's latch, or wakes
+ * whoever sleeps on 'cv', if that is not NULL.  Raises 40P01 if what it waits for
+ * waits for a lock of this session.
  */
-extern bool sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline);
+extern bool sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline,
+							ConditionVariable *cv);
 
 /* Raise 55000 if there is no supervisor, and none will come. */
 extern void sup_require_supervisor(void);

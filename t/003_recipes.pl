@@ -134,6 +134,8 @@ $node->safe_psql('postgres', recipe(qr/CREATE MATERIALIZED VIEW totals/));
 $node->safe_psql('postgres', recipe(qr/'REFRESH MATERIALIZED VIEW totals; INSERT/));
 becomes(q{SELECT max(at) IS NOT NULL FROM refreshed WHERE what = 'totals'},
 	'what was launched and forgotten leaves word after the end of its session');
+becomes(q{SELECT state = 'succeeded' AND tag = 'INSERT 0 1' FROM supervisor.task_status WHERE command LIKE 'REFRESH MATERIALIZED VIEW totals%'},
+	'and how it ended can be seen');
 
 #
 # The programs

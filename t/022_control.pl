@@ -246,7 +246,7 @@ $lock = hold();
 ($out, $err) = $session->finish;
 call("terminate_worker($busy_slot)");
 is($session->query_safe('SELECT supervisor.wait(:task)'), 'failed', 'a launched task whose worker is terminated has failed');
-is(value('SELECT state, sqlstate, message IS NOT NULL FROM supervisor.task_status'), 'failed|55000|t', 'and is shown so');
+is(value('SELECT state, sqlstate, message IS NOT NULL FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL'), 'failed|55000|t', 'and is shown so');
 ($out, $err) = $session->error_of('SELECT * FROM supervisor.result(:task) AS (a int)');
 is($out, '55000', 'result raises that');
 like($err, qr/^DETAIL:  57P01: terminating/m, 'with the original error');

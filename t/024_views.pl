@@ -65,7 +65,7 @@ is( value(q{
 		WHERE relnamespace = 'supervisor'::regnamespace
 			AND relname IN ('worker_status', 'pool_status', 'task_status', 'event') AND attnum > 0
 			AND length(col_description(attrelid, attnum)) > 10}),
-	27 + 11 + 13 + 8, 'every column of the four views has a comment');
+	27 + 11 + 14 + 8, 'every column of the four views has a comment');
 
 note 'workers';
 
@@ -156,7 +156,7 @@ is($alice->query_safe("SELECT string_agg(supervisor.wait(t), ' ') FROM unnest(AR
 	'succeeded succeeded succeeded', 'all have ended');
 row_is('task_status', "task = $task", 'a finished task that is not read',
 	task => $task, pool => 'default', datname => 'postgres', usename => 'alice', owner_pid => $alice_pid, slot => $slot,
-	state => 'succeeded', submitted_at => \&some, started_at => \&some, finished_at => \&some, command => $blocked);
+	state => 'succeeded', tag => 'SELECT 1', submitted_at => \&some, started_at => \&some, finished_at => \&some, command => $blocked);
 is( value('SELECT bool_and(submitted_at <= started_at AND started_at <= finished_at AND finished_at <= now()) FROM supervisor.task_status'),
 	't', 'times are in order');
 my $failed = $alice->query_safe(q{SELECT supervisor.launch('SELECT 1/0')});
@@ -199,7 +199,9 @@ $alice->query_safe(q{SELECT supervisor.execute('SET application_name = mine')});
 is($alice->query_safe(q{SELECT * FROM supervisor.run('SHOW application_name') AS (v text)}) =~ /^supervisor: pool default, slot \d$/ ? 1 : 0,
 	1, 'a task cannot change its successor\'s application_name');
 is($alice->query_safe("SELECT * FROM supervisor.result($task) AS (a int)"), '42', 'a task is read');
-is(value("SELECT count(*) FROM supervisor.task_status WHERE task = $task"), '0', 'and is not shown any more');
+row_is('task_status', "task = $task", 'and how it ended is shown still',
+	task => $task, pool => 'default', datname => 'postgres', usename => 'alice', slot => $slot,
+	state => 'succeeded', tag => 'SELECT 1', submitted_at => \&some, started_at => \&some, finished_at => \&some, command => $blocked);
 
 note 'a large result';
 
@@ -207,7 +209,7 @@ $alice->begin(q{SELECT count(*) FROM supervisor.run('SELECT repeat(''x'', 1000) 
 is(join('', $alice->finish), '20000', 'a result larger than result_memory is read');
 my $launched = $alice->query_safe(q{SELECT supervisor.launch('SELECT 1 FROM generate_series(1, 5)')});
 $alice->query_safe("SELECT supervisor.forget(t) FROM unnest(ARRAY[$launched, $second, $queued, $failed, $canceled]) t");
-becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+becomes('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 
 note 'long commands and odd names';
 
@@ -223,10 +225,10 @@ foreach my $pad (0 .. 2)
 
 	$session->query_safe("SELECT supervisor.launch('$command')");
 	is( value(q{SELECT starts_with(convert_from(convert_to(command, 'UTF8'), 'UTF8'), 'SELECT 1 /* ')
-				AND octet_length(command) BETWEEN 900 AND 1024 FROM supervisor.task_status}),
+				AND octet_length(command) BETWEEN 900 AND 1024 FROM supervisor.task_status WHERE owner_pid IS NOT NULL}),
 		't', "a long command is cut between characters ($pad)");
 	$session->quit;
-	becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'it is gone');
+	becomes('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'it is gone');
 }
 SupervisorTest::set($node, 'supervisor.pools' => 'none:0');
 becomes('SELECT count(*) = 2 FROM supervisor.worker_status', 'back to two');
@@ -241,6 +243,10 @@ $task = $alice->query_safe("SELECT supervisor.launch('$blocked')");
 $failed = $alice->query_safe(q{SELECT supervisor.launch('SELECT 1/0')});
 $alice->query_safe("SELECT supervisor.wait($failed)");
 becomes("SELECT count(*) = 1 FROM supervisor.worker_status WHERE task = $task", 'a task runs');
+my $read = $alice->query_safe(q{SELECT supervisor.launch('SELECT generate_series(1, 3)')});
+my $forgot = $alice->query_safe(q{SELECT supervisor.launch('SELECT 1/0')});
+is($alice->query_safe("SELECT count(*) FROM supervisor.result($read) AS (a int)"), '3', 'a task is read');
+$alice->query_safe("SELECT supervisor.wait($forgot), supervisor.forget($forgot)");
 foreach my $case ([ alice => $blocked, 'division by zero', 1 ], [ monitor => $blocked, 'division by zero', 1 ],
 	[ bob => '<insufficient privilege>', '', 0 ])
 {
@@ -256,6 +262,10 @@ foreach my $case ([ alice => $blocked, 'division by zero', 1 ], [ monitor => $bl
 		"$user: command of a task");
 	is($seen->("SELECT message, sqlstate FROM supervisor.task_status WHERE task = $failed"), "$message|22012",
 		"$user: error of a task");
+	is($seen->("SELECT tag, message, sqlstate, command, usename FROM supervisor.task_status WHERE task IN ($read, $forgot) ORDER BY task"),
+		$sees ? "SELECT 3|||SELECT generate_series(1, 3)|alice\n|division by zero|22012|SELECT 1/0|alice" :
+		"|||<insufficient privilege>|alice\n||22012|<insufficient privilege>|alice",
+		"$user: of tasks that were read and forgotten");
 	is($seen->(q{SELECT count(*) FILTER (WHERE last_sqlstate = '57P01'), count(*) FILTER (WHERE last_error LIKE 'terminating %') FROM supervisor.worker_status}),
 		"1|$sees", "$user: last error of a worker");
 	is($seen->(q{SELECT count(*) > 0, count(*) FILTER (WHERE detail LIKE '%: terminating %') = } . $sees . q{ FROM supervisor.event WHERE event = 'exited' AND detail IS DISTINCT FROM 'exit code 0'}),
@@ -292,7 +302,7 @@ $node->safe_psql('other', 'DROP OWNED BY carol; DROP ROLE carol');
 is(value("SELECT datname, usename FROM supervisor.task_status WHERE task = $task"), 'other|', 'a role that is gone has no name');
 is(value("SELECT datname, usename FROM supervisor.worker_status WHERE task = $task"), 'other|', 'of a worker, neither');
 is(value("SELECT supervisor.cancel($task)"), 't', 'its task can be canceled');
-becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'and ends');
+becomes('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'and ends');
 $lock->quit;
 value('DROP DATABASE other');
 

@@ -79,7 +79,7 @@ sub room
 {
 	my $stderr;
 
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 	$node->psql(
 		'postgres', q{
 		DO $$
@@ -96,7 +96,7 @@ sub room
 			END;
 			RAISE NOTICE 'room %', n;
 		END $$}, stderr => \$stderr);
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 	return $stderr =~ /room (\d+)/ ? $1 : -1;
 }
 
@@ -213,7 +213,7 @@ foreach my $call (sort keys %calls)
 	is($node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)"), 't', "cancel of $call");
 	my (undef, $stderr) = $session->finish;
 	is(SupervisorTest::sqlstate($stderr), '57014', "$call: canceled");
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 	pass("$call: no task is left");
 	cmp_ok($node->safe_psql('postgres', $canceled), '>', $before, "$call: the task counts as canceled");
 	is($session->query_safe(q{SELECT * FROM supervisor.run('SELECT 2', pool => 'one') AS (n int)}),
@@ -231,7 +231,7 @@ foreach my $call (sort keys %calls)
 	is($sqlstate, '57014', "statement_timeout ends $call");
 	like($stderr, qr/statement timeout/, "$call says why");
 	$session->query_safe('RESET statement_timeout');
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 	pass("statement_timeout of $call leaves no task");
 }
 is(worker(), $worker, 'all that in one and the same worker');
@@ -244,7 +244,7 @@ foreach my $call (sort keys %calls)
 	($sqlstate, $stderr) = $session->error_of($sql);
 	is($sqlstate, '57014', "the timeout of $call ends it");
 	like($stderr, qr/canceling tasks? due to timeout/, "$call says that it was its timeout");
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 	pass("the timeout of $call leaves no task");
 }
 $task = launch($session, 'SELECT pg_sleep(1000)');
@@ -297,7 +297,7 @@ until_true(
 	q{SELECT state = 'active' AND wait_event_type = 'Extension' FROM pg_stat_activity
 	  WHERE pid = (SELECT pid FROM supervisor.worker_status WHERE pool = 'one')},
 	'the task waits for its reader');
-is($admin->query_safe('SELECT supervisor.cancel(task) FROM supervisor.task_status'),
+is($admin->query_safe('SELECT supervisor.cancel(task) FROM supervisor.task_status WHERE finished_at IS NULL'),
 	't', 'a task that waits for its reader can be canceled');
 is($admin->query_safe(q{SELECT * FROM supervisor.run('SELECT 3', pool => 'one') AS (n int)}),
 	'3', 'the worker goes on without waiting for that reader');
@@ -334,7 +334,7 @@ foreach my $how ('quits', 'is terminated')
 		'mine', "a session $how: the task of another behind its tasks runs");
 	is($node->safe_psql('postgres', "SELECT count(*) FROM done WHERE what = 'session $how'"),
 		'1', "a session $how: the task that it forgot runs");
-	is($node->safe_psql('postgres', 'SELECT count(*) FROM supervisor.task_status'),
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL'),
 		'0', "a session $how: its tasks are gone");
 }
 
@@ -353,7 +353,7 @@ foreach my $call (sort keys %doomed)
 	sleeping(1);
 	$node->safe_psql('postgres', "SELECT pg_terminate_backend($its_pid)");
 	eval { $doomed->quit };
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 	pass("death of a session in $call leaves no task");
 	is($session->query_safe(q{SELECT * FROM supervisor.run('SELECT 4', pool => 'one') AS (n int)}),
 		'4', "death of a session in $call: the worker serves the next task");
@@ -389,7 +389,7 @@ SKIP:
 	$gone->begin("SELECT supervisor.execute('SELECT pg_sleep(1000)', pool => 'one')");
 	sleeping(1);
 	$gone->{run}->signal('KILL');
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 	pass('with client_connection_check_interval, the task of a client that has gone is canceled');
 	sleeping(0);
 	is(worker(), $worker, 'the worker is free, and the same');
@@ -401,7 +401,7 @@ SKIP:
 		array_fill('SELECT pg_sleep(1000)'::text, ARRAY[200]), pool => 'one')});
 	sleeping(1);
 	$gone->{run}->signal('KILL');
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 	pass('and all those of execute_all');
 	eval { $gone->{run}->finish };
 }
@@ -420,7 +420,7 @@ until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $gone_pid",
 	'the session has seen that its client has gone');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM done WHERE what = 'gone'}),
 	'1', 'without it, the task of a client that has gone runs to its end');
-is($node->safe_psql('postgres', 'SELECT count(*) FROM supervisor.task_status'), '0', 'and is gone then');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL'), '0', 'and is gone then');
 
 note 'workers without a task';
 
@@ -491,7 +491,7 @@ for my $i (1 .. 20)
 pass('tasks canceled at any point of the bind are canceled');
 $plain->quit;
 $other->quit;
-until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 SupervisorTest::wait_ready($node, 'one', 1);
 is($session->query_safe(q{SELECT * FROM supervisor.run('SELECT 7', pool => 'one') AS (n int)}),
 	'7', 'the pool goes on');
@@ -567,7 +567,7 @@ is($session->query_safe(q{
 	"250\n0", 'cancels of every other task in a queue leave the rest alone');
 is($session->query_safe(q{SELECT count(supervisor.forget(id)) FROM ids}), '500', 'and they can be forgotten');
 
-until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 # what is free may be in pieces
 cmp_ok(room(), '>=', $room - 3, 'all shared memory has come back');
 

@@ -34,7 +34,7 @@ SupervisorTest::ask(\$node);
 
 sub no_task
 {
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 }
 
 # Launches $command in $session, and returns the task's id.
@@ -114,13 +114,12 @@ for my $s ($session, $plain, $other)
 }
 is($plain->query_safe(q{
 		SELECT count(*) FILTER (WHERE supervisor.wait(task) = 'succeeded') FROM supervisor.task_status
-		WHERE usename = 'plain'}), '16', 'the tasks that were accepted are as they were');
-$plain->query_safe(q{SELECT supervisor.forget(task) FROM supervisor.task_status WHERE usename = 'plain'});
-$session->query_safe(q{SELECT supervisor.forget(task) FROM supervisor.task_status WHERE usename = current_user});
-is($node->safe_psql('postgres', 'SELECT count(*) FROM supervisor.task_status'), '0', 'and no other is left');
+		WHERE owner_pid = } . $plain->pid), '16', 'the tasks that were accepted are as they were');
+$_->query_safe(q{SELECT supervisor.forget(task) FROM supervisor.task_status WHERE owner_pid = pg_backend_pid()}) foreach $plain, $session;
+is($node->safe_psql('postgres', 'SELECT count(*) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL'), '0', 'and no other is left');
 launch($plain, 'SELECT 1') for 1 .. 16;
 is_error($plain, q{SELECT supervisor.launch('SELECT 1')}, '53400', $half, 'all of the half is there again, and no more');
-$plain->query_safe(q{SELECT supervisor.forget(task) FROM supervisor.task_status});
+$plain->query_safe(q{SELECT supervisor.forget(task) FROM supervisor.task_status WHERE owner_pid = pg_backend_pid()});
 
 note 'supervisor.shared_memory: commands';
 
@@ -138,7 +137,7 @@ sub room
 		last if defined $sqlstate;
 		$n++;
 	}
-	$session->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status});
+	$session->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status WHERE owner_pid = pg_backend_pid()});
 	no_task();
 	return $n;
 }
@@ -165,7 +164,7 @@ is( $session->query_safe(q{
 		FROM supervisor.execute_all(ARRAY['SELECT 1 --' || repeat('x', 100000), 'SELECT 3', 'SELECT 1 --' || repeat('x', 100000)])}),
 	'53200 out of shared memory for tasks,SELECT 1,53200 out of shared memory for tasks', 'of execute_all those fail that need room');
 is($other->query_safe("SELECT * FROM supervisor.result($task) AS (a text)"), 'small', 'small results need none');
-$session->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status});
+$session->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status WHERE owner_pid = pg_backend_pid()});
 no_task();
 is($session->query_safe(q{
 		SELECT supervisor.execute('SELECT 1 --' || repeat('x', 1200000))}),
@@ -189,11 +188,11 @@ is($plain->query_safe(q{
 			-- what it has launched until here stays
 			RAISE LOG '%', SQLERRM;
 		END $$;
-		SELECT count(*) BETWEEN 8 AND 10 FROM supervisor.task_status}),
+		SELECT count(*) BETWEEN 8 AND 10 FROM supervisor.task_status WHERE owner_pid IS NOT NULL}),
 	't', 'a non-superuser role can fill half of it');
 is($other->query_safe(q{SELECT supervisor.execute('SELECT 1 --' || repeat('x', 500000))}),
 	'SELECT 1', 'there is room for others then');
-$plain->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status});
+$plain->query_safe(q{SELECT count(supervisor.forget(task)) FROM supervisor.task_status WHERE owner_pid = pg_backend_pid()});
 no_task();
 
 note 'supervisor.result_memory';
@@ -328,7 +327,7 @@ my $failed = launch($session, q{SELECT 1 / 0});
 $session->query_safe("SELECT supervisor.wait($failed)");
 $locker->query_safe('SELECT pg_advisory_lock(42)');
 my $runs = launch($session, q{SELECT 8 FROM pg_advisory_xact_lock(42)});
-is($node->safe_psql('postgres', q{SELECT count(*) FROM supervisor.task_status}), '3', 'results wait to be read');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL}), '3', 'results wait to be read');
 SupervisorTest::set($node, 'supervisor.result_retention' => '1ms');
 until_true("SELECT count(*) = 0 FROM supervisor.task_status WHERE task IN ($finished, $failed)",
 	'results have expired');
@@ -404,8 +403,8 @@ is($owner->query_safe("SELECT supervisor.forget($task)"), 't', 'a queued task ca
 is($owner->query_safe(
 		"SELECT owner_pid IS NULL FROM supervisor.task_status WHERE task = $task"),
 	't', 'it belongs to nobody then');
-is_error($owner, "SELECT supervisor.wait($task)", '55000', qr/does not belong to this session/,
-	'and cannot be waited for');
+is_error($owner, "SELECT * FROM supervisor.result($task) AS (a int)", '55000', qr/does not belong to this session/,
+	'and cannot be read');
 $owner->quit;
 no_task();
 is($node->safe_psql('postgres', q{SELECT string_agg(what, ', ') FROM done WHERE what LIKE '%queued%' OR what LIKE '%forgotten%'}),
@@ -486,7 +485,7 @@ is($session->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', '
 
 $pid = $session->pid;
 $session->begin("SELECT * FROM supervisor.execute_all($hundred_thousand)");
-until_true(q{SELECT count(*) > 0 FROM supervisor.task_status}, 'it is in the middle');
+until_true(q{SELECT count(*) > 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL}, 'it is in the middle');
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
 (undef, $stderr) = $session->finish;
 is(SupervisorTest::sqlstate($stderr), '57014', 'execute_all of 100,000 can be canceled');
@@ -507,7 +506,7 @@ is($session->query_safe(q{
 $owner = SupervisorTest::session($node);
 $pid = $owner->pid;
 $owner->begin("SELECT * FROM supervisor.execute_all($hundred_thousand)");
-until_true(q{SELECT count(*) > 0 FROM supervisor.task_status}, 'it is in the middle');
+until_true(q{SELECT count(*) > 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL}, 'it is in the middle');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
 eval { $owner->quit };
 no_task();

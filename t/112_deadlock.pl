@@ -36,7 +36,7 @@ SupervisorTest::ask(\$node);
 
 sub no_task
 {
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 }
 
 # Waits until $n processes wait for a lock.
@@ -246,6 +246,54 @@ $session[$_]->query('ROLLBACK') foreach 0, 1;
 $session[1]->query("SELECT supervisor.cancel($task)");
 $session[1]->query("SELECT supervisor.wait($task)");
 $session[1]->query("SELECT supervisor.forget($task)");
+roll_back();
+
+# What I wait for need not be mine: a task of another session, or of one that has gone.
+foreach my $forgets (0, 1)
+{
+	$session[0]->query_safe('BEGIN; UPDATE m SET b = 0 WHERE a = 1');
+	$task = $session[1]->query_safe(q{SELECT supervisor.launch('UPDATE m SET b = 1 WHERE a = 1')});
+	$session[1]->query_safe("SELECT supervisor.forget($task)") if $forgets;
+	blocked(1);
+	is_deadlock($session[0]->error_of("SELECT supervisor.wait($task)"), 0, "another's task, forgotten: $forgets");
+	$session[0]->query('ROLLBACK');
+	is($session[2]->query_safe("SELECT supervisor.wait($task)"), 'succeeded', 'which goes on');
+	$session[1]->query_safe("SELECT supervisor.forget($task)") if !$forgets;
+	no_task();
+}
+
+# Through a session that waits for a task which a third has launched.
+$session[0]->query_safe('BEGIN; UPDATE m SET b = 0 WHERE a = 1');
+$session[1]->query_safe('BEGIN; UPDATE m SET b = 0 WHERE a = 2');
+my @thirds = map { $session[2]->query_safe("SELECT supervisor.launch('UPDATE m SET b = 1 WHERE a = $_')") } 1, 2;
+blocked(2);
+$session[1]->begin("SELECT supervisor.wait($thirds[0])");
+until_true("SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $pid[1]", 'it waits for it');
+$session[0]->begin("SELECT supervisor.wait($thirds[1])");
+$victims = 0;
+foreach my $i (0, 1)
+{
+	my (undef, $stderr) = $session[$i]->finish;
+
+	if ($stderr ne '')
+	{
+		is_deadlock(SupervisorTest::sqlstate($stderr), $stderr, $i, "through another that waits for another's task");
+		$victims++;
+	}
+	$session[$i]->query('ROLLBACK');
+}
+cmp_ok($victims, '>=', 1, "a circle through others' tasks is broken");
+$session[2]->query("SELECT supervisor.wait($_), supervisor.forget($_)") foreach @thirds;
+roll_back();
+
+# Through the queue, of another's task.
+$session[0]->query_safe('BEGIN; LOCK TABLE m');
+my @hogs = map { $session[1]->query_safe(q{SELECT supervisor.launch('SELECT count(*) FROM m', pool => 'two')}) } 1, 2;
+blocked(2);
+$task = $session[1]->query_safe(q{SELECT supervisor.launch('SELECT 1', pool => 'two')});
+is_deadlock($session[0]->error_of("SELECT supervisor.wait($task)"), 0, "another's task that never runs");
+$session[0]->query('ROLLBACK');
+$session[1]->query("SELECT supervisor.wait($_), supervisor.forget($_)") foreach @hogs, $task;
 roll_back();
 
 # Through the queue: all workers of a pool wait for me, and so my task never runs.

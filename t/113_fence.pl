@@ -110,7 +110,7 @@ sub queued
 
 sub no_task
 {
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'no task is left');
 }
 
 sub is_error

@@ -238,7 +238,7 @@ foreach my $bound (0, 1)
 	becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $backend", 'its session has gone');
 	detach('picked');
 	release('picked');
-	becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'the task is gone');
+	becomes('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', 'the task is gone');
 	is(value('SELECT tasks_canceled FROM supervisor.pool_status'), $canceled + 1, 'it counts as canceled');
 	is(value('SELECT count(*) FROM done'), '0', 'and has done nothing');
 	becomes(sprintf("SELECT activity = '%s' FROM supervisor.worker_status", $bound ? 'idle' : 'unbound'),
@@ -327,7 +327,7 @@ note 'a wake-up comes while interrupts are looked at: a session that waits';
 	$session->begin(q{SET deadlock_timeout = '1 h' \; SELECT supervisor.wait(supervisor.launch('SELECT pg_advisory_xact_lock(1)'))});
 	held('wait', 1);
 	$lock->quit;
-	becomes(q{SELECT state = 'succeeded' FROM supervisor.task_status}, 'what it waits for ends');
+	becomes(q{SELECT state = 'succeeded' FROM supervisor.task_status WHERE owner_pid IS NOT NULL}, 'what it waits for ends');
 	detach('wait');
 	release('wait');
 	is(join('', $session->finish), 'succeeded', 'the session has not missed it');
@@ -445,7 +445,7 @@ foreach my $point (qw(picked login))
 	if ($point eq 'picked')
 	{
 		release($point);
-		becomes(q{SELECT state = 'queued' FROM supervisor.task_status}, "$point: it finds the fence, and hands its task back");
+		becomes(q{SELECT state = 'queued' FROM supervisor.task_status WHERE finished_at IS NULL}, "$point: it finds the fence, and hands its task back");
 		becomes(q{SELECT activity = 'unbound' FROM supervisor.worker_status}, "$point: the pool has an unbound worker");
 		becomes(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'shop'}, "$point: nobody is in the database");
 		works("$point: it serves other databases");
@@ -454,7 +454,7 @@ foreach my $point (qw(picked login))
 	release('fenced');
 	is(join('', $drop->finish), '', "$point: the database is dropped");
 	release($point) if $point eq 'login';
-	becomes('SELECT count(*) = 0 FROM supervisor.task_status', "$point: the task ends");
+	becomes('SELECT count(*) = 0 FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL', "$point: the task ends");
 	ok($node->wait_for_log(qr/\[$pid\] FATAL: .*database \d+ does not exist/, $offset), "$point: with the error that a login raises")
 	  if $point eq 'login';
 	works("$point: the pool works");

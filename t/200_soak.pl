@@ -615,7 +615,7 @@ sub session_ended
 			failure("$name: the state and the result of task $id differ: $op->{said}")
 			  if $sqlstate ne '57014'
 			  && !$no_extension{$sqlstate}
-			  && $message !~ /^task \d+ is gone/
+			  && $message !~ /^(?:result of )?task \d+ is gone/
 			  && defined $state{$id}
 			  && ($state eq 'succeeded') != ($sqlstate eq '00000');
 		}
@@ -772,7 +772,7 @@ my @faults = (
 	reload_other => 1 => sub { strike($_[0], 'HUP', $_[0]->(2) ? $supervisor : $clients) },
 	cancel_task => 4 => sub {
 		my $n = $_[0]->(8);
-		job('cancel', 'postgres', "SELECT supervisor.cancel(task) FROM supervisor.task_status ORDER BY task OFFSET $n LIMIT 2;\n");
+		job('cancel', 'postgres', "SELECT supervisor.cancel(task) FROM supervisor.task_status WHERE finished_at IS NULL ORDER BY task OFFSET $n LIMIT 2;\n");
 		return "offset $n";
 	},
 	terminate_session => 3 => sub { strike($_[0], 'TERM', $clients) },
@@ -999,7 +999,7 @@ my @explained = (
 	qr/ERROR:  relation "supervisor\.worker" does not exist/,
 	qr/ERROR:  cache lookup failed for function \d+ at character \d+/,
 	qr/ERROR:  extension "supervisor" (does not exist|already exists)/,
-	qr/ERROR:  task \d+ is gone/,
+	qr/ERROR:  (?:result of )?task \d+ is gone/,
 	qr/ERROR:  current transaction is aborted/,
 	qr/ERROR:  division by zero/,
 	qr/ERROR:  too many tasks/,
@@ -1072,6 +1072,7 @@ sub leftovers
 {
 	my @left = query(q{
 		SELECT format('task %s of %s, %s: %s', task, usename, state, command) FROM supervisor.task_status
+		WHERE owner_pid IS NOT NULL OR finished_at IS NULL
 		UNION ALL
 		SELECT format('worker %s %s in slot %s: %s %s %s', name, instance, slot, state, reason, detail) FROM supervisor.worker_status
 		WHERE slot IS NOT NULL AND CASE kind
@@ -1151,7 +1152,7 @@ sub look
 		UNION ALL
 		SELECT format('two tasks run in slot %s', slot) FROM supervisor.task_status WHERE state = 'running' GROUP BY slot HAVING count(*) > 1
 		UNION ALL
-		SELECT format('%s tasks of %s', count(*), usename) FROM supervisor.task_status
+		SELECT format('%s tasks of %s', count(*), usename) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL
 		GROUP BY usename HAVING count(*) > 64 AND usename IN ('alice', 'bob')});
 
 	failure("$when: $_") foreach @wrong;

@@ -130,7 +130,7 @@ sub files
 sub quiet
 {
 	until_true(q{
-		SELECT NOT EXISTS (SELECT FROM supervisor.task_status)
+		SELECT NOT EXISTS (SELECT FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL)
 			AND (SELECT bool_and(size = running) FROM supervisor.pool_status)
 			AND NOT EXISTS (SELECT FROM supervisor.worker_status WHERE activity = 'busy' OR state NOT IN ('running', 'stopped'))
 			AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'supervisor loader')

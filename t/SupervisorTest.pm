@@ -264,7 +264,7 @@ sub leaks
 		SELECT format('%s slots, %s busy, %s tasks',
 			(SELECT count(*) FROM supervisor.worker_status WHERE slot IS NOT NULL),
 			(SELECT count(*) FROM supervisor.worker_status WHERE activity = 'busy'),
-			(SELECT count(*) FROM supervisor.task_status))};
+			(SELECT count(*) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL))};
 
 	if (!defined $node->{supervisor_usage})
 	{
