@@ -136,6 +136,14 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION supervisor.restart_pool(text, interval) IS
 'replaces all workers of a pool (NULL: that of the setting supervisor.default_pool), one after another, each once its task has ended. True when all are new and ready; false with a WARNING after timeout, the request stands. No such pool: 42704';
 
+CREATE FUNCTION supervisor.reset_stats()
+RETURNS void
+AS 'MODULE_PATHNAME', 'supervisor_reset_stats'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.reset_stats() IS
+'sets the counters of all pools and workers in supervisor.pool_status and supervisor.worker_status to 0, and their stats_since to now. For superusers, and whoever is granted EXECUTE';
+
 --
 -- Declared workers
 --
@@ -327,6 +335,8 @@ CREATE FUNCTION supervisor.get_workers(
     OUT restarts bigint, OUT consecutive_failures integer, OUT restart_at timestamptz,
     OUT last_exit_at timestamptz, OUT last_exit_code integer, OUT last_sqlstate text, OUT last_error text,
     OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
+    OUT runs_succeeded bigint, OUT runs_failed bigint, OUT last_run_at timestamptz, OUT last_run_duration interval,
+    OUT last_success_at timestamptz, OUT next_run_at timestamptz, OUT stats_since timestamptz,
     OUT task bigint, OUT command text, OUT source text, OUT declared_in oid)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_workers'
@@ -335,7 +345,8 @@ COMMENT ON FUNCTION supervisor.get_workers() IS 'rows of the view supervisor.wor
 
 CREATE FUNCTION supervisor.get_pools(
     OUT pool text, OUT size integer, OUT members text[], OUT running integer, OUT unbound integer, OUT idle integer, OUT busy integer,
-    OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint)
+    OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
+    OUT stats_since timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_pools'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4;
@@ -363,7 +374,9 @@ SELECT w.slot, w.generation, w.name, w.instance, w.kind, w.pool, w.pid, d.datnam
        w.state, w.activity, w.reason, w.detail, w.started_at, w.state_since,
        w.restarts, w.consecutive_failures, w.restart_at,
        w.last_exit_at, w.last_exit_code, w.last_sqlstate, w.last_error,
-       w.tasks_succeeded, w.tasks_failed, w.tasks_canceled, w.task, w.command,
+       w.tasks_succeeded, w.tasks_failed, w.tasks_canceled,
+       w.runs_succeeded, w.runs_failed, w.last_run_at, w.last_run_duration, w.last_success_at, w.next_run_at,
+       w.stats_since, w.task, w.command,
        w.source, i.datname AS declared_in
 FROM supervisor.get_workers() w
      LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.datid
@@ -386,23 +399,30 @@ COMMENT ON COLUMN supervisor.worker_status.reason IS 'why the worker is in this 
 COMMENT ON COLUMN supervisor.worker_status.detail IS 'the reason in words; hidden as pg_stat_activity hides a query';
 COMMENT ON COLUMN supervisor.worker_status.started_at IS 'when this process was registered with the postmaster';
 COMMENT ON COLUMN supervisor.worker_status.state_since IS 'when the state last changed';
-COMMENT ON COLUMN supervisor.worker_status.restarts IS 'processes of this slot that have ended, since the worker has had it';
-COMMENT ON COLUMN supervisor.worker_status.consecutive_failures IS 'failed processes in a row; a run that lasted resets it';
+COMMENT ON COLUMN supervisor.worker_status.restarts IS 'processes of this slot that have ended since stats_since';
+COMMENT ON COLUMN supervisor.worker_status.consecutive_failures IS 'failed processes in a row; a run that lasted, or succeeded, resets it';
 COMMENT ON COLUMN supervisor.worker_status.restart_at IS 'when a worker in backoff or waiting is tried next';
 COMMENT ON COLUMN supervisor.worker_status.last_exit_at IS 'when the slot''s last process ended';
 COMMENT ON COLUMN supervisor.worker_status.last_exit_code IS 'its exit code; NULL if it never attached';
 COMMENT ON COLUMN supervisor.worker_status.last_sqlstate IS 'SQLSTATE of the error that ended it';
-COMMENT ON COLUMN supervisor.worker_status.last_error IS 'message of the error that ended it; hidden as pg_stat_activity hides a query';
-COMMENT ON COLUMN supervisor.worker_status.tasks_succeeded IS 'tasks of this slot that succeeded';
-COMMENT ON COLUMN supervisor.worker_status.tasks_failed IS 'tasks of this slot that failed';
-COMMENT ON COLUMN supervisor.worker_status.tasks_canceled IS 'tasks of this slot that were canceled while they ran';
+COMMENT ON COLUMN supervisor.worker_status.last_error IS 'message of the error that ended it, at last_exit_at: it stays when a later run succeeds; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.worker_status.tasks_succeeded IS 'tasks of this slot that succeeded since stats_since';
+COMMENT ON COLUMN supervisor.worker_status.tasks_failed IS 'tasks of this slot that failed since stats_since';
+COMMENT ON COLUMN supervisor.worker_status.tasks_canceled IS 'tasks of this slot that were canceled while they ran since stats_since';
+COMMENT ON COLUMN supervisor.worker_status.runs_succeeded IS 'runs of a command worker that succeeded since stats_since';
+COMMENT ON COLUMN supervisor.worker_status.runs_failed IS 'runs of a command worker that failed since stats_since; not those that it was asked to break off';
+COMMENT ON COLUMN supervisor.worker_status.last_run_at IS 'when the last run of a command worker began; it may run still';
+COMMENT ON COLUMN supervisor.worker_status.last_run_duration IS 'how long that run took; NULL while it runs';
+COMMENT ON COLUMN supervisor.worker_status.last_success_at IS 'when the last run that succeeded ended';
+COMMENT ON COLUMN supervisor.worker_status.next_run_at IS 'when a command worker runs next; NULL while it runs, or if that is not known';
+COMMENT ON COLUMN supervisor.worker_status.stats_since IS 'when the counters began: when the worker got the slot, or supervisor.reset_stats() was called';
 COMMENT ON COLUMN supervisor.worker_status.task IS 'task that runs now';
 COMMENT ON COLUMN supervisor.worker_status.command IS 'beginning of that task''s, or of a command worker''s, command; hidden as pg_stat_activity hides a query';
 COMMENT ON COLUMN supervisor.worker_status.source IS 'of a declared worker: table, of supervisor.worker; library, that is preloaded; or call, of supervisor_start()';
 COMMENT ON COLUMN supervisor.worker_status.declared_in IS 'database whose table has its row, where the functions find it; NULL if it is declared in C';
 
 CREATE VIEW supervisor.pool_status AS
-SELECT pool, size, members, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled
+SELECT pool, size, members, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled, stats_since
 FROM supervisor.get_pools();
 
 COMMENT ON VIEW supervisor.pool_status IS 'one row per pool';
@@ -414,9 +434,10 @@ COMMENT ON COLUMN supervisor.pool_status.unbound IS 'workers that are attached t
 COMMENT ON COLUMN supervisor.pool_status.idle IS 'workers that are bound to a database and role, and have no task';
 COMMENT ON COLUMN supervisor.pool_status.busy IS 'workers that run a task';
 COMMENT ON COLUMN supervisor.pool_status.queued_tasks IS 'tasks that wait for a worker';
-COMMENT ON COLUMN supervisor.pool_status.tasks_succeeded IS 'tasks that succeeded since the server started';
-COMMENT ON COLUMN supervisor.pool_status.tasks_failed IS 'tasks that failed since the server started';
-COMMENT ON COLUMN supervisor.pool_status.tasks_canceled IS 'tasks that were canceled since the server started';
+COMMENT ON COLUMN supervisor.pool_status.tasks_succeeded IS 'tasks that succeeded since stats_since';
+COMMENT ON COLUMN supervisor.pool_status.tasks_failed IS 'tasks that failed since stats_since';
+COMMENT ON COLUMN supervisor.pool_status.tasks_canceled IS 'tasks that were canceled since stats_since';
+COMMENT ON COLUMN supervisor.pool_status.stats_since IS 'when the counters began: when the pool was added, or supervisor.reset_stats() was called';
 
 CREATE VIEW supervisor.task_status AS
 SELECT t.task, t.pool, d.datname, a.rolname AS usename, t.owner_pid, t.slot, t.state, t.sqlstate, t.message, t.tag,

@@ -129,6 +129,13 @@ report_exit(int code, Datum arg)
 		slot->last_database = slot->database;
 		if (slot->declaration >= 0 && code != 0)
 			slot->exit_reason = why_not_begun(slot->phase);
+		if (slot->last_run_at != 0 && slot->last_run_end == 0)
+		{
+			/* a run that it was asked to break off has not failed */
+			slot->last_run_end = now;
+			if (slot->leave == SUP_STAY && !slot->terminate)
+				slot->runs_failed++;
+		}
 		slot->exit_of_role = slot->begun || slot->binding >= 0;
 		if (code != 0 && slot->leave == SUP_STAY && !slot->terminate)
 			cause = SUP_CAUSE_ROLE;

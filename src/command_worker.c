@@ -86,6 +86,32 @@ log_in(SupSlot *slot, const char *name, const SupProgram *program)
 					   application_name);
 }
 
+/* A run begins. */
+static void
+note_start(SupSlot *slot, TimestampTz now)
+{
+	sup_lock();
+	slot->last_run_at = now;
+	slot->last_run_end = 0;
+	sup_unlock();
+}
+
+/* It has ended without an error.  One that has not ends the process: see child.c. */
+static void
+note_success(SupSlot *slot, TimestampTz next_run)
+{
+	TimestampTz now = sup_now();
+
+	sup_lock();
+	slot->runs = false;
+	slot->succeeded = true;
+	slot->runs_succeeded++;
+	slot->last_run_end = slot->last_success_at = now;
+	/* from start to start; what was missed is not made up for */
+	slot->next_run = next_run == 0 ? 0 : Max(next_run, now);
+	sup_unlock();
+}
+
 /* Read the command from its row, and pack it as a task's. */
 static void
 read_command(SupSlot *slot, const char *name, const SupProgram *program, Command *command)
@@ -128,6 +154,7 @@ run_command(SupSlot *slot, const Command *command, const SupProgram *program)
 	const char *sql = (const char *) (command->input + 1);
 	char		tag[COMPLETION_TAG_BUFSIZE];
 	SupLimits	limits = {0, "canceling statement due to run timeout", NULL};
+	volatile TimestampTz start = 0;
 
 	if (program->run_timeout > 0)
 		limits.timeout = Max(program->run_timeout / 1000, 1);
@@ -154,6 +181,8 @@ run_command(SupSlot *slot, const Command *command, const SupProgram *program)
 			CommitTransactionCommand();
 			make_room(slot);
 		}
+		start = sup_now();
+		note_start(slot, start);
 		sup_exit_is_reset(false);
 		if (command->nsettings > 0)
 		{
@@ -178,8 +207,7 @@ run_command(SupSlot *slot, const Command *command, const SupProgram *program)
 	PG_END_TRY();
 
 	/* What comes now is too late to cancel it. */
-	slot->runs = false;
-	slot->succeeded = true;
+	note_success(slot, program->run_every == 0 ? 0 : start + program->run_every);
 	debug_query_string = NULL;
 }
 
@@ -232,16 +260,10 @@ sup_command_main(SupSlot *slot, const char *name, const SupProgram *program)
 
 	for (;;)
 	{
-		TimestampTz start;
-
 		sleep_until(slot, slot->next_run);
-		start = sup_now();
 		run_command(slot, &command, program);
 		if (program->run_every == 0)
 			leave(slot);
-
-		/* From start to start; what was missed is not made up for. */
-		slot->next_run = Max(start + program->run_every, sup_now());
 		clean_up(slot);
 	}
 }

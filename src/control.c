@@ -249,3 +249,29 @@ supervisor_restart_pool(PG_FUNCTION_ARGS)
 			 errdetail("The request stands.")));
 	PG_RETURN_BOOL(false);
 }
+
+/*
+ * supervisor.reset_stats(): counters of pools and workers begin anew.  Whoever
+ * has EXECUTE may, which is not granted to PUBLIC.
+ */
+PG_FUNCTION_INFO_V1(supervisor_reset_stats);
+Datum
+supervisor_reset_stats(PG_FUNCTION_ARGS)
+{
+	TimestampTz now;
+
+	sup_require_preload();
+	now = sup_now();
+	sup_lock();
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		sup_clear_pool_stats(&Sup->pools[i], now);
+	sup_unlock();
+	for (int i = 0; i < sup_nslots(); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		sup_lock();
+		sup_clear_slot_stats(&Sup->slots[i], now);
+		sup_unlock();
+	}
+	PG_RETURN_VOID();
+}

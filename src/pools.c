@@ -162,7 +162,7 @@ sup_set_pools(void)
 			{
 				pool = &Sup->pools[j];
 				strlcpy(pool->name, settings[i].name, NAMEDATALEN);
-				pool->tasks_succeeded = pool->tasks_failed = pool->tasks_canceled = 0;
+				sup_clear_pool_stats(pool, sup_now());
 				pool->no_worker_since = 0;
 				pool->down = false;
 				deadlines[j] = DT_NOEND;

@@ -767,6 +767,23 @@ sup_count_coming(SupSlot *slot)
 	slot->coming = coming;
 }
 
+/* Counters only: when something was last so, and what policy needs, stays. */
+void
+sup_clear_slot_stats(SupSlot *slot, TimestampTz now)
+{
+	slot->tasks_succeeded = slot->tasks_failed = slot->tasks_canceled = 0;
+	slot->runs_succeeded = slot->runs_failed = slot->restarts = 0;
+	slot->stats_since = now;
+}
+
+/* Its queued tasks are no counter. */
+void
+sup_clear_pool_stats(SupPool *pool, TimestampTz now)
+{
+	pool->tasks_succeeded = pool->tasks_failed = pool->tasks_canceled = 0;
+	pool->stats_since = now;
+}
+
 /* Such a process must not wait for tasks: see sup_task_check_submitter(). */
 bool
 sup_in_pool_worker(void)

@@ -233,6 +233,7 @@ typedef struct SupPool
 	int64		tasks_succeeded;
 	int64		tasks_failed;
 	int64		tasks_canceled;
+	TimestampTz stats_since;	/* these three count */
 } SupPool;
 
 /*
@@ -316,14 +317,12 @@ typedef struct SupSlot
 
 	/*
 	 * Written by the child, without the lock; cleared by the supervisor as
-	 * those above.  'next_run' the child alone reads.  Of 'phase' a reader
-	 * may see the one before, but of a pool worker's, which changes under the
-	 * lock where somebody acts on it.  'runs' is set before 'leave' is looked
-	 * at, with a barrier between: whoever sets 'leave' either sees it or is
-	 * seen. The others are hints.
+	 * those above.  Of 'phase' a reader may see the one before, but of a pool
+	 * worker's, which changes under the lock where somebody acts on it.
+	 * 'runs' is set before 'leave' is looked at, with a barrier between:
+	 * whoever sets 'leave' either sees it or is seen. The others are hints.
 	 */
 	SupPhase	phase;
-	TimestampTz next_run;		/* of a command; 0: at once */
 	volatile bool runs;			/* a command worker runs its command now */
 	bool		succeeded;		/* ... and has run it without an error */
 	volatile TimestampTz heartbeat_at;
@@ -338,6 +337,12 @@ typedef struct SupSlot
 	char		last_error[SUP_MESSAGE];
 	Oid			last_role;		/* role whose error that is */
 	Oid			last_database;	/* of a declared worker: where it was */
+
+	/* Of a command; written by supervisor and child. */
+	TimestampTz next_run;		/* 0: at once */
+	TimestampTz last_run_at;	/* the last one began */
+	TimestampTz last_run_end;	/* and ended; 0: it has not */
+	TimestampTz last_success_at;	/* end of one without an error */
 
 	/* Written by anyone. */
 	bool		attended;		/* the supervisor shall look at it */
@@ -381,6 +386,9 @@ typedef struct SupSlot
 	int64		tasks_succeeded;
 	int64		tasks_failed;
 	int64		tasks_canceled;
+	int64		runs_succeeded;
+	int64		runs_failed;
+	TimestampTz stats_since;	/* these five, and 'restarts', count */
 } SupSlot;
 
 /* Something of its result that a task hands to its reader. */
@@ -814,5 +822,9 @@ extern Oid	sup_slot_role(const SupSlot *slot);
 extern bool sup_database_fenced(Oid database);
 
 extern void sup_count_coming(SupSlot *slot);
+
+/* What is counted of a slot or pool begins anew. */
+extern void sup_clear_slot_stats(SupSlot *slot, TimestampTz now);
+extern void sup_clear_pool_stats(SupPool *pool, TimestampTz now);
 
 #endif							/* SUP_STATE_H */

@@ -82,21 +82,20 @@ sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, T
 	slot->exit_reason = SUP_NO_REASON;
 	slot->has_handle = false;
 	slot->version = declaration >= 0 ? Sup->declarations[declaration].version : 0;
-	slot->next_run = 0;
+	slot->next_run = slot->last_run_at = slot->last_run_end = slot->last_success_at = 0;
 	slot->runs = false;
 	slot->started_at = slot->deadline = 0;
 	slot->heartbeat_timeout = 0;
 	slot->restart_at = now;
 	slot->attempts = 0;
 	slot->missing = SUP_NO_REASON;
-	slot->restarts = 0;
 	memset(&slot->history, 0, sizeof(slot->history));
 	slot->last_exit_at = 0;
 	slot->last_exit_code = -1;
 	slot->last_sqlstate = 0;
 	slot->last_error[0] = '\0';
 	slot->last_role = InvalidOid;
-	slot->tasks_succeeded = slot->tasks_failed = slot->tasks_canceled = 0;
+	sup_clear_slot_stats(slot, now);
 }
 
 /* After a crash of the server, a C function waits in backoff for a while. */

@@ -84,7 +84,7 @@ command_head(const SupTask *task, char *head)
 	return len;
 }
 
-#define WORKER_COLS 29
+#define WORKER_COLS 36
 
 /* What a row of worker_status needs beside its slot. */
 typedef struct WorkerRow
@@ -166,6 +166,37 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 	}
 }
 
+/* When a command runs next; 0: that is not known, or it does not. */
+static TimestampTz
+next_run_of(const SupSlot *slot)
+{
+	if (slot->state == SUP_WAITING || slot->state == SUP_BACKOFF)
+		return slot->restart_at == DT_NOEND ? 0 : Max(slot->restart_at, slot->next_run);
+	return (slot->state == SUP_STARTING || slot->state == SUP_RUNNING) && slot->exited_at == 0 &&
+		!slot->runs ? slot->next_run : 0;
+}
+
+/* The six columns about the runs of a command. */
+static void
+put_runs(const SupSlot *slot, Datum *values, bool *nulls)
+{
+	TimestampTz took = slot->last_run_end - slot->last_run_at;
+
+	values[0] = Int64GetDatum(slot->runs_succeeded);
+	values[1] = Int64GetDatum(slot->runs_failed);
+	values[2] = time_or_null(slot->last_run_at, &nulls[2]);
+	nulls[3] = slot->last_run_end == 0;
+	if (!nulls[3])
+	{
+		Interval   *interval = palloc0(sizeof(Interval));
+
+		interval->time = Max(took, 0);
+		values[3] = IntervalPGetDatum(interval);
+	}
+	values[4] = time_or_null(slot->last_success_at, &nulls[4]);
+	values[5] = time_or_null(next_run_of(slot), &nulls[5]);
+}
+
 /* 'index' is -1 for one that has no slot, of which nothing has happened yet. */
 static void
 put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
@@ -216,15 +247,20 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	values[23] = Int64GetDatum(slot->tasks_failed);
 	values[24] = Int64GetDatum(slot->tasks_canceled);
 	nulls[22] = nulls[23] = nulls[24] = !is_pool || index < 0;
-	nulls[25] = row->task == 0;
-	values[25] = Int64GetDatum(row->task);
-	nulls[26] = row->command_len < 0;
-	if (!nulls[26] && sup_may_see(row->role))
-		values[26] = clipped_text(row->command, row->command_len, &nulls[26]);
-	else if (!nulls[26])
-		values[26] = CStringGetTextDatum("<insufficient privilege>");
-	values[27] = text_or_null(row->source >= 0 ? source_names[row->source] : NULL, &nulls[27]);
-	values[28] = oid_or_null(row->declared_in, &nulls[28]);
+	if (row->kind == SUP_KIND_COMMAND && index >= 0)
+		put_runs(slot, &values[25], &nulls[25]);
+	else
+		memset(&nulls[25], true, 6);
+	values[31] = time_or_null(slot->stats_since, &nulls[31]);
+	nulls[32] = row->task == 0;
+	values[32] = Int64GetDatum(row->task);
+	nulls[33] = row->command_len < 0;
+	if (!nulls[33] && sup_may_see(row->role))
+		values[33] = clipped_text(row->command, row->command_len, &nulls[33]);
+	else if (!nulls[33])
+		values[33] = CStringGetTextDatum("<insufficient privilege>");
+	values[34] = text_or_null(row->source >= 0 ? source_names[row->source] : NULL, &nulls[34]);
+	values[35] = oid_or_null(row->declared_in, &nulls[35]);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -346,7 +382,7 @@ members_or_null(const char *pool, bool *isnull)
 						   construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-#define POOL_COLS 11
+#define POOL_COLS 12
 
 /* supervisor.get_pools(): the rows of view pool_status */
 PG_FUNCTION_INFO_V1(supervisor_get_pools);
@@ -358,6 +394,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 	int			(*counts)[3];
 
 	sup_require_preload();
+	clock_set = sup_clock_set();
 	pools = palloc(sizeof(SupPool) * SUP_MAX_POOLS);
 	counts = palloc0(sizeof(int) * 3 * SUP_MAX_POOLS);
 
@@ -402,6 +439,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 		values[8] = Int64GetDatum(pools[i].tasks_succeeded);
 		values[9] = Int64GetDatum(pools[i].tasks_failed);
 		values[10] = Int64GetDatum(pools[i].tasks_canceled);
+		values[11] = time_or_null(pools[i].stats_since, &nulls[11]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -68,6 +68,7 @@ my %calls = (
 	restart_worker => q{SELECT supervisor.restart_worker(0)},
 	terminate_worker => q{SELECT supervisor.terminate_worker(0)},
 	restart_pool => q{SELECT supervisor.restart_pool()},
+	reset_stats => q{SELECT supervisor.reset_stats()},
 	add_worker => q{SELECT supervisor.add_worker('w', command => 'SELECT 1')},
 	alter_worker => q{SELECT supervisor.alter_worker('w', command => 'SELECT 1')},
 	remove_worker => q{SELECT supervisor.remove_worker('w')},

@@ -65,14 +65,14 @@ is( value(q{
 		WHERE relnamespace = 'supervisor'::regnamespace
 			AND relname IN ('worker_status', 'pool_status', 'task_status', 'event') AND attnum > 0
 			AND length(col_description(attrelid, attnum)) > 10}),
-	27 + 11 + 14 + 8, 'every column of the four views has a comment');
+	36 + 12 + 14 + 8, 'every column of the four views has a comment');
 
 note 'workers';
 
 row_is('worker_status', 'slot = 0', 'an unbound worker',
 	slot => 0, generation => \&number, name => 'default', instance => 1, kind => 'pool', pool => 'default',
 	pid => \&number, state => 'running', activity => 'unbound', started_at => \&some, state_since => \&some,
-	restarts => 0, consecutive_failures => 0, tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0);
+	restarts => 0, consecutive_failures => 0, tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, stats_since => \&some);
 
 my $lock = SupervisorTest::session($node);
 my $alice = SupervisorTest::session($node, user => 'alice');
@@ -86,7 +86,7 @@ row_is('worker_status', "slot = $slot", 'a busy worker',
 	slot => $slot, generation => \&number, name => 'default', instance => \&number, kind => 'pool', pool => 'default',
 	pid => \&number, datname => 'postgres', usename => 'alice', state => 'running', activity => 'busy',
 	started_at => \&some, state_since => \&some, restarts => 0, consecutive_failures => 0,
-	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, task => $task, command => $blocked);
+	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, stats_since => \&some, task => $task, command => $blocked);
 row_is('task_status', "task = $task", 'a running task',
 	task => $task, pool => 'default', datname => 'postgres', usename => 'alice', owner_pid => $alice_pid, slot => $slot,
 	state => 'running', submitted_at => \&some, started_at => \&some, command => $blocked);
@@ -100,10 +100,10 @@ row_is('task_status', "task = $queued", 'a queued task',
 	state => 'queued', submitted_at => \&some, command => $blocked);
 row_is('pool_status', q{pool = 'default'}, 'a busy pool',
 	pool => 'default', size => 2, running => 2, unbound => 0, idle => 0, busy => 2, queued_tasks => 1,
-	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0);
+	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, stats_since => \&some);
 row_is('pool_status', q{pool = 'none'}, 'a pool of none',
 	pool => 'none', size => 0, running => 0, unbound => 0, idle => 0, busy => 0, queued_tasks => 0,
-	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0);
+	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, stats_since => \&some);
 my $forgotten = $alice->query_safe("SELECT supervisor.launch('SELECT 5')");
 $alice->query_safe("SELECT supervisor.forget($forgotten)");
 row_is('task_status', "task = $forgotten", 'a forgotten task belongs to nobody',
@@ -184,7 +184,7 @@ row_is('worker_status', "slot = $slot_of_canceled", 'an idle worker',
 	pid => \&number, datname => 'postgres', usename => 'alice', state => 'running', activity => 'idle',
 	started_at => \&some, state_since => \&some, restarts => \&number, consecutive_failures => 0,
 	last_exit_at => sub { 1 }, last_exit_code => sub { $_[0] =~ /^(NULL|0)$/ },
-	tasks_succeeded => \&number, tasks_failed => \&number, tasks_canceled => 1);
+	tasks_succeeded => \&number, tasks_failed => \&number, tasks_canceled => 1, stats_since => \&some);
 is( value(qq{
 		SELECT a.state, a.application_name, a.query, a.xact_start IS NULL
 		FROM pg_stat_activity a JOIN supervisor.worker_status w USING (pid) WHERE w.slot = $slot_of_canceled}),

@@ -68,9 +68,9 @@ supervisor_note_worker(PG_FUNCTION_ARGS)
 ));
 
 	# and a view
-	$changed->('src/views.c', qr/#define POOL_COLS 11\n/, sub { "#define POOL_COLS 12\n" });
+	$changed->('src/views.c', qr/#define POOL_COLS 12\n/, sub { "#define POOL_COLS 13\n" });
 	$changed->('src/views.c', qr/supervisor_get_pools\(PG_FUNCTION_ARGS\)\n\{.*?\K\t\ttuplestore_putvalues/s,
-		sub { "\t\tvalues[POOL_COLS - 1] = Int32GetDatum(11);\n$&" });
+		sub { "\t\tvalues[POOL_COLS - 1] = Int32GetDatum(13);\n$&" });
 	append_to_file("$source/src/views.c", q(
 PG_FUNCTION_INFO_V1(supervisor_get_pools_1_1);
 Datum
@@ -92,13 +92,14 @@ ALTER TABLE supervisor.worker ADD COLUMN note text;
 
 CREATE FUNCTION supervisor.get_pools_1_1(
     OUT pool text, OUT size integer, OUT members text[], OUT running integer, OUT unbound integer, OUT idle integer, OUT busy integer,
-    OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint, OUT more integer)
+    OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
+    OUT stats_since timestamptz, OUT more integer)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_pools_1_1'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4;
 
 CREATE OR REPLACE VIEW supervisor.pool_status AS
-SELECT pool, size, members, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled, more
+SELECT pool, size, members, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled, stats_since, more
 FROM supervisor.get_pools_1_1();
 DROP FUNCTION supervisor.get_pools();
 });
@@ -234,7 +235,7 @@ foreach my $database (qw(one two))
 	works($database, 'new library');
 	ticks($database, 'new library');
 }
-is(value(q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'supervisor.pool_status'::regclass}), '11', 'the views are those of 1.0');
+is(value(q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'supervisor.pool_status'::regclass}), '12', 'the views are those of 1.0');
 
 note 'UPDATE while all runs';
 
@@ -284,7 +285,7 @@ is(version_of('one') . ' ' . version_of('two'), '1.1 1.0', 'it is of one databas
 is(processes(), $before, 'no process has been replaced');
 workers_become($_, $all, "workers run, $_") foreach qw(one two);
 ticks($_, 'updated') foreach qw(one two);
-is(value(q{SELECT more FROM supervisor.pool_status}), '11', 'the view has its new column');
+is(value(q{SELECT more FROM supervisor.pool_status}), '13', 'the view has its new column');
 value(q{SELECT supervisor.note_worker('ticks', 'noted')});
 value(q{SELECT supervisor.alter_worker('ticks', run_every => '11 ms')});
 is( value(q{SELECT run_every, note FROM supervisor.worker WHERE name = 'ticks'}), '00:00:00.011|noted',
