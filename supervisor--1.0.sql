@@ -256,7 +256,7 @@ AS 'MODULE_PATHNAME', 'supervisor_add_worker'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.add_worker(text, text, interval, text, text, bigint, text, bytea, text, name, text[], integer, text, text, interval, interval, integer, interval, interval, interval, interval, interval, boolean, boolean, boolean, boolean) IS
-'adds a worker that the supervisor keeps running in this database from the commit on: a command, which needs the right to SET ROLE to its role (by default the current one), or a C function (superuser). Arguments are the columns of supervisor.worker. A name that is taken: 42710, or with if_not_exists a NOTICE; what makes no sense: 22023; without the right: 42501';
+'adds a worker that the supervisor keeps running in this database from the commit on: a command, which needs the right to SET ROLE to its role (by default the current one), or a C function (superuser; a WARNING, if a preloaded library runs it itself). Arguments are the columns of supervisor.worker. A name that is taken: 42710, or with if_not_exists a NOTICE; what makes no sense: 22023; without the right: 42501';
 
 CREATE FUNCTION supervisor.alter_worker(
     name text,

@@ -261,9 +261,9 @@ sup_usable_cpus(void)
 	return (int) sysconf(_SC_NPROCESSORS_ONLN);
 }
 
-/* In the postmaster's list, which also tells what the handle must be. */
-bool
-sup_static_worker_registered(const char *function, Datum argument, SupHandle *handle)
+/* From the postmaster's list, which also tells what the handle must be. */
+void
+sup_foreach_static_worker(SupStaticWorkerVisitor fn, void *arg)
 {
 #if PG_VERSION_NUM >= 180000
 	dlist_iter	iter;
@@ -278,19 +278,49 @@ sup_static_worker_registered(const char *function, Datum argument, SupHandle *ha
 	{
 		RegisteredBgWorker *rw = slist_container(RegisteredBgWorker, rw_lnode, iter.cur);
 #endif
+		SupHandle	handle;
 
-		if (strcmp(rw->rw_worker.bgw_function_name, function) == 0 &&
-			rw->rw_worker.bgw_main_arg == argument)
-		{
-			if (handle != NULL)
-			{
-				handle->slot = rw->rw_shmem_slot;
-				handle->generation = 0; /* so it begins */
-			}
-			return true;
-		}
+		handle.slot = rw->rw_shmem_slot;
+		handle.generation = 0;	/* so it begins */
+		if (!fn(&rw->rw_worker, &handle, arg))
+			return;
 	}
-	return false;
+}
+
+/* What sup_static_worker_registered() looks for, and what it has found. */
+typedef struct StaticWorker
+{
+	const char *function;
+	Datum		argument;
+	SupHandle	handle;
+	bool		found;
+} StaticWorker;
+
+/* For sup_foreach_static_worker(). */
+static bool
+is_wanted(const BackgroundWorker *worker, const SupHandle *handle, void *arg)
+{
+	StaticWorker *wanted = arg;
+
+	wanted->found = strcmp(worker->bgw_function_name, wanted->function) == 0 &&
+		worker->bgw_main_arg == wanted->argument;
+	wanted->handle = *handle;
+	return !wanted->found;
+}
+
+/* The handle is of use only once there is shared memory. */
+bool
+sup_static_worker_registered(const char *function, Datum argument, SupHandle *handle)
+{
+	StaticWorker wanted;
+
+	wanted.function = function;
+	wanted.argument = argument;
+	wanted.found = false;
+	sup_foreach_static_worker(is_wanted, &wanted);
+	if (wanted.found && handle != NULL)
+		*handle = wanted.handle;
+	return wanted.found;
 }
 
 #if PG_VERSION_NUM < 160000

@@ -184,6 +184,12 @@ typedef struct SupHandle
  */
 extern bool sup_static_worker_registered(const char *function, Datum argument, SupHandle *handle);
 
+/* Call fn for each static worker, until it returns false; under the same condition. */
+typedef bool (*SupStaticWorkerVisitor) (const BackgroundWorker *worker, const SupHandle *handle,
+										void *arg);
+
+extern void sup_foreach_static_worker(SupStaticWorkerVisitor fn, void *arg);
+
 /*
  * Call fn for each setting whose value comes from one of these sources: a set of
  * SUP_SOURCE().

@@ -18,6 +18,7 @@
 #include "guc.h"
 #include "launch.h"
 #include "notes.h"
+#include "preloaded.h"
 #include "read.h"
 #include "state.h"
 #include "watch.h"
@@ -46,7 +47,10 @@ start_shared_memory(void)
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
 	if (sup_state_init())
+	{
 		sup_api_declare();
+		sup_preloaded_note();
+	}
 }
 
 void		_PG_init(void);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * launch.h
- *	  Processes: the only callers of core's background worker registry.
+ *	  Processes: starts and terminates them, by core's background worker registry.
  *
  *-------------------------------------------------------------------------
  */

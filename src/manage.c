@@ -27,6 +27,7 @@
 #include "compat.h"
 #include "declaration.h"
 #include "notes.h"
+#include "preloaded.h"
 #include "rights.h"
 #include "settings.h"
 #include "wait.h"
@@ -200,7 +201,10 @@ check_row(const SupTuple *row, SupRow *parsed)
 				 parsed->hint ? errhint("%s", parsed->hint) : 0));
 	check_rights(parsed->name, &parsed->program);
 	if (parsed->program.kind == SUP_KIND_LIBRARY)
+	{
 		check_library(&parsed->program);
+		sup_warn_if_preloaded(parsed->program.library, parsed->program.function);
+	}
 	else
 		sup_settings_own(parsed->settings, parsed->nsettings, parsed->program.role, false);
 }

@@ -142,7 +142,9 @@ note 'who alone does what';
 is_deeply(with(qr/\bPG_VERSION_NUM\b/), [ 'compat.c', 'compat.h' ], 'only compat.[ch] look at the version');
 is_deeply(with(qr/\b$_\s*\(/), ['launch.c'], "only launch.c calls $_")
   foreach qw(RegisterBackgroundWorker RegisterDynamicBackgroundWorker
-  TerminateBackgroundWorker GetBackgroundWorkerPid);
+  TerminateBackgroundWorker);
+is_deeply(with(qr/\bGetBackgroundWorkerPid\s*\(/), [ 'launch.c', 'preloaded.c' ],
+	'launch.c asks for the processes that the supervisor has started, preloaded.c for those of others');
 unlike($text{$_}, qr/#\s*include\s+"postgres\.h"/, "$_ is plain C") foreach qw(policy.c policy.h);
 
 # It is read in the encoding of any database.
