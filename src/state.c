@@ -228,6 +228,7 @@ lay_out(char *base)
 	PLACE(Sup->locked, number_of_locked(), sizeof(Oid));
 	PLACE(Sup->tasks, sup_max_tasks, sizeof(SupTask));
 	PLACE(Sup->task_ids, sup_max_tasks, sizeof(uint64));
+	PLACE(Sup->task_places, sup_max_tasks, sizeof(int));
 	PLACE(Sup->bindings, number_of_bindings(), sizeof(SupBinding));
 	PLACE(Sup->buckets, number_of_buckets(), sizeof(int));
 	PLACE(Sup->sessions, MaxBackends, sizeof(SupSession));
@@ -336,6 +337,7 @@ sup_state_init(void)
 			ConditionVariableInit(&Sup->tasks[i].ended);
 			Sup->tasks[i].slot = i + 1 < sup_max_tasks ? i + 1 : -1;
 			Sup->task_ids[i] = 0;
+			Sup->task_places[i] = 0;
 		}
 
 		memset(Sup->bindings, 0, sizeof(SupBinding) * number_of_bindings());

@@ -148,11 +148,15 @@ sup_task_take_entry(void)
 	return task;
 }
 
-/* The caller holds the lock. */
+/* An old task may have left its place to a newer one: then all are looked through. */
 SupTask *
 sup_task_lookup(uint64 id)
 {
+	int			place = Sup->task_places[id % sup_max_tasks];
+
 	SUP_ASSERT_LOCKED();
+	if (Sup->task_ids[place] == id)
+		return &Sup->tasks[place];
 	for (int i = 0; i < sup_max_tasks; i++)
 		if (Sup->task_ids[i] == id)
 			return &Sup->tasks[i];
