@@ -233,6 +233,50 @@ refuse_trigger(Oid trigger)
 						"supervisor.worker")));
 }
 
+/*
+ * Our schema and our table are looked for by their names, by the loader and by whoever
+ * calls a function: renamed, or moved, all workers would end.  The command that
+ * does it has just written the row.
+ */
+static void
+refuse_rename(Oid class, Oid object)
+{
+	bool		is_schema = class == NamespaceRelationId;
+	Oid			extension;
+	Oid			index = is_schema ? NamespaceOidIndexId : ClassOidIndexId;
+	bool		moved = false;
+	Relation	rel;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if ((!is_schema && class != RelationRelationId) || object < FirstNormalObjectId)
+		return;
+	extension = get_extension_oid("supervisor", true);
+	if (!OidIsValid(extension) || getExtensionOfObject(class, object) != extension ||
+		(!is_schema && get_rel_relkind(object) != RELKIND_RELATION))
+		return;
+
+	rel = table_open(class, AccessShareLock);
+	ScanKeyInit(&key, is_schema ? Anum_pg_namespace_oid : Anum_pg_class_oid,
+				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object));
+	scan = systable_beginscan(rel, index, true, SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple) && is_schema)
+		moved = strcmp(NameStr(((Form_pg_namespace) GETSTRUCT(tuple))->nspname), "supervisor") != 0;
+	else if (HeapTupleIsValid(tuple))
+		moved = strcmp(NameStr(((Form_pg_class) GETSTRUCT(tuple))->relname), "worker") != 0 ||
+			((Form_pg_class) GETSTRUCT(tuple))->relnamespace != get_namespace_oid("supervisor", true);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (moved)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 is_schema ? errmsg("cannot rename schema \"%s\"", "supervisor") :
+				 errmsg("cannot rename or move table \"%s\"", "supervisor.worker"),
+				 errdetail("The extension \"%s\" looks for it by its name.", "supervisor")));
+}
+
 /* object_access_hook: note objects that are made, altered or dropped. */
 static void
 object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
@@ -241,6 +285,8 @@ object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 		next_object_access_hook(access, class, object, sub, arg);
 	if (access == OAT_POST_CREATE && class == TriggerRelationId)
 		refuse_trigger(object);
+	if (access == OAT_POST_ALTER)
+		refuse_rename(class, object);
 	if (access == OAT_POST_CREATE || access == OAT_POST_ALTER)
 		note_altered(access, class, object, arg);
 	else if (access == OAT_DROP)

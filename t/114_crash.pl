@@ -276,6 +276,26 @@ eventually(sub { !kill 0, $postmaster });
 $node->start;
 is_whole('after the death of the postmaster');
 
+# What does not wait does not see that, as with core's sessions.
+my $computing = SupervisorTest::session($node);
+$computing->query_safe(q{SELECT supervisor.forget(supervisor.launch('DO $$ BEGIN LOOP END LOOP; END $$'))});
+until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE activity = 'busy'}, 'a task computes');
+$pid = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE activity = 'busy'});
+@before = grep { $_ != $pid } processes();
+($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+$node->kill9;
+is(survivors(@before), '', 'without a postmaster only a task that computes is left');
+eval { $computing->quit };
+eventually(sub { !kill 0, $postmaster });
+ok(SupervisorTest::runs($pid), 'which runs on');
+my $offset = -s $node->logfile;
+ok(!$node->start(fail_ok => 1), 'as long as it does, the server does not start');
+like(slurp_file($node->logfile, $offset), qr/pre-existing shared memory block .* is still in use/, 'and says why');
+kill 'TERM', $pid or die "could not terminate $pid: $!";
+is(survivors($pid), '', 'SIGTERM ends it');
+$node->start;
+is_whole('after that');
+
 $node->stop;
 unlike(slurp_file($node->logfile), qr/TRAP|PANIC|terminated by signal (?!9)/, 'no process has crashed by itself');
 done_testing();

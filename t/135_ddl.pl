@@ -422,6 +422,20 @@ value('CREATE ROLE boss SUPERUSER LOGIN');
 value('DROP EXTENSION busybody; SET ROLE boss; CREATE EXTENSION busybody', dbname => 'a');
 value('DROP OWNED BY boss', dbname => 'a');
 workers_become('a', 'own running', 'DROP OWNED takes them along');
+
+# What is looked for by its name keeps it.
+$before = processes(q{datname = 'a'});
+refused($_, '0A000', $_, dbname => 'a', message => qr/cannot rename .*"supervisor.*DETAIL:  The extension "supervisor" looks for it by its name/s)
+  foreach 'ALTER SCHEMA supervisor RENAME TO other', 'ALTER TABLE supervisor.worker RENAME TO other',
+	'ALTER TABLE supervisor.worker SET SCHEMA public';
+value(q{
+	ALTER SCHEMA supervisor OWNER TO boss;
+	ALTER SCHEMA supervisor OWNER TO postgres;
+	CREATE SCHEMA mine; CREATE TABLE mine.worker ();
+	ALTER SCHEMA mine RENAME TO other; ALTER TABLE other.worker RENAME TO workers; ALTER TABLE other.workers SET SCHEMA public;
+	DROP TABLE workers; DROP SCHEMA other}, dbname => 'a');
+workers_become('a', 'own running', 'what else is altered there is not refused');
+is(processes(q{datname = 'a'}), $before, 'and nothing has been disturbed');
 value('CREATE EXTENSION busybody', dbname => 'a');
 value('DROP EXTENSION supervisor CASCADE', dbname => 'a');
 workers_become('a', '', 'without supervisor there is none');
