@@ -54,8 +54,8 @@ PG_FUNCTION_INFO_V1(supervisor_note_worker);
 Datum
 supervisor_note_worker(PG_FUNCTION_ARGS)
 {
-	Oid			table = worker_table("supervisor.note_worker()");
-	char	   *name = name_arg(fcinfo);
+	Oid			table = sup_worker_table("supervisor.note_worker()");
+	char	   *name = sup_worker_name_arg(fcinfo);
 	SupTuple	row;
 	SupRow		parsed;
 
