@@ -71,7 +71,8 @@ value(q{
 	CREATE TABLE t (i int);
 	ALTER TABLE t OWNER TO owner;
 	SELECT supervisor.add_worker('runs', 'SELECT 1', run_every => '1 h');
-	SELECT supervisor.add_worker(E'odd "name\'s\\ttab', E'SELECT \'a\\nb\\t\\\\\' /* \u00e4 */', run_every => '1 h', role => 'odd role');
+	SELECT supervisor.add_worker(E'odd "name\'s\\ttab', E'SELECT \'a\\nb\\t\\\\\' /* \u00e4 */', run_every => '1 h', role => 'odd role',
+		settings => ARRAY['search_path="odd, name"', E'my.tag=it\'s\ta tag']);
 	SELECT supervisor.add_worker('stopped', 'SELECT 1', run_every => '1 h', enabled => false);
 	SELECT supervisor.add_worker('all', 'SELECT 1', run_every => '1 h 1 s', type => 'type', role => 'owner', instances => 2,
 		start_after => 'consistent_state', restart => 'on_failure', restart_delay => '2 s', restart_delay_max => '3 s',

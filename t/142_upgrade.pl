@@ -136,7 +136,8 @@ value(q{
 	SELECT supervisor.add_worker('left', 'SELECT 1', role => 'gone', run_every => '1 h');
 	DROP ROLE gone;
 	SELECT supervisor.add_worker('autoprewarm', library => 'pg_prewarm', function => 'autoprewarm_main');
-	SELECT supervisor.add_worker(E'odd "name\'s\\ttab', E'SELECT \'a\\nb\\t\\\\\' /* \u00e4 */', run_every => '1 h', role => 'odd role');
+	SELECT supervisor.add_worker(E'odd "name\'s\\ttab', E'SELECT \'a\\nb\\t\\\\\' /* \u00e4 */', run_every => '1 h', role => 'odd role',
+		settings => ARRAY['search_path="odd, name"', E'my.tag=it\'s\ta tag']);
 	SELECT supervisor.add_worker('rests', 'SELECT 1', run_every => '1 h', enabled => false);
 	SELECT supervisor.add_worker('all', 'SELECT 1', run_every => '1 h 1 s', type => 'type', role => 'owner', instances => 2,
 		start_after => 'consistent_state', restart => 'on_failure', restart_delay => '2 s', restart_delay_max => '3 s',
