@@ -48,13 +48,20 @@ static bool last_says_missing = false;
 /* That of the last one that was raised, whatever log_min_messages says. */
 static int	raised_sqlstate = 0;
 
-/* A declared worker ends in this phase: what is missing, if that is why? */
+/*
+ * Was it raised in a login?  A library's function logs in itself: while it is not
+ * in a database, it is nowhere else in a transaction.
+ */
+static bool raised_in_login = false;
+
+/* This process of a declared worker ends: what is missing, if that is why? */
 static SupReason
 why_not_begun(SupPhase phase)
 {
 	int			sqlstate = last_sqlstate != 0 ? last_sqlstate : raised_sqlstate;
 
-	if (phase == SUP_PHASE_CONNECT)
+	if (phase == SUP_PHASE_CONNECT ||
+		(phase == SUP_PHASE_RUN && SupMySlot->kind == SUP_KIND_LIBRARY && raised_in_login))
 		switch (sqlstate)
 		{
 			case ERRCODE_UNDEFINED_DATABASE:
@@ -64,6 +71,9 @@ why_not_begun(SupPhase phase)
 				return SUP_DATABASE_NOT_ALLOWED;
 			case ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION:
 				return last_says_missing ? SUP_NO_ROLE : SUP_NO_LOGIN;
+			case ERRCODE_TOO_MANY_CONNECTIONS:
+			case ERRCODE_CANNOT_CONNECT_NOW:
+				return SUP_NO_CONNECTION;
 		}
 	else if (phase == SUP_PHASE_LOAD && SupMySlot->kind == SUP_KIND_LIBRARY)
 		switch (sqlstate)
@@ -80,7 +90,10 @@ why_not_begun(SupPhase phase)
 static void
 note_raised(void *arg)
 {
+	if (geterrcode() == ERRCODE_SUCCESSFUL_COMPLETION)
+		return;
 	raised_sqlstate = geterrcode();
+	raised_in_login = IsInitProcessingMode() && IsTransactionState();
 }
 
 /* Keep the error that may be this process's last. */

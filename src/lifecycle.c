@@ -26,12 +26,6 @@
 #include "task.h"
 #include "transition.h"
 
-/*
- * What could not even be started is not tried more often, whatever the
- * policy.
- */
-#define RETRY_MIN_US	INT64CONST(1000000)
-
 /* A worker has to make room for the loader no more often. */
 #define EVICTION_US		INT64CONST(5000000)
 
@@ -153,6 +147,7 @@ new_process(SupSlot *slot, TimestampTz now)
 	slot->look_again = SUP_REAP_LOOK_MIN_MS;
 	slot->started_at = now;
 	slot->version = d != NULL ? d->version : 0;
+	slot->names_version = Sup->names_version;
 	slot->heartbeat_at = now;
 	slot->heartbeat_timeout = d != NULL ? d->program.heartbeat_timeout : 0;
 }
@@ -295,7 +290,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		slot->started_at = 0;
 		slot->deadline = 0;
 		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
-									 RETRY_MIN_US);
+									 SUP_RETRY_MIN_US);
 		if (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading))
 			make_room_for_loader(slot, now);
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
@@ -367,10 +362,15 @@ declared_ended(SupSlot *slot, SupReason reason, const char *detail, SupVerdict v
 			slot->attempts = 0;
 		slot->missing = slot->exit_reason;
 		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
-									 RETRY_MIN_US);
+									 SUP_RETRY_MIN_US);
+		if (sup_names_have_changed(slot, slot->exit_reason))
+			slot->restart_at = now + SUP_RETRY_MIN_US;
 		sup_enter(slot, SUP_WAITING, slot->exit_reason, detail, now);
+		return;
 	}
-	else if (verdict != SUP_VERDICT_RESTART)
+	slot->attempts = 0;
+	slot->missing = SUP_NO_REASON;
+	if (verdict != SUP_VERDICT_RESTART)
 	{
 		SupDeclaration *d = declaration_of(slot);
 
@@ -471,11 +471,11 @@ verdict_on(SupSlot *slot, const Ending *e, const SupPolicy *policy, TimestampTz 
 	if (slot->exit_reason == SUP_NO_REASON)
 		verdict = sup_policy_decide(policy, &ended, &slot->history, now, jitter(), restart_at);
 	if (!e->asked && !e->started)
-		*restart_at = Max(*restart_at, now + RETRY_MIN_US);
+		*restart_at = Max(*restart_at, now + SUP_RETRY_MIN_US);
 
 	/* Its row was not what it had been told: the loader comes first. */
 	if (!is_pool && slot->leave == SUP_LEAVE_RECYCLE && slot->phase == SUP_PHASE_LOAD)
-		*restart_at = now + RETRY_MIN_US;
+		*restart_at = now + SUP_RETRY_MIN_US;
 	return verdict;
 }
 
@@ -670,8 +670,13 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	{
 		/* even if it has been so quick that it has gone again */
 		slot->deadline = 0;
-		slot->attempts = 0;
-		slot->missing = SUP_NO_REASON;
+
+		/* A library's function has been called, and may yet lack something. */
+		if (slot->kind != SUP_KIND_LIBRARY)
+		{
+			slot->attempts = 0;
+			slot->missing = SUP_NO_REASON;
+		}
 		sup_enter(slot, SUP_RUNNING, SUP_NO_REASON, NULL, slot->ready_at);
 	}
 	sup_unlock();
@@ -737,14 +742,7 @@ void
 sup_look_at_slots(TimestampTz now)
 {
 	sup_lock();
-	if (Sup->fence_lowered)
-	{
-		/* Those that waited for it are due. */
-		Sup->fence_lowered = false;
-		for (int i = 0; i < sup_nslots(); i++)
-			if (Sup->slots[i].state == SUP_WAITING && Sup->slots[i].reason == SUP_FENCED)
-				sup_make_due(&Sup->slots[i], now);
-	}
+	sup_make_due_again(now);
 	sup_unlock();
 
 	sup_agenda_turn(now);

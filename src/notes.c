@@ -311,6 +311,19 @@ publish_rights(const Notes *n)
 	}
 }
 
+/* What a library's function logs in to, it alone knows: it may be there now. */
+static void
+publish_names(const Notes *n)
+{
+	if (!has_kind(n, SUP_NOTE_NAMES) && !has_kind(n, SUP_NOTE_GRANT))
+		return;
+	sup_lock();
+	Sup->names_version++;
+	Sup->names_changed = true;
+	sup_wake_supervisor();
+	sup_unlock();
+}
+
 /* The notes must be sorted.  The lock is taken for SLICE items at a time. */
 static void
 publish_notes(const Notes *n)
@@ -318,6 +331,7 @@ publish_notes(const Notes *n)
 	publish_changes(n);
 	publish_loads(n);
 	publish_rights(n);
+	publish_names(n);
 }
 
 /* Before its fence is lowered, or the workers of the database would be tried once more. */
@@ -437,7 +451,8 @@ prepared_next(const char *gid, int after)
 /* What that is; nobody writes to it. */
 static SupNote anything[] = {
 	{SUP_NOTE_SETTINGS, InvalidOid, InvalidOid, SUP_CAUSE_NONE},
-	{SUP_NOTE_LOAD, InvalidOid, InvalidOid, SUP_CAUSE_NONE}
+	{SUP_NOTE_LOAD, InvalidOid, InvalidOid, SUP_CAUSE_NONE},
+	{SUP_NOTE_NAMES, InvalidOid, InvalidOid, SUP_CAUSE_NONE}
 };
 
 static const Notes all_notes = {anything, lengthof(anything), 0};

@@ -33,7 +33,8 @@ typedef enum SupNoteKind
 	SUP_NOTE_SETTINGS,			/* of a role in a database have changed */
 	SUP_NOTE_LOAD,				/* declared workers of a database may have */
 	SUP_NOTE_GRANT,				/* to a database somebody may connect now */
-	SUP_NOTE_LOGIN				/* whether a role can log in may have changed */
+	SUP_NOTE_LOGIN,				/* whether a role can log in may have changed */
+	SUP_NOTE_NAMES				/* a database or role is new, or another */
 } SupNoteKind;
 
 typedef struct SupNote

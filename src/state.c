@@ -58,6 +58,7 @@ const char *const sup_reason_names[] = {
 	[SUP_DATABASE_NOT_ALLOWED] = "database_not_allowed",
 	[SUP_NO_ROLE] = "no_role",
 	[SUP_NO_LOGIN] = "no_login",
+	[SUP_NO_CONNECTION] = "no_connection",
 	[SUP_NO_LIBRARY] = "no_library",
 	[SUP_NO_FUNCTION] = "no_function",
 	[SUP_FENCED] = "fenced",

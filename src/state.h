@@ -298,6 +298,7 @@ typedef struct SupSlot
 	TimestampTz restart_at;		/* of backoff and waiting */
 	int			look_again;		/* ms, while an adopted child is being reaped */
 	int			attempts;		/* starts in vain, in a row */
+	uint64		names_version;	/* Sup->names_version when it was started */
 	SupReason	missing;		/* what the last one lacked, which is in the
 								 * log */
 	int64		restarts;
@@ -550,6 +551,10 @@ typedef struct SupShared
 	dlist_head	attention;		/* SupSlot.attention_node */
 	dlist_head	changed_declarations;	/* SupDeclaration.attention_node */
 	bool		fence_lowered;
+	uint64		names_version;	/* incremented when a database or role is new,
+								 * or another: what a library's function did
+								 * not find may be there */
+	bool		names_changed;	/* for the supervisor */
 	bool		check_prepared; /* it shall look whether prepared transactions
 								 * have been finished */
 

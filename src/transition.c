@@ -196,6 +196,49 @@ sup_make_due(SupSlot *slot, TimestampTz now)
 	sup_agenda_update(slot, now);
 }
 
+/* May a worker that waits for that reason find what it lacks in another name, role or database? */
+static bool
+is_of_names(SupReason reason)
+{
+	return reason == SUP_NO_DATABASE || reason == SUP_DATABASE_NOT_ALLOWED || reason == SUP_NO_ROLE ||
+		reason == SUP_NO_LOGIN || reason == SUP_NO_CONNECTION;
+}
+
+/*
+ * What a library's function could not log in to may have come meanwhile.  Others
+ * may make it look again as often as they like: it is not for that that it waits
+ * the shortest time.
+ */
+bool
+sup_names_have_changed(const SupSlot *slot, SupReason reason)
+{
+	SUP_ASSERT_LOCKED();
+	return slot->kind == SUP_KIND_LIBRARY && is_of_names(reason) &&
+		slot->names_version != Sup->names_version;
+}
+
+/* What the others have waited for has come: a fence has fallen, or there are other names. */
+void
+sup_make_due_again(TimestampTz now)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < sup_nslots() && (Sup->fence_lowered || Sup->names_changed); i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (slot->state != SUP_WAITING)
+			continue;
+		if (slot->reason == SUP_FENCED && Sup->fence_lowered)
+			sup_make_due(slot, now);
+		else if (sup_names_have_changed(slot, slot->reason) && !sup_has_process(slot))
+		{
+			slot->restart_at = Min(slot->restart_at, Max(now, slot->last_exit_at + SUP_RETRY_MIN_US));
+			sup_agenda_update(slot, now);
+		}
+	}
+	Sup->fence_lowered = Sup->names_changed = false;
+}
+
 /* If it was asked to leave before, that reason is kept. */
 void
 sup_end_process(SupSlot *slot, SupLeave why)

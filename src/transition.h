@@ -10,6 +10,12 @@
 
 #include "state.h"
 
+/*
+ * What could not even be started is not tried more often, whatever the
+ * policy.
+ */
+#define SUP_RETRY_MIN_US	INT64CONST(1000000)
+
 /* Have slots become empty since this was asked last? */
 extern bool sup_slots_freed(void);
 
@@ -52,6 +58,12 @@ extern void sup_release_slot(SupSlot *slot, const char *why, TimestampTz now);
 
 /* Start it in this turn, if it is wanted and has no process. */
 extern void sup_make_due(SupSlot *slot, TimestampTz now);
+
+/* The same for all that have waited for what has come. */
+extern void sup_make_due_again(TimestampTz now);
+
+/* Was that why a library's function ended, and may it be otherwise now? */
+extern bool sup_names_have_changed(const SupSlot *slot, SupReason reason);
 
 /* A declared worker's process, or the loader's, shall end, because of that. */
 extern void sup_end_process(SupSlot *slot, SupLeave why);

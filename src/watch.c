@@ -155,7 +155,10 @@ note_altered(ObjectAccessType access, Oid class, Oid object, void *arg)
 	else if (arg != NULL && ((ObjectAccessPostCreate *) arg)->is_internal)
 		return;
 	if (class == DatabaseRelationId || class == AuthIdRelationId)
+	{
 		altered = object;
+		sup_note(SUP_NOTE_NAMES, InvalidOid, InvalidOid);
+	}
 	else if (class == DbRoleSettingRelationId)
 		sup_note(SUP_NOTE_SETTINGS, other, object);
 	else if (class == InheritsRelationId)
@@ -349,7 +352,8 @@ note_command(Node *stmt, List *granted, List *acls)
 			{
 				const char *option = lfirst_node(DefElem, lc)->defname;
 
-				if (strcmp(option, "is_template") == 0 || strcmp(option, "allow_connections") == 0)
+				if (strcmp(option, "is_template") == 0 || strcmp(option, "allow_connections") == 0 ||
+					strcmp(option, "connection_limit") == 0)
 					sup_note_load(altered);
 			}
 			break;
@@ -381,7 +385,8 @@ note_command(Node *stmt, List *granted, List *acls)
 				/* Superusers own what is trusted. */
 				if (strcmp(option, "superuser") == 0)
 					sup_note(SUP_NOTE_LOAD, InvalidOid, InvalidOid);
-				else if (strcmp(option, "canlogin") == 0 && OidIsValid(altered))
+				else if ((strcmp(option, "canlogin") == 0 || strcmp(option, "connectionlimit") == 0) &&
+						 OidIsValid(altered))
 					sup_note(SUP_NOTE_LOGIN, altered, InvalidOid);
 			}
 			break;

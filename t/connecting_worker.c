@@ -1,6 +1,7 @@
 /*
- * A background worker that connects to the database whose OID is its argument,
- * and waits: for t/135_ddl.pl.
+ * Background workers that connect, and wait: to the database whose OID is the
+ * argument; or to one as a role, by their names, which are 'extra', with a colon
+ * between.  And one that says that a database is missing, and means another server's.
  */
 #include "postgres.h"
 
@@ -15,6 +16,19 @@
 PG_MODULE_MAGIC;
 
 PGDLLEXPORT void connecting_worker(Datum argument);
+PGDLLEXPORT void connects_by_name(Datum argument);
+PGDLLEXPORT void misses_something(Datum argument);
+
+static void
+wait_for_end(void)
+{
+	for (;;)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
 
 void
 connecting_worker(Datum argument)
@@ -22,10 +36,25 @@ connecting_worker(Datum argument)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid((Oid) DatumGetInt32(argument), InvalidOid, 0);
-	for (;;)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
+	wait_for_end();
+}
+
+void
+connects_by_name(Datum argument)
+{
+	char	   *database = MyBgworkerEntry->bgw_extra;
+	char	   *role = strchr(database, ':');
+
+	*role++ = '\0';
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(database, role, 0);
+	wait_for_end();
+}
+
+void
+misses_something(Datum argument)
+{
+	BackgroundWorkerUnblockSignals();
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_DATABASE), errmsg("there is none on that server")));
 }
