@@ -363,7 +363,7 @@ COMMENT ON FUNCTION supervisor.get_tasks() IS 'rows of the view supervisor.task_
 
 CREATE FUNCTION supervisor.get_events(
     OUT id bigint, OUT at timestamptz, OUT slot integer, OUT generation bigint,
-    OUT name text, OUT pid integer, OUT event text, OUT detail text)
+    OUT name text, OUT pid integer, OUT event text, OUT detail text, OUT count bigint, OUT last_at timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_events'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1000;
@@ -463,18 +463,20 @@ COMMENT ON COLUMN supervisor.task_status.finished_at IS 'when it ended';
 COMMENT ON COLUMN supervisor.task_status.command IS 'beginning of its command; hidden as pg_stat_activity hides a query';
 
 CREATE VIEW supervisor.event AS
-SELECT id, at, slot, generation, name, pid, event, detail
+SELECT id, at, slot, generation, name, pid, event, detail, count, last_at
 FROM supervisor.get_events();
 
 COMMENT ON VIEW supervisor.event IS 'the last 1000 events in the lives of workers, since the server started';
 COMMENT ON COLUMN supervisor.event.id IS 'serial number of the event';
-COMMENT ON COLUMN supervisor.event.at IS 'when it happened';
+COMMENT ON COLUMN supervisor.event.at IS 'when it happened, of one that is repeated the first time';
 COMMENT ON COLUMN supervisor.event.slot IS 'slot of the worker; NULL for what concerns no single one';
-COMMENT ON COLUMN supervisor.event.generation IS 'generation of the worker';
+COMMENT ON COLUMN supervisor.event.generation IS 'generation of the worker, the last time';
 COMMENT ON COLUMN supervisor.event.name IS 'name of the worker';
-COMMENT ON COLUMN supervisor.event.pid IS 'process ID of the worker';
+COMMENT ON COLUMN supervisor.event.pid IS 'process ID of the worker, the last time';
 COMMENT ON COLUMN supervisor.event.event IS 'what happened: the state that the worker entered, or another word';
 COMMENT ON COLUMN supervisor.event.detail IS 'why, in words; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.event.count IS 'how often it has happened: more than 1 if a declared worker goes on repeating itself';
+COMMENT ON COLUMN supervisor.event.last_at IS 'when it happened the last time';
 
 --
 -- Who may do what.  Nobody but the owner has more than is granted here: not

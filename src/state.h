@@ -236,6 +236,18 @@ typedef struct SupPool
 	TimestampTz stats_since;	/* these three count */
 } SupPool;
 
+/* The last events of a slot that differ from each other. */
+#define SUP_RECENT	6
+
+typedef struct SupRecent
+{
+	int64		ids[SUP_RECENT];	/* 0: none */
+	int			places[SUP_RECENT]; /* in the ring; its id may be another by
+									 * now */
+	int			repeats[SUP_RECENT];	/* how often each has come again */
+	int			next;			/* the entry to be overwritten */
+} SupRecent;
+
 /*
  * One supervised worker.
  *
@@ -338,6 +350,7 @@ typedef struct SupSlot
 	char		last_error[SUP_MESSAGE];
 	Oid			last_role;		/* role whose error that is */
 	Oid			last_database;	/* of a declared worker: where it was */
+	SupRecent	recent;			/* its last events */
 
 	/* Of a command; written by supervisor and child. */
 	TimestampTz next_run;		/* 0: at once */
@@ -508,7 +521,9 @@ typedef struct SupSession
 typedef struct SupEvent
 {
 	int64		id;				/* 0: none yet */
-	TimestampTz at;
+	TimestampTz at;				/* the first time */
+	TimestampTz last_at;
+	int64		count;			/* how often: all else is of the last time */
 	int			slot;			/* -1: none */
 	uint64		generation;
 	int			pid;
@@ -821,7 +836,7 @@ extern void sup_attend_pool(SupPool *pool);
 extern void sup_attend_declaration(SupDeclaration *declaration);
 extern void sup_attend_owner(SupSlot *slot);
 extern void sup_wake_supervisor_by(TimestampTz when);
-extern void sup_add_event(const SupSlot *slot, const char *event, const char *detail);
+extern void sup_add_event(SupSlot *slot, const char *event, const char *detail);
 extern const char *sup_slot_name(const SupSlot *slot);
 
 extern Oid	sup_slot_role(const SupSlot *slot);

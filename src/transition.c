@@ -96,6 +96,7 @@ sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, T
 	slot->last_error[0] = '\0';
 	slot->last_role = InvalidOid;
 	sup_clear_slot_stats(slot, now);
+	memset(&slot->recent, 0, sizeof(slot->recent));
 }
 
 /* After a crash of the server, a C function waits in backoff for a while. */

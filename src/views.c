@@ -566,7 +566,7 @@ supervisor_get_tasks(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-#define EVENT_COLS 8
+#define EVENT_COLS 10
 
 /* By id: in the ring they are not in order, see place_for_event(). */
 static int
@@ -636,6 +636,8 @@ supervisor_get_events(PG_FUNCTION_ARGS)
 		values[6] = CStringGetTextDatum(e->event);
 		values[7] = text_or_null(!OidIsValid(e->role) || sup_may_see(e->role) ? e->detail : NULL,
 								 &nulls[7]);
+		values[8] = Int64GetDatum(e->count);
+		values[9] = time_or_null(e->last_at, &nulls[9]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -115,6 +115,30 @@ becomes(q{SELECT count(*) = 2 FROM supervisor.event WHERE name = 'never-1' AND e
 is(starts('never-1'), '2', 'once');
 remove_all();
 
+# What repeats itself does not fill the ring.
+add('again', 'exit', argument => 0, restart_delay => '1 ms', restart_delay_max => '1 ms');
+add('again-1', 'exit', argument => 1, restart_delay => '1 ms', restart_delay_max => '1 ms', restart_window => '0');
+becomes("SELECT restarts > 60 FROM supervisor.worker_status WHERE name = '$_'", "$_: it is started very often")
+  foreach 'again', 'again-1';
+value("SELECT supervisor.stop_worker('$_')") foreach 'again', 'again-1';
+foreach my $case ([ 'again', 0 ], [ 'again-1', 1 ])
+{
+	my ($name, $code) = @$case;
+
+	is( value(qq{
+			SELECT max(n), min(n), sum(count) > 3 * 50, bool_and(counted = 1), bool_and(last_at >= at) FROM (
+				SELECT count(*) OVER w AS n, count(*) FILTER (WHERE count > 1) OVER w AS counted, count, at, last_at
+				FROM supervisor.event
+				WHERE name = '$name' AND (event IN ('starting', 'running') OR detail = 'exit code $code' AND event = 'exited')
+				WINDOW w AS (PARTITION BY event)) e}),
+		'10|10|t|t|t', "$name: ten of each are told one by one, and the last counts all that follow");
+	is(value("SELECT max(generation) >= 60 FROM supervisor.event WHERE name = '$name' AND count > 1"), 't', "$name: the process is that of the last time");
+}
+value(q{SELECT supervisor.alter_worker('again', argument => 1)});
+$s->query(q{SELECT supervisor.start_worker('again', '0')});
+becomes(q{SELECT count(*) > 0 FROM supervisor.event WHERE name = 'again' AND event = 'exited' AND detail = 'exit code 1'}, 'what is new is an event of its own');
+remove_all();
+
 note 'delays';
 
 # Between the end and the next start: delay, delay * 2, ...; a loaded machine may only add to that.
