@@ -128,6 +128,8 @@ report_exit(int code, Datum arg)
 	TimestampTz now = sup_now();
 
 	code = sup_exit_code(code);
+	if (pg_atomic_read_u32(&slot->task) != 0)
+		sup_task_look_for_shutdown();
 	sup_lock();
 	if (slot->generation == my_generation)
 	{

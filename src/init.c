@@ -21,6 +21,7 @@
 #include "preloaded.h"
 #include "read.h"
 #include "state.h"
+#include "task.h"
 #include "watch.h"
 
 SUP_MODULE_MAGIC;
@@ -46,11 +47,11 @@ start_shared_memory(void)
 {
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
-	if (sup_state_init())
-	{
-		sup_api_declare();
-		sup_preloaded_note();
-	}
+	if (!sup_state_init())
+		return;
+	sup_api_declare();
+	sup_preloaded_note();
+	on_shmem_exit(sup_task_tell_dropped, (Datum) 0);
 }
 
 void		_PG_init(void);

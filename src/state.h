@@ -456,6 +456,7 @@ typedef struct SupTask
 	bool		is_aside;		/* it is in one of these two */
 	dlist_node	owner_node;		/* in its session's list */
 	uint64		passed_in;		/* a round through that */
+	bool		dropped;		/* counted in Sup->dropped_... */
 	bool		in_news;
 	dlist_node	news_node;		/* in its session's list of tasks with
 								 * something to read */
@@ -635,6 +636,9 @@ typedef struct SupShared
 	Size		prepared_held;	/* by all of them, in the area */
 	int			nameless;		/* entries without an identifier; read without
 								 * the lock as a hint */
+	int			dropped_queued; /* tasks that had not ended when the server
+								 * was shut down */
+	int			dropped_running;
 	SupTask    *tasks;
 	uint64	   *task_ids;		/* copy of each task's id, dense, 0 if free */
 	int		   *task_places;	/* by the remainder of an id: index of the last

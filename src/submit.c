@@ -212,6 +212,7 @@ take_task(SupBinding *b, const SupSubmission *submission, bool capped,
 	task->sqlstate = 0;
 	task->hint = false;
 	task->passed_in = 0;
+	task->dropped = false;
 	dlist_push_tail(&session->tasks, &task->owner_node);
 	b->ntasks++;
 	if (submission->kind == SUP_TASK_BATCH)

@@ -180,7 +180,7 @@ $offset = -s $node->logfile;
 $node->psql('postgres', q{SELECT * FROM supervisor.execute_all(ARRAY['SELECT 10, pg_sleep(180)'], timeout => '100 ms')}, extra_params => [ '-U', 'app' ]);
 logged(qr/app ERROR:  canceling statement due to timeout of the call\n.*STATEMENT:  SELECT 10, pg_sleep\(180\)$/m, 'also of execute_all');
 $offset = -s $node->logfile;
-$node->psql('postgres', q{SET statement_timeout = 100; SELECT supervisor.execute('SELECT 11, pg_sleep(180)')}, extra_params => [ '-U', 'app' ]);
+$node->psql('postgres', q{SET statement_timeout = '3s'; SELECT supervisor.execute('SELECT 11, pg_sleep(180)')}, extra_params => [ '-U', 'app' ]);
 logged(qr/app ERROR:  canceling statement because the call that waited for it has failed\n.*STATEMENT:  SELECT 11, pg_sleep\(180\)$/m, 'of one whose call fails');
 
 note 'auto_explain';
@@ -207,5 +207,47 @@ SKIP:
 
 is(SupervisorTest::leaks($node), '', 'nothing is left');
 SupervisorTest::log_is_clean($node);
+
+note 'a shutdown';
+
+# Returns what the log tells of tasks that the server drops when it is stopped so.
+sub dropped
+{
+	my ($mode) = @_;
+
+	SupervisorTest::until_true(q{SELECT count(*) = 2 FROM supervisor.task_status WHERE state = 'running'});
+	$offset = -s $node->logfile;
+	$node->stop($mode);
+	my @told = log_since() =~ /LOG:  (.*dropped.*\n.*DETAIL:  .*)/g;
+	$node->start;
+	SupervisorTest::wait_ready($node, 'default', 2);
+	return join "\n", map { s/\n.*DETAIL: / -/r } @told;
+}
+
+foreach my $mode ('fast', 'immediate')
+{
+	my $session = SupervisorTest::session($node);
+	my $forgotten = q{SELECT supervisor.forget(supervisor.launch('SELECT pg_sleep(180)')) FROM generate_series(1, %d)};
+
+	$session->query_safe(q{SELECT supervisor.wait(supervisor.launch('SELECT 1'))});
+	$session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(180)') FROM generate_series(1, 5)});
+	$session->query_safe(sprintf $forgotten, 4);
+	is(dropped($mode), '9 tasks of supervisor that had not ended were dropped - 7 were queued, 2 were running.', "$mode: tasks of a session, and forgotten ones");
+	eval { $session->quit };
+	value(sprintf $forgotten, 2);
+	is(dropped($mode), '2 tasks of supervisor that had not ended were dropped - 0 were queued, 2 were running.', "$mode: what runs");
+}
+my $waiting = SupervisorTest::session($node);
+value(q{SELECT supervisor.forget(supervisor.launch('SELECT pg_sleep(180)'))});
+$waiting->begin(q{SELECT supervisor.execute('SELECT pg_sleep(180)')});
+is(dropped('fast'), '2 tasks of supervisor that had not ended were dropped - 0 were queued, 2 were running.', 'one that somebody waits for');
+eval { $waiting->quit };
+
+my $ends = SupervisorTest::session($node);
+$ends->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(180)') FROM generate_series(1, 5)});
+$ends->quit;
+SupervisorTest::until_true('SELECT count(*) = 0 FROM supervisor.task_status');
+$offset = -s $node->logfile;
 $node->stop;
+unlike(log_since(), qr/dropped/, 'what a session takes with it is not dropped by the shutdown');
 done_testing();
