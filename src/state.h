@@ -641,8 +641,8 @@ typedef struct SupShared
 	int			dropped_running;
 	SupTask    *tasks;
 	uint64	   *task_ids;		/* copy of each task's id, dense, 0 if free */
-	int		   *task_places;	/* by the remainder of an id: index of the last
-								 * task whose id has that */
+	int		   *task_places;	/* by the remainder of an id: index of the
+								 * last task whose id has that */
 	SupBinding *bindings;
 	int		   *buckets;		/* heads of hash chains of bindings, by role */
 	SupSession *sessions;
