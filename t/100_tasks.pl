@@ -401,7 +401,7 @@ refused(q{
 		END $$},
 	'2D000', 'perform in a block with EXCEPTION is refused');
 foreach my $arguments (
-	[ 'NULL', '22004' ], [ q{''}, '22023' ], [ q{'SELECT 1', pool := NULL}, '22004' ],
+	[ 'NULL', '22004' ], [ q{''}, '22023' ],
 	[ q{'SELECT 1', timeout := '-1 s'}, '22023' ],
 	[ q{'SELECT $1', params := ARRAY[ARRAY['1', '2'], ARRAY['3', '4']]}, '2202E' ])
 {
