@@ -443,6 +443,8 @@ note 'bad input';
 value(q{SELECT supervisor.add_worker('there', 'SELECT', '1 h'); SELECT supervisor.add_worker('fn', library => '} . $probe . q{', function => 'probe_main')});
 runs('there');
 runs('fn');
+# what was removed may still be on its way out
+$s->wait_true(q{SELECT count(*) = 3 FROM supervisor.worker_status}) or die 'there are other workers than the pool and these';
 $before = value($rows);
 my $processes = value(q{SELECT string_agg(slot || '/' || generation, ' ' ORDER BY slot) FROM supervisor.worker_status});
 my $long = 'x' x 64;
