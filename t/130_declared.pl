@@ -663,9 +663,11 @@ SKIP:
 
 SKIP:
 {
-	skip 'there is no worker_spi', 5 unless $there{worker_spi};
+	skip 'there is no worker_spi', 6 unless $there{worker_spi};
 
-	value(q{SELECT supervisor.add_worker('spi', library => 'worker_spi', function => 'worker_spi_main', argument => 7, type => 'counter')});
+	my (undef, $said) = $s->error_of(
+		q{SELECT supervisor.add_worker('spi', library => 'worker_spi', function => 'worker_spi_main', argument => 7, type => 'counter')});
+	like($said, qr/WARNING: .*function "worker_spi_main" of library "worker_spi" has a background worker already/, 'worker_spi has its own, of which there is a warning');
 	becomes(q{SELECT to_regclass('schema7.counted') IS NOT NULL}, 'worker_spi makes the schema that its argument names');
 	value(q{INSERT INTO schema7.counted VALUES ('total', 0), ('delta', 42)});
 	becomes(q{SELECT value = 42 FROM schema7.counted WHERE type = 'total'}, 'and does its work');
