@@ -141,7 +141,11 @@ report_exit(int code, Datum arg)
 		slot->last_sqlstate = code != 0 ? last_sqlstate : 0;
 		strlcpy(slot->last_error, code != 0 ? last_error : "", SUP_MESSAGE);
 		slot->last_role = slot->kind == SUP_KIND_POOL ? slot->role : sup_slot_role(slot);
-		slot->last_database = slot->database;
+		/* A C function has connected where it liked, or not come to that. */
+		if (slot->kind != SUP_KIND_LIBRARY)
+			slot->last_database = slot->database;
+		else if (OidIsValid(MyDatabaseId))
+			slot->last_database = MyDatabaseId;
 		if (slot->declaration >= 0 && code != 0)
 			slot->exit_reason = why_not_begun(slot->phase);
 		if (slot->last_run_at != 0 && slot->last_run_end == 0)

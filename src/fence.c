@@ -288,14 +288,25 @@ workers_leaving(Oid database)
 static void
 ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 {
-	if (slot->state == SUP_EMPTY || slot->exited_at != 0 || slot->pid == 0 || slot->leave != SUP_STAY)
+	if (slot->state == SUP_EMPTY || slot->exited_at != 0 || slot->pid == 0)
 		return;
 
-	/* Where a C function connects to is its own affair. */
+	/*
+	 * Where a C function connects to is its own affair.  While it is not
+	 * connected, it is about to go where the last one was.
+	 */
 	if (slot->kind == SUP_KIND_LIBRARY)
-		slot->database = slot->proc->databaseId;
+		slot->database = OidIsValid(slot->proc->databaseId) ? slot->proc->databaseId : slot->last_database;
 	if (slot->database != database)
 		return;
+
+	/* It has been asked to end before: it is only waited for. */
+	if (slot->leave != SUP_STAY)
+	{
+		if (slot->terminate && slot->leaving_since == 0)
+			slot->leaving_since = sup_now();
+		return;
+	}
 	switch (slot->kind)
 	{
 		case SUP_KIND_POOL:

@@ -94,7 +94,7 @@ sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, T
 	slot->last_exit_code = -1;
 	slot->last_sqlstate = 0;
 	slot->last_error[0] = '\0';
-	slot->last_role = InvalidOid;
+	slot->last_role = slot->last_database = InvalidOid;
 	sup_clear_slot_stats(slot, now);
 	memset(&slot->recent, 0, sizeof(slot->recent));
 }

@@ -37,6 +37,17 @@ run_library(const SupProgram *program)
 	memcpy(MyBgworkerEntry->bgw_extra, program->extra, BGW_EXTRALEN);
 
 	SupMySlot->phase = SUP_PHASE_LOAD;
+
+	/*
+	 * The fence of the database where the last one was may have been put up
+	 * since.
+	 */
+	sup_lock();
+	if (OidIsValid(SupMySlot->last_database) && sup_database_fenced(SupMySlot->last_database))
+		SupMySlot->leave = SUP_LEAVE_FENCE;
+	sup_unlock();
+	if (SupMySlot->leave != SUP_STAY)
+		proc_exit(0);
 	function = (bgworker_main_type) load_external_function(program->library, program->function,
 														   true, NULL);
 	SupMySlot->phase = SUP_PHASE_RUN;
