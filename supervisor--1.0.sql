@@ -60,13 +60,14 @@ COMMENT ON FUNCTION supervisor.execute_all(text[], text, interval) IS
 CREATE FUNCTION supervisor.launch(
     command text,
     params text[] DEFAULT NULL,
-    pool text DEFAULT NULL)
+    pool text DEFAULT NULL,
+    timeout interval DEFAULT NULL)
 RETURNS bigint
 AS 'MODULE_PATHNAME', 'supervisor_launch'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
-COMMENT ON FUNCTION supervisor.launch(text, text[], text) IS
-'starts a command in a pool worker and returns its task''s id at once, for supervisor.wait, result, cancel and forget. The task is not undone by ROLLBACK, and is canceled when this session ends unless it is forgotten';
+COMMENT ON FUNCTION supervisor.launch(text, text[], text, interval) IS
+'starts a command in a pool worker and returns its task''s id at once, for supervisor.wait, result, cancel and forget. If there is no room it waits for tasks that end and are forgotten, or waited for; if there are none, 53400 or 53200. timeout bounds that wait (57014), and the task, queue included. The task is not undone by ROLLBACK, and is canceled when this session ends unless it is forgotten. Other arguments as for supervisor.run';
 
 CREATE FUNCTION supervisor.wait(task bigint, timeout interval DEFAULT NULL)
 RETURNS text

@@ -220,13 +220,13 @@ feed(Batch *batch)
 
 		/* Where nothing has been run yet, nothing gets lost by an error. */
 		accepted = sup_task_submit(&batch->submission, k, batch->inputs, refs, &lack);
-		if (accepted == 0 && batch->submitted == 0 && lack != SUP_LACK_MEMORY)
+		if (accepted == 0 && batch->submitted == 0 && !sup_lacks_memory(lack))
 			sup_refuse_task(lack);
 		batch->one_by_one = accepted == 0 && inside == 0;
 		if (batch->one_by_one)
 		{
 			check_in_time(batch);
-			if (lack == SUP_LACK_MEMORY)
+			if (sup_lacks_memory(lack))
 				fail_next(batch, ERRCODE_OUT_OF_MEMORY, "out of shared memory for tasks");
 			else
 				while (batch->submitted < batch->n)

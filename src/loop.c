@@ -48,6 +48,7 @@ supervisor_turn(void)
 	next = Min(next, sup_look_at_loads(now));
 	sup_start_due(now);
 	next = Min(next, sup_task_expire(now));
+	next = Min(next, sup_task_time_out(now));
 	if (sup_states_changed())
 		ConditionVariableBroadcast(&Sup->changed);
 	return Min(next, sup_next_due());

@@ -147,17 +147,34 @@ sup_binding_drop(SupBinding *binding)
 		sup_attend_pool(&Sup->pools[binding->pool]);
 }
 
-/* How many tasks a role has, over all databases and pools. */
+/* How many tasks a role has, over all databases and pools; how many of them are kept. */
 int
-sup_role_tasks(Oid role)
+sup_role_tasks(Oid role, int *kept)
 {
 	int			n = 0;
 
 	SUP_ASSERT_LOCKED();
+	*kept = 0;
 	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
-		if (Sup->bindings[i].role == role)
-			n += Sup->bindings[i].ntasks;
+	{
+		if (Sup->bindings[i].role != role)
+			continue;
+		n += Sup->bindings[i].ntasks;
+		*kept += Sup->bindings[i].nkept;
+	}
 	return n;
+}
+
+/* 'queued' has room for SUP_MAX_POOLS. */
+void
+sup_pools_queued(Oid role, bool *queued)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		queued[i] = !OidIsValid(role) && Sup->pools[i].nqueued > 0;
+	for (int i = OidIsValid(role) ? *bucket_of(role) : -1; i >= 0; i = Sup->bindings[i].next)
+		if (Sup->bindings[i].role == role && Sup->bindings[i].nqueued > 0)
+			queued[Sup->bindings[i].pool] = true;
 }
 
 /* How much of the area the tasks and prepared transactions of a role hold. */

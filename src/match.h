@@ -17,7 +17,10 @@ extern bool sup_pool_in_use(int pool);
 extern SupBinding *sup_binding_find(int pool, Oid database, Oid role);
 extern SupBinding *sup_binding_get(int pool, Oid database, Oid role);
 extern void sup_binding_drop(SupBinding *binding);
-extern int	sup_role_tasks(Oid role);
+extern int	sup_role_tasks(Oid role, int *kept);
+
+/* In which pools tasks of that role are queued; 0: of any. */
+extern void sup_pools_queued(Oid role, bool *queued);
 extern Size sup_role_held(Oid role);
 extern TimestampTz sup_role_held_until(Oid role, Oid database);
 

@@ -237,6 +237,7 @@ lay_out(char *base)
 	PLACE(Sup->tasks, sup_max_tasks, sizeof(SupTask));
 	PLACE(Sup->task_ids, sup_max_tasks, sizeof(uint64));
 	PLACE(Sup->task_places, sup_max_tasks, sizeof(int));
+	PLACE(Sup->task_deadlines, sup_max_tasks, sizeof(TimestampTz));
 	PLACE(Sup->bindings, number_of_bindings(), sizeof(SupBinding));
 	PLACE(Sup->buckets, number_of_buckets(), sizeof(int));
 	PLACE(Sup->sessions, MaxBackends, sizeof(SupSession));
@@ -301,6 +302,8 @@ sup_state_init(void)
 		dlist_init(&Sup->finished);
 		dlist_init(&Sup->past);
 		Sup->next_wakeup = DT_NOEND;
+		Sup->next_deadline = DT_NOEND;
+		dlist_init(&Sup->wanting);
 
 		dlist_init(&Sup->attention);
 		dlist_init(&Sup->changed_declarations);
@@ -346,6 +349,7 @@ sup_state_init(void)
 			Sup->tasks[i].slot = i + 1 < sup_max_tasks ? i + 1 : -1;
 			Sup->task_ids[i] = 0;
 			Sup->task_places[i] = 0;
+			Sup->task_deadlines[i] = 0;
 		}
 
 		memset(Sup->bindings, 0, sizeof(SupBinding) * number_of_bindings());
@@ -506,6 +510,60 @@ sup_broadcast(ConditionVariable *cv)
 		ConditionVariableBroadcast(cv);
 }
 
+/* Sessions that wait for room, by number: woken last, when memory is free. */
+static int	rooms[MAX_WAKES];
+static int	nrooms = 0;
+
+/* Those that are passed over, since they wait for others, go to the end. */
+void
+sup_room_made(Oid role)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < MAX_WAKES && nrooms < MAX_WAKES && !dlist_is_empty(&Sup->wanting); i++)
+	{
+		SupSession *session = dlist_head_element(SupSession, room_node, &Sup->wanting);
+
+		dlist_delete(&session->room_node);
+		if (!OidIsValid(session->room_role) || session->room_role == role)
+		{
+			session->wants_room = false;
+			rooms[nrooms++] = (int) (session - Sup->sessions);
+			return;
+		}
+		dlist_push_tail(&Sup->wanting, &session->room_node);
+	}
+}
+
+/* Once it is on the list it keeps its place there. */
+void
+sup_want_room(Oid role)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+
+	sup_lock();
+	if (!session->wants_room)
+		dlist_push_tail(&Sup->wanting, &session->room_node);
+	session->wants_room = true;
+	session->room_role = role;
+	session->room = false;
+	sup_unlock();
+}
+
+/* It may have got room, and need none any more. */
+void
+sup_room_wanted(void)
+{
+	SupSession *session = &Sup->sessions[sup_my_session()];
+
+	sup_lock();
+	if (session->wants_room)
+		dlist_delete(&session->room_node);
+	else
+		sup_room_made(session->room_role);
+	session->wants_room = false;
+	sup_unlock();
+}
+
 /* What is to be freed then. */
 static struct
 {
@@ -545,7 +603,7 @@ sup_free_chunks_later(dsa_pointer first)
 
 /*
  * Release the lock, and do what was put off until then.  What is to be freed
- * comes last: nobody waits for that.
+ * comes last: nobody waits for that but who waits for room.
  */
 void
 sup_unlock(void)
@@ -569,6 +627,13 @@ sup_unlock(void)
 			sup_free_chunks(pointer);
 		else
 			dsa_free(sup_area(), pointer);
+	}
+	while (nrooms > 0)
+	{
+		int			n = rooms[--nrooms];
+
+		Sup->sessions[n].room = true;
+		SetLatch(&ProcGlobal->allProcs[n].procLatch);
 	}
 }
 

@@ -150,6 +150,8 @@ typedef struct SupBinding
 	Oid			role;
 	int			nworkers;		/* slots that are bound, or being bound */
 	int			ntasks;			/* tasks that exist, in any state */
+	int			nkept;			/* ... that a session has launched and not
+								 * forgotten: their end makes no room */
 	int			nqueued;
 	Oid			account;		/* see sup_account_of() */
 	Size		held;			/* bytes of the area that its tasks hold */
@@ -517,6 +519,12 @@ typedef struct SupSession
 								 * or 0 */
 	volatile int cpu;			/* a hint for spinning */
 	pg_atomic_uint32 spinning;	/* as SupSlot.spinning */
+
+	/* It launches a task for which there is no room. */
+	bool		wants_room;		/* it is on Sup->wanting */
+	dlist_node	room_node;
+	Oid			room_role;		/* a task of that one must go; 0: any */
+	volatile bool room;			/* one has gone, and it was taken off for that */
 } SupSession;
 
 typedef struct SupEvent
@@ -598,6 +606,10 @@ typedef struct SupShared
 	uint64		last_task_id;
 	int64		last_event_id;
 	int			free_task;		/* SupTask index list through 'slot' */
+	int			ntasks;			/* that exist */
+	int			nkept;			/* as SupBinding.nkept, of all */
+	dlist_head	wanting;		/* SupSession.room_node */
+	TimestampTz next_deadline;	/* the first in task_deadlines, or earlier */
 	int			free_binding;
 	int			nbuckets;
 	dlist_head	finished;		/* launched tasks that ended and may be read,
@@ -643,6 +655,8 @@ typedef struct SupShared
 	uint64	   *task_ids;		/* copy of each task's id, dense, 0 if free */
 	int		   *task_places;	/* by the remainder of an id: index of the
 								 * last task whose id has that */
+	TimestampTz *task_deadlines;	/* when a launched one is canceled, dense;
+									 * 0: never */
 	SupBinding *bindings;
 	int		   *buckets;		/* heads of hash chains of bindings, by role */
 	SupSession *sessions;
@@ -765,6 +779,14 @@ extern void sup_free_later(dsa_pointer pointer);
 extern void sup_free_chunks_later(dsa_pointer first);
 extern void sup_unlock(void);
 
+/*
+ * This session waits for the end of a task of that role, or with 0 of any; or not
+ * any more.  If the end of one was spent on it in vain, the next gets it.  Both
+ * take the lock.
+ */
+extern void sup_want_room(Oid role);
+extern void sup_room_wanted(void);
+
 #define SUP_ASSERT_LOCKED() Assert(LWLockHeldByMe(Sup->lock))
 
 static inline int
@@ -852,5 +874,11 @@ extern void sup_count_coming(SupSlot *slot);
 /* What is counted of a slot or pool begins anew. */
 extern void sup_clear_slot_stats(SupSlot *slot, TimestampTz now);
 extern void sup_clear_pool_stats(SupPool *pool, TimestampTz now);
+
+/*
+ * A task of that role has gone: wake a session that waits for that, once the
+ * lock is released and its memory is free.
+ */
+extern void sup_room_made(Oid role);
 
 #endif							/* SUP_STATE_H */

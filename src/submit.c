@@ -118,7 +118,7 @@ sup_refuse_task(SupLack lack)
 {
 	Oid			role = GetUserId();
 
-	if (lack == SUP_LACK_MEMORY)
+	if (sup_lacks_memory(lack))
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of shared memory for tasks"),
@@ -215,8 +215,20 @@ take_task(SupBinding *b, const SupSubmission *submission, bool capped,
 	task->dropped = false;
 	dlist_push_tail(&session->tasks, &task->owner_node);
 	b->ntasks++;
+	Sup->ntasks++;
 	if (submission->kind == SUP_TASK_BATCH)
 		session->outstanding++;
+	if (submission->kind == SUP_TASK_LAUNCH)
+	{
+		b->nkept++;
+		Sup->nkept++;
+	}
+	Sup->task_deadlines[sup_task_index(task)] = submission->deadline;
+	if (submission->deadline != 0)
+	{
+		Sup->next_deadline = Min(Sup->next_deadline, submission->deadline);
+		sup_wake_supervisor_by(submission->deadline);
+	}
 	return task;
 }
 
@@ -269,7 +281,9 @@ sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *in
 	TimestampTz now;
 	int			done = 0;
 	int			room;
+	int			kept;
 	bool		out_of_memory;
+	bool		of_role = false;
 
 	Sup->sessions[sup_my_session()].cpu = sup_current_cpu();
 	sup_await_supervisor();
@@ -293,7 +307,7 @@ sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *in
 	out_of_memory = fit < n;
 
 	/* with an entry for a task there is a free binding, too */
-	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role) : fit;
+	room = capped ? sup_max_tasks / 2 - sup_role_tasks(role, &kept) : fit;
 	b = Min(fit, room) > 0 && sup_task_has_entry() ?
 		sup_binding_get(pool - Sup->pools, MyDatabaseId, role) : NULL;
 	if (b != NULL)
@@ -307,8 +321,8 @@ sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *in
 		{
 			Size		size = sup_area_size(inputs[done].len);
 
-			out_of_memory = capped && sup_role_held(role) + size > SUP_HALF_OF_AREA;
-			if (out_of_memory)
+			of_role = capped && sup_role_held(role) + size > SUP_HALF_OF_AREA;
+			if (of_role)
 				break;
 			b->held += size;
 		}
@@ -325,7 +339,7 @@ sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *in
 	if (places != NULL)
 		pfree(places);
 
-	*lack = done > 0 ? SUP_LACK_NOTHING : out_of_memory ? SUP_LACK_MEMORY :
-		capped && room <= 0 ? SUP_LACK_TASKS_OF_ROLE : SUP_LACK_TASKS;
+	*lack = done > 0 ? SUP_LACK_NOTHING : of_role ? SUP_LACK_MEMORY_OF_ROLE :
+		out_of_memory ? SUP_LACK_MEMORY : capped && room <= 0 ? SUP_LACK_TASKS_OF_ROLE : SUP_LACK_TASKS;
 	return done;
 }

@@ -32,8 +32,15 @@ typedef enum SupLack
 	SUP_LACK_NOTHING,
 	SUP_LACK_TASKS,				/* all are taken */
 	SUP_LACK_TASKS_OF_ROLE,		/* those that its role may have are */
-	SUP_LACK_MEMORY,			/* the area, or its role's half, is used up */
+	SUP_LACK_MEMORY,			/* the area is used up */
+	SUP_LACK_MEMORY_OF_ROLE		/* its role's half of it is */
 } SupLack;
+
+static inline bool
+sup_lacks_memory(SupLack lack)
+{
+	return lack == SUP_LACK_MEMORY || lack == SUP_LACK_MEMORY_OF_ROLE;
+}
 
 /* Where tasks go, and how. */
 typedef struct SupSubmission
@@ -41,6 +48,8 @@ typedef struct SupSubmission
 	const char *pool;
 	SupTaskKind kind;
 	bool		concurrently;	/* as SupTask.concurrently */
+	TimestampTz deadline;		/* when it is canceled, if nobody waits for
+								 * it; 0: never */
 } SupSubmission;
 
 /*

@@ -40,12 +40,26 @@
 /* How many tasks are looked at under one hold of the lock. */
 #define LOOKS_PER_LOCK	32
 
+/* How many deadlines, which are dense, and how many tasks are canceled then. */
+#define DEADLINES_PER_LOCK	1024
+#define TIMEOUTS_PER_LOCK	16
+
 /* A login whose task is canceled is given up after so long. */
 #define LOGIN_GRACE_US	(1000 * 1000)
 
 /*
  * Entries.  The caller holds the lock.
  */
+
+/* Its session does not keep this launched task from making room any more. */
+static void
+not_kept(SupTask *task)
+{
+	if (task->kind != SUP_TASK_LAUNCH)
+		return;
+	Sup->bindings[task->binding].nkept--;
+	Sup->nkept--;
+}
 
 /* Take an ended task off the list on which it waits for its time to be over. */
 static void
@@ -106,7 +120,10 @@ make_past(SupTask *task)
 	sup_free_later(task->in);
 	sup_free_chunks_later(task->first);
 	if (task->owner >= 0)
+	{
 		dlist_delete(&task->owner_node);
+		not_kept(task);
+	}
 	if (task->in_news)
 		dlist_delete(&task->news_node);
 	take_from_aside(task);
@@ -123,6 +140,8 @@ make_past(SupTask *task)
 	strlcpy(task->past_pool, Sup->pools[b->pool].name, NAMEDATALEN);
 	task->binding = -1;
 	b->ntasks--;
+	Sup->ntasks--;
+	sup_room_made(b->role);
 	sup_binding_drop(b);
 }
 
@@ -181,6 +200,7 @@ ended(SupTask *task, TimestampTz now)
 
 	SUP_ASSERT_LOCKED();
 	task->finished_at = now;
+	Sup->task_deadlines[sup_task_index(task)] = 0;
 	if (state == SUP_TASK_SUCCEEDED)
 		pool->tasks_succeeded++;
 	else if (state == SUP_TASK_FAILED)
@@ -274,6 +294,7 @@ leave_session(SupTask *task)
 	task->in_news = false;
 	if (task->kind == SUP_TASK_BATCH && sup_task_state(task) <= SUP_TASK_RUNNING)
 		Sup->sessions[task->owner].outstanding--;
+	not_kept(task);
 	task->owner = -1;
 }
 
@@ -437,6 +458,8 @@ sup_session_end(void)
 		sup_task_look_for_shutdown();
 	Sup->sessions[sup_my_session()].pid = 0;
 	sup_task_stop_waiting();
+	if (Sup->sessions[sup_my_session()].wants_room)
+		sup_room_wanted();
 	abandon_all(false, SUP_CANCEL_SESSION);
 }
 
@@ -745,6 +768,60 @@ sup_task_expire(TimestampTz now)
 	TimestampTz due = expire(&Sup->finished, now);
 
 	return Min(due, expire(&Sup->past, now));
+}
+
+/* A task that nobody waits for is canceled as its caller would.  The caller holds the lock. */
+static void
+cancel_in_time(SupTask *task)
+{
+	Sup->task_deadlines[sup_task_index(task)] = 0;
+	if (sup_task_state(task) == SUP_TASK_QUEUED)
+		sup_task_fail_queued(task, SUP_TASK_CANCELED, ERRCODE_QUERY_CANCELED,
+							 sup_cancel_messages[SUP_CANCEL_TIMEOUT], NULL);
+	else if (sup_task_state(task) == SUP_TASK_RUNNING)
+		signal_worker(task, SUP_CANCEL_TIMEOUT);
+}
+
+/* Looks at all deadlines if one is due, some under each hold of the lock. */
+TimestampTz
+sup_task_time_out(TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+	int			i = 0;
+
+	sup_lock();
+	if (Sup->next_deadline > now)
+		next = Sup->next_deadline;
+	else
+		Sup->next_deadline = DT_NOEND;	/* those that come meanwhile count */
+	sup_unlock();
+	if (next != DT_NOEND)
+		return next;
+	while (i < sup_max_tasks)
+	{
+		int			last = Min(i + DEADLINES_PER_LOCK, sup_max_tasks);
+
+		sup_lock();
+		for (int n = 0; i < last && n < TIMEOUTS_PER_LOCK; i++)
+		{
+			TimestampTz deadline = Sup->task_deadlines[i];
+
+			if (deadline == 0)
+				continue;
+			if (deadline > now)
+				next = Min(next, deadline);
+			else
+			{
+				cancel_in_time(&Sup->tasks[i]);
+				n++;
+			}
+		}
+		sup_unlock();
+	}
+	sup_lock();
+	next = Sup->next_deadline = Min(Sup->next_deadline, next);
+	sup_unlock();
+	return next;
 }
 
 /*

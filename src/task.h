@@ -114,6 +114,9 @@ extern void sup_task_hand_back(SupSlot *slot, SupTask *task);
 /* The worker is gone.  The caller holds the lock. */
 extern void sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message);
 
+/* The supervisor: cancel launched tasks whose time is over; when to look again. */
+extern TimestampTz sup_task_time_out(TimestampTz now);
+
 /* The supervisor: forget results that nobody read; when to look again. */
 extern TimestampTz sup_task_expire(TimestampTz now);
 

@@ -22,6 +22,7 @@
 #include "members.h"
 #include "read.h"
 #include "rights.h"
+#include "room.h"
 #include "settings.h"
 #include "state.h"
 #include "submit.h"
@@ -51,10 +52,9 @@ task_arg(FunctionCallInfo fcinfo, int n)
 
 /* Submit a task with what this session has SET; an error if it can't be. */
 static void
-submit_one(SupTaskKind kind, const char *command, int nparams, char **params, const char *pool,
-		   TupleDesc columns, bool concurrently, SupTaskRef *ref)
+submit_one(const SupSubmission *submission, const char *command, int nparams, char **params,
+		   TupleDesc columns, SupTaskRef *ref)
 {
-	SupSubmission submission = {pool, kind, concurrently};
 	StringInfoData input;
 	StringInfoData settings;
 	int			nsettings;
@@ -64,7 +64,9 @@ submit_one(SupTaskKind kind, const char *command, int nparams, char **params, co
 	nsettings = sup_settings_collect(&settings);
 	initStringInfo(&input);
 	sup_task_pack(&input, command, columns, nparams, params, nsettings, &settings);
-	if (sup_task_submit(&submission, 1, &input, ref, &lack) == 0)
+	if (submission->kind == SUP_TASK_LAUNCH)
+		sup_task_launch(submission, &input, ref);
+	else if (sup_task_submit(submission, 1, &input, ref, &lack) == 0)
 		sup_refuse_task(lack);
 	pfree(input.data);
 	pfree(settings.data);
@@ -123,7 +125,7 @@ supervisor_run(PG_FUNCTION_ARGS)
 	char	   *command;
 	char	  **params = NULL;
 	int			nparams;
-	char	   *pool;
+	SupSubmission submission = {0};
 	TimestampTz deadline;
 	SupReader	reader = {0};
 	SupTaskRef	ref;
@@ -131,7 +133,8 @@ supervisor_run(PG_FUNCTION_ARGS)
 	sup_require_preload();
 	command = command_arg(fcinfo, 0);
 	nparams = sup_text_array_arg(fcinfo, 1, &params);
-	pool = sup_pool_arg(fcinfo, 2);
+	submission.pool = sup_pool_arg(fcinfo, 2);
+	submission.kind = SUP_TASK_RUN;
 	deadline = sup_deadline_arg(fcinfo, 3);
 	begin_rows(fcinfo, &reader);
 	sup_task_check_submitter(SUP_TASK_RUN);
@@ -139,7 +142,7 @@ supervisor_run(PG_FUNCTION_ARGS)
 		sup_refuse_concurrently();
 
 	reader.command = command;
-	submit_one(SUP_TASK_RUN, command, nparams, params, pool, reader.columns, false, &ref);
+	submit_one(&submission, command, nparams, params, reader.columns, &ref);
 	read_or_cancel(&reader, &ref, deadline);
 	if (reader.state != SUP_TASK_SUCCEEDED)
 		sup_reader_raise(&reader);
@@ -152,7 +155,7 @@ typedef struct ExecuteArgs
 	char	   *command;
 	char	  **params;
 	int			nparams;
-	char	   *pool;
+	SupSubmission submission;
 	TimestampTz deadline;
 } ExecuteArgs;
 
@@ -162,7 +165,8 @@ execute_args(FunctionCallInfo fcinfo, ExecuteArgs *args)
 {
 	args->command = command_arg(fcinfo, 0);
 	args->nparams = sup_text_array_arg(fcinfo, 1, &args->params);
-	args->pool = sup_pool_arg(fcinfo, 2);
+	args->submission.pool = sup_pool_arg(fcinfo, 2);
+	args->submission.kind = SUP_TASK_EXECUTE;
 	args->deadline = sup_deadline_arg(fcinfo, 3);
 	sup_task_check_submitter(SUP_TASK_EXECUTE);
 }
@@ -174,8 +178,7 @@ execute(const ExecuteArgs *args, SupReader *reader)
 	SupTaskRef	ref;
 
 	reader->command = args->command;
-	submit_one(SUP_TASK_EXECUTE, args->command, args->nparams, args->params, args->pool,
-			   NULL, false, &ref);
+	submit_one(&args->submission, args->command, args->nparams, args->params, NULL, &ref);
 	read_or_cancel(reader, &ref, args->deadline);
 	if (reader->state != SUP_TASK_SUCCEEDED)
 		sup_reader_raise(reader);
@@ -186,7 +189,7 @@ PG_FUNCTION_INFO_V1(supervisor_execute);
 Datum
 supervisor_execute(PG_FUNCTION_ARGS)
 {
-	ExecuteArgs args;
+	ExecuteArgs args = {0};
 	SupReader	reader = {0};
 
 	sup_require_preload();
@@ -207,7 +210,7 @@ Datum
 supervisor_perform(PG_FUNCTION_ARGS)
 {
 	CallContext *context = (CallContext *) fcinfo->context;
-	ExecuteArgs args;
+	ExecuteArgs args = {0};
 	SupReader	reader = {0};
 	Oid			role;
 
@@ -239,7 +242,7 @@ supervisor_perform(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-/* supervisor.launch(command, params, pool): the id of its task */
+/* supervisor.launch(command, params, pool, timeout): the id of its task */
 PG_FUNCTION_INFO_V1(supervisor_launch);
 Datum
 supervisor_launch(PG_FUNCTION_ARGS)
@@ -247,16 +250,18 @@ supervisor_launch(PG_FUNCTION_ARGS)
 	char	   *command;
 	char	  **params = NULL;
 	int			nparams;
-	char	   *pool;
+	SupSubmission submission = {0};
 	SupTaskRef	ref;
 
 	sup_require_preload();
 	command = command_arg(fcinfo, 0);
 	nparams = sup_text_array_arg(fcinfo, 1, &params);
-	pool = sup_pool_arg(fcinfo, 2);
+	submission.pool = sup_pool_arg(fcinfo, 2);
+	submission.kind = SUP_TASK_LAUNCH;
+	submission.deadline = sup_deadline_arg(fcinfo, 3);
 	sup_task_check_submitter(SUP_TASK_LAUNCH);
-	submit_one(SUP_TASK_LAUNCH, command, nparams, params, pool, NULL,
-			   sup_runs_concurrently(command), &ref);
+	submission.concurrently = sup_runs_concurrently(command);
+	submit_one(&submission, command, nparams, params, NULL, &ref);
 	PG_RETURN_INT64(ref.id);
 }
 

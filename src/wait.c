@@ -207,6 +207,42 @@ workers_in_the_way(int *pids, uint64 *id)
 }
 
 /*
+ * The workers that must be free of me, so that there will be room for the task
+ * that I launch: those that run tasks whose end makes room, and where such are
+ * queued, any of their pool.  0: I do not wait for that, or one may begin now.
+ */
+static int
+workers_for_room(int *pids)
+{
+	const SupSession *session = &Sup->sessions[sup_my_session()];
+	bool		queued[SUP_MAX_POOLS];
+	int			count = 0;
+	bool		one_is_free;
+
+	sup_lock();
+	one_is_free = !session->wants_room;
+	sup_pools_queued(session->room_role, queued);
+	for (int i = 0; i < sup_max_workers && !one_is_free; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+		uint32		t = pg_atomic_read_u32(&slot->task);
+
+		if (slot->pool < 0 || slot->state == SUP_EMPTY || (slot->state == SUP_STUCK && slot->surplus))
+			continue;
+		if (queued[slot->pool])
+			one_is_free = slot->state != SUP_STUCK && (slot->pid == 0 || slot->leaving_since != 0 || t == 0);
+		else if (t == 0 || (Sup->tasks[t - 1].owner >= 0 && Sup->tasks[t - 1].kind == SUP_TASK_LAUNCH) ||
+				 (OidIsValid(session->room_role) && slot->role != session->room_role))
+			continue;
+		pids[count++] = slot->pid;
+	}
+	if (one_is_free)
+		count = 0;
+	sup_unlock();
+	return count;
+}
+
+/*
  * Follow who waits for whom, from that process.  Returns the process that
  * waits for a lock of mine, or 0.
  */
@@ -262,9 +298,22 @@ depends_on_me(int root)
 	return found;
 }
 
+/* Does each of them depend on me?  Returns the process that waits for a lock of mine, or 0. */
+static int
+all_depend_on_me(const int *pids, int n)
+{
+	int			found = 0;
+
+	for (int i = 0; i < n; i++)
+		if ((found = depends_on_me(pids[i])) == 0)
+			break;
+	return found;
+}
+
 /*
- * Does a task of mine, or else every worker that could take it, depend on me?
- * Returns the process that waits for a lock of mine, or 0.
+ * Does a task of mine, or else every worker that could take it, depend on me; or
+ * all that could make room for one?  Then *task is 0.  Returns the process that
+ * waits for a lock of mine, or 0.
  */
 static int
 find_cycle(uint64 *task)
@@ -280,11 +329,11 @@ find_cycle(uint64 *task)
 		found = depends_on_me(pids[i]);
 	}
 	if (found == 0)
+		found = all_depend_on_me(pids, workers_in_the_way(pids, task));
+	if (found == 0)
 	{
-		n = workers_in_the_way(pids, task);
-		for (int i = 0; i < n; i++)
-			if ((found = depends_on_me(pids[i])) == 0)
-				break;
+		*task = 0;
+		found = all_depend_on_me(pids, workers_for_room(pids));
 	}
 	return found;
 }
@@ -310,6 +359,14 @@ check_deadlock(void)
 	MemoryContextDelete(context);
 	if (pid == 0)
 		return;
+	if (task == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+				 errmsg("deadlock detected"),
+				 errdetail("Process %d waits for room for a task; process %d, on which that depends, waits for a lock that process %d holds.",
+						   MyProcPid, pid, MyProcPid),
+				 errhint("Launch fewer tasks in a transaction that holds locks which they need, or increase \"%s\".",
+						 "supervisor.max_tasks")));
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
 			 errmsg("deadlock detected"),

@@ -184,7 +184,7 @@ $fresh->query_safe(q{ROLLBACK; CREATE EXTENSION supervisor});
 is($fresh->query_safe("SELECT supervisor.wait($early)"), 'succeeded', 'ROLLBACK does not undo a task');
 $fresh->quit;
 
-value('GRANT EXECUTE ON FUNCTION supervisor.launch(text, text[], text) TO alice');
+value('GRANT EXECUTE ON FUNCTION supervisor.launch(text, text[], text, interval) TO alice');
 my $mine = $launched->query_safe("SELECT supervisor.launch('$blocked')");
 value('DROP OWNED BY alice');
 is($launched->query_safe('SELECT 1'), '1', 'a session goes on');
