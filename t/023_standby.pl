@@ -93,6 +93,18 @@ $primary->safe_psql('postgres', q{ALTER DATABASE postgres SET maintenance_work_m
 caught_up();
 is($alice->query_safe(q{SELECT * FROM supervisor.run('SHOW maintenance_work_mem') AS (v text)}), '5MB',
 	'also of the database');
+SupervisorTest::set($standby, 'supervisor.pools' => 'theirs:1(staff)');
+becomes(q{SELECT running = 1 AND members = '{staff}' FROM supervisor.pool_status WHERE pool = 'theirs'}, 'a pool belongs to a role that does not exist');
+my $theirs = q{SELECT supervisor.execute('SELECT 1', pool => 'theirs')};
+refused($theirs, '42501', 'so nobody is let in', session => $alice);
+$primary->safe_psql('postgres', q{CREATE ROLE staff; GRANT staff TO alice});
+caught_up();
+is($alice->query_safe($theirs), 'SELECT 1', 'a role and its members count once they are replayed');
+$primary->safe_psql('postgres', q{REVOKE staff FROM alice});
+caught_up();
+refused($theirs, '42501', 'and a revoke does', session => $alice);
+SupervisorTest::set($standby, 'supervisor.pools' => '');
+becomes(q{SELECT count(*) = 1 FROM supervisor.pool_status}, 'the pool goes');
 $primary->safe_psql('postgres', 'REVOKE SELECT ON t FROM alice');
 caught_up();
 ($alice->error_of(q{SELECT supervisor.execute('SELECT * FROM t')}))[0] eq '42501'
