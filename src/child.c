@@ -27,6 +27,7 @@
 
 #include "child.h"
 #include "compat.h"
+#include "dropped.h"
 #include "exit.h"
 #include "match.h"
 #include "rights.h"
@@ -129,7 +130,7 @@ report_exit(int code, Datum arg)
 
 	code = sup_exit_code(code);
 	if (pg_atomic_read_u32(&slot->task) != 0)
-		sup_task_look_for_shutdown();
+		sup_look_for_shutdown();
 	sup_lock();
 	if (slot->generation == my_generation)
 	{

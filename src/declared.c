@@ -25,6 +25,7 @@
 #include "compat.h"
 #include "declaration.h"
 #include "declared.h"
+#include "event.h"
 #include "lifecycle.h"
 #include "transition.h"
 

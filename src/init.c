@@ -14,6 +14,7 @@
 
 #include "api.h"
 #include "compat.h"
+#include "dropped.h"
 #include "fence.h"
 #include "guc.h"
 #include "launch.h"
@@ -51,7 +52,7 @@ start_shared_memory(void)
 		return;
 	sup_api_declare();
 	sup_preloaded_note();
-	on_shmem_exit(sup_task_tell_dropped, (Datum) 0);
+	on_shmem_exit(sup_tell_dropped, (Datum) 0);
 }
 
 void		_PG_init(void);

@@ -19,6 +19,7 @@
 #include "agenda.h"
 #include "compat.h"
 #include "declaration.h"
+#include "event.h"
 #include "launch.h"
 #include "lifecycle.h"
 #include "match.h"

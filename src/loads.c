@@ -29,6 +29,7 @@
 
 #include "compat.h"
 #include "declaration.h"
+#include "event.h"
 #include "lifecycle.h"
 #include "loads.h"
 #include "notes.h"

@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "event.h"
 #include "lifecycle.h"
 #include "login.h"
 #include "match.h"

@@ -862,7 +862,6 @@ extern void sup_attend_pool(SupPool *pool);
 extern void sup_attend_declaration(SupDeclaration *declaration);
 extern void sup_attend_owner(SupSlot *slot);
 extern void sup_wake_supervisor_by(TimestampTz when);
-extern void sup_add_event(SupSlot *slot, const char *event, const char *detail);
 extern const char *sup_slot_name(const SupSlot *slot);
 
 extern Oid	sup_slot_role(const SupSlot *slot);

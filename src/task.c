@@ -27,11 +27,11 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/pidfile.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "columns.h"
+#include "dropped.h"
 #include "match.h"
 #include "rights.h"
 #include "settings.h"
@@ -298,74 +298,11 @@ leave_session(SupTask *task)
 	task->owner = -1;
 }
 
-/*
- * What a shutdown drops
- *
- * Sessions and workers end in any order then.  Whichever ends with a task first
- * counts it, the postmaster counts what is left, and tells.
- */
-
-/* Does this process end since the server is shut down? */
-static bool server_stops = false;
-
-/*
- * Only the postmaster knows that, and says it in its own file before it tells
- * anybody to end.  Not under the lock.
- */
-void
-sup_task_look_for_shutdown(void)
-{
-	FILE	   *file = proc_exit_inprogress ? fopen("postmaster.pid", "r") : NULL;
-	char		line[MAXPGPATH];
-
-	if (file == NULL)
-		return;
-	for (int i = 1; fgets(line, sizeof(line), file) != NULL; i++)
-		if (i == LOCK_FILE_LINE_PM_STATUS)
-			server_stops = strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
-	fclose(file);
-}
-
-/* If it has not ended.  The caller holds the lock, or is the postmaster, and alone. */
-static void
-count_dropped(SupTask *task)
-{
-	SupTaskState state = sup_task_state(task);
-
-	if (task->dropped || (state != SUP_TASK_QUEUED && state != SUP_TASK_RUNNING))
-		return;
-	task->dropped = true;
-	if (state == SUP_TASK_QUEUED)
-		Sup->dropped_queued++;
-	else
-		Sup->dropped_running++;
-}
-
-/* on_shmem_exit callback of the postmaster: all others are gone, also after a crash. */
-void
-sup_task_tell_dropped(int code, Datum arg)
-{
-	int			n;
-
-	if (getpid() != PostmasterPid)
-		return;
-	for (int i = 0; i < sup_max_tasks; i++)
-		count_dropped(&Sup->tasks[i]);
-	n = Sup->dropped_queued + Sup->dropped_running;
-	if (n > 0)
-		ereport(LOG,
-				(errmsg_plural("%d task of supervisor that had not ended was dropped",
-							   "%d tasks of supervisor that had not ended were dropped", n, n),
-				 errdetail("%d were queued, %d were running.",
-						   Sup->dropped_queued, Sup->dropped_running)));
-}
-
 /* The caller holds the lock. */
 static void
 abandon(SupTask *task, SupCancel why)
 {
-	if (server_stops)
-		count_dropped(task);
+	sup_task_dropped(task);
 	leave_session(task);
 	switch (sup_task_state(task))
 	{
@@ -455,7 +392,7 @@ void
 sup_session_end(void)
 {
 	if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
-		sup_task_look_for_shutdown();
+		sup_look_for_shutdown();
 	Sup->sessions[sup_my_session()].pid = 0;
 	sup_task_stop_waiting();
 	if (Sup->sessions[sup_my_session()].wants_room)
@@ -922,8 +859,7 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 		sup_queue_push_front(sup_take_back(slot), sup_now());
 		return;
 	}
-	if (server_stops)
-		count_dropped(task);
+	sup_task_dropped(task);
 	pg_atomic_write_u32(&slot->task, 0);
 	Sup->nbusy--;
 	if (message[0] != '\0')

@@ -37,13 +37,6 @@ extern void sup_batch_abandon(SupCancel why);
 extern void sup_task_start_reading(SupTaskRef *ref);
 extern void sup_task_stop_reading(SupTaskRef *ref);
 
-/*
- * This process ends, and has a task: is the server shut down?  What it drops is
- * counted then.  And the on_shmem_exit callback of the postmaster, which tells.
- */
-extern void sup_task_look_for_shutdown(void);
-extern void sup_task_tell_dropped(int code, Datum arg);
-
 /* This session ends: abandon all that it has not forgotten. */
 extern void sup_session_end(void);
 

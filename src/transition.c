@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 
 #include "agenda.h"
+#include "event.h"
 #include "match.h"
 #include "transition.h"
 
