@@ -28,6 +28,8 @@ value(q{
 	CREATE ROLE bob LOGIN;
 	CREATE TABLE done (what text);
 	GRANT ALL ON done TO PUBLIC;
+	CREATE VIEW alive AS SELECT * FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL;
+	GRANT SELECT ON alive TO PUBLIC;
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO PUBLIC;
 	GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA supervisor TO PUBLIC});
 SupervisorTest::leaks($node);
@@ -84,7 +86,7 @@ sub all_done
 
 sub no_task
 {
-	until_true('SELECT count(*) = 0 FROM supervisor.task_status', 'no task is left');
+	until_true('SELECT count(*) = 0 FROM alive', 'no task is left');
 }
 
 note 'as many as one likes';
@@ -127,10 +129,10 @@ $alice->query_safe(q{SELECT supervisor.launch('SELECT 1') FROM generate_series(1
 refused(q{SELECT supervisor.launch('SELECT 1')}, '53400', 'the session\'s own unread tasks are not', session => $alice, message => $half);
 refused(q{SELECT supervisor.launch('SELECT 1', timeout => '1 h')}, '53400', 'also with a timeout', session => $alice, message => $half);
 refused(q{SELECT supervisor.launch('SELECT 1')}, '53400', 'nor are another session\'s', session => $alice_too, message => $half);
-$alice->query_safe('SELECT supervisor.forget(task) FROM supervisor.task_status');
+$alice->query_safe('SELECT supervisor.forget(task) FROM alive');
 refused(q{SELECT supervisor.launch('SELECT 1') FROM generate_series(1, 9)}, '53400', 'as many as there is room for are launched, and no more', session => $alice);
-is(value('SELECT count(*) FROM supervisor.task_status'), '8', 'these are there');
-$alice->query_safe('SELECT supervisor.forget(task) FROM supervisor.task_status');
+is(value('SELECT count(*) FROM alive'), '8', 'these are there');
+$alice->query_safe('SELECT supervisor.forget(task) FROM alive');
 
 my $lock = hold(1);
 $alice->query_safe(sprintf q{SELECT supervisor.forget(supervisor.launch('%s')) FROM generate_series(1, 8)}, blocked(1));
@@ -142,7 +144,7 @@ is($bob->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'side')}), '
 refused(q{SELECT supervisor.execute('SELECT 1')}, '53400', 'execute does not wait', user => 'alice', message => $half);
 value('SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = ' . $pid{$alice_too});
 like(($alice_too->finish)[1], qr/57014/, 'the wait can be canceled');
-is(value('SELECT count(*) FROM supervisor.task_status'), '8', 'then there is no task');
+is(value('SELECT count(*) FROM alive'), '8', 'then there is no task');
 refused(q{SET statement_timeout = '100 ms'; SELECT supervisor.launch('SELECT 1')}, '57014', 'and has the statement\'s timeout', user => 'alice');
 $lock->quit;
 my $task = join '', $alice->finish;
@@ -152,7 +154,7 @@ no_task();
 $lock = hold(1);
 my @callers = map { SupervisorTest::session($node, user => 'alice') } 1 .. 8;
 $_->begin(sprintf q{SELECT supervisor.execute('%s')}, blocked(1)) foreach @callers;
-until_true('SELECT count(*) = 8 FROM supervisor.task_status', 'eight calls wait');
+until_true('SELECT count(*) = 8 FROM alive', 'eight calls wait');
 $alice->begin(q{SELECT supervisor.forget(supervisor.launch('SELECT 1'))});
 waits($alice, 'tasks that their sessions wait for are waited for');
 $lock->quit;
@@ -175,7 +177,7 @@ $lock->quit;
 my %out = map { $_ => join '', $_->finish } $boss, $alice_too;
 is(join(' ', sort map { /53400/ ? 'refused' : /^\d+$/ ? 'launched' : $_ } values %out), 'launched refused',
 	'one gets its room, and there is none for the other when all that is left is unread');
-$_->query_safe('SELECT supervisor.forget(task) FROM supervisor.task_status WHERE owner_pid = pg_backend_pid()') foreach $boss, $bob, $alice_too;
+$_->query_safe('SELECT supervisor.forget(task) FROM alive WHERE owner_pid = pg_backend_pid()') foreach $boss, $bob, $alice_too;
 no_task();
 is(SupervisorTest::leaks($node), '', 'nothing is lost by it');
 
@@ -189,7 +191,7 @@ refused(q{SELECT supervisor.launch('SELECT 1 --' || repeat('x', 600000))}, '5320
 refused(q{SELECT supervisor.launch('SELECT 1 --' || repeat('x', 1100000))}, '53200', 'and what fits nowhere', session => $boss);
 $alice->query_safe("SELECT supervisor.launch($big) FROM generate_series(1, 5)");
 refused("SELECT supervisor.launch($big)", '53200', 'unread tasks are not waited for', session => $alice);
-$alice->query_safe('SELECT supervisor.forget(task) FROM supervisor.task_status');
+$alice->query_safe('SELECT supervisor.forget(task) FROM alive');
 no_task();
 
 note 'in a task';
@@ -255,7 +257,7 @@ no_task();
 # One worker that is not in the way is enough for it to be none.
 $lock = hold(3);
 $bob->begin(sprintf q{SELECT supervisor.execute('%s')}, blocked(3));
-until_true(q{SELECT count(*) = 1 FROM supervisor.task_status WHERE state = 'running'}, 'a worker serves another');
+until_true(q{SELECT count(*) = 1 FROM alive WHERE state = 'running'}, 'a worker serves another');
 $alice->query_safe('SELECT pg_advisory_lock(1)');
 $alice->begin(sprintf q{SELECT count(supervisor.forget(supervisor.launch('%s'))) FROM generate_series(1, 9)}, blocked(1));
 waits($alice, 'a session waits for room');
@@ -296,7 +298,7 @@ $lock = hold(1);
 $alice->query_safe(sprintf q{SELECT supervisor.forget(supervisor.launch('%s')) FROM generate_series(1, 3)}, blocked(1));
 $task = $alice->query_safe(q{SELECT supervisor.launch('INSERT INTO done VALUES (''never'')', timeout => '0.2 s')});
 is($alice->query_safe("SELECT supervisor.wait($task)"), 'canceled', 'the time in the queue counts');
-is($alice->query_safe("SELECT slot IS NULL, sqlstate, message FROM supervisor.task_status WHERE task = $task"),
+is($alice->query_safe("SELECT slot IS NULL, sqlstate, message FROM alive WHERE task = $task"),
 	't|57014|canceling statement due to timeout of the call', 'it has not begun');
 my $canceled = value('SELECT tasks_canceled FROM supervisor.pool_status WHERE pool = \'default\'');
 $alice->query_safe(sprintf q{SELECT supervisor.forget(supervisor.launch('%s', timeout => make_interval(secs => i / 100.0))) FROM generate_series(1, 4) i}, blocked(1));
@@ -306,7 +308,7 @@ refused(q{SELECT supervisor.launch('SELECT 1', timeout => '0.1 s')}, '57014', 't
 	message => qr/canceling task due to timeout.*DETAIL:.*room/s);
 refused(q{SELECT supervisor.launch('SELECT 1', timeout => '0')}, '57014', 'also none', session => $alice);
 $lock->quit;
-$alice->query_safe('SELECT supervisor.forget(task) FROM supervisor.task_status WHERE owner_pid = pg_backend_pid()');
+$alice->query_safe('SELECT supervisor.forget(task) FROM alive WHERE owner_pid = pg_backend_pid()');
 no_task();
 is(value('SELECT count(*) FROM done'), '0', 'none of these has run');
 
