@@ -12,6 +12,7 @@
 
 #include "access/htup_details.h"
 #include "access/parallel.h"
+#include "access/xlog.h"
 #include "catalog/pg_tablespace.h"
 #include "commands/event_trigger.h"
 #include "lib/ilist.h"
@@ -212,6 +213,17 @@ sup_drop_temporary_slots(void)
 	ReplicationSlotCleanup(false);
 #else
 	ReplicationSlotCleanup();
+#endif
+}
+
+/* Its argument says whether to warn, since 16 whether a backup is just being started. */
+void
+sup_abort_backup(void)
+{
+#if PG_VERSION_NUM >= 160000
+	do_pg_abort_backup(0, BoolGetDatum(false));
+#else
+	do_pg_abort_backup(0, BoolGetDatum(true));
 #endif
 }
 

@@ -149,6 +149,9 @@ extern void sup_reset_replication_origin(void);
 /* Drop this process's temporary replication slots. */
 extern void sup_drop_temporary_slots(void);
 
+/* End this session's backup, with core's warning. */
+extern void sup_abort_backup(void);
+
 /* Core fires login event triggers for clients only; 17 brought them. */
 extern void sup_fire_login_triggers(void);
 

@@ -46,7 +46,7 @@ static void
 end_with_session(void)
 {
 	if (get_backup_status() == SESSION_BACKUP_RUNNING)
-		do_pg_abort_backup(0, BoolGetDatum(true));	/* with core's warning */
+		sup_abort_backup();
 
 	/*
 	 * The next one's random numbers are not those that this one's seed

@@ -4,16 +4,16 @@
  *	  Has nobody else lock what is temporary in a child.
  *
  * Who may connect can lock a relation by its number, whosever it is, until his
- * transaction ends: nextval() locks it before it looks at rights, and
- * pg_get_viewdef() what is in a view.  With a temporary relation of a task that
- * would keep its worker from being reset, and then in its exit.  So a child
- * locks its temporary relations itself, for its session, as soon as they are
- * made and until they are dropped: it is the only one that can use them.
+ * transaction ends: nextval() locks it before it looks at rights, and functions
+ * such as pg_get_viewdef() and pg_get_partition_constraintdef() ask for none.  With
+ * a temporary relation of a task that would keep its worker from being reset, and
+ * then in its exit.  So a child locks its temporary relations itself, for its
+ * session, as soon as they are made and until they are dropped: it is the only one
+ * that can use them.  Who asks for their size waits meanwhile.
  *
- * Others may look at sizes, which takes ACCESS SHARE, but for those of views, which
- * have none.  Where there are very many, the later ones are not locked: the
- * server has one table for all locks.  When a transaction is aborted, core lets go
- * of all locks: whoever waits for one then gets it before it can be taken again.
+ * Where there are very many, the later ones are not locked: the server has one table
+ * for all locks.  When a transaction is aborted, core lets go of all locks: whoever
+ * waits for one then gets it before it can be taken again.
  *
  *-------------------------------------------------------------------------
  */
@@ -36,7 +36,6 @@
 typedef struct Locked
 {
 	Oid			relation;
-	LOCKMODE	mode;
 	SubTransactionId made;
 	SubTransactionId dropped;
 	bool		held;			/* core lets go of it when a transaction is
@@ -65,7 +64,7 @@ hold(Locked *l)
 {
 	LOCKTAG		tag = tag_of(l->relation);
 
-	l->held = LockAcquire(&tag, l->mode, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	l->held = LockAcquire(&tag, AccessExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /* It is gone: another takes its place in the array. */
@@ -75,7 +74,7 @@ release(int i)
 	LOCKTAG		tag = tag_of(locked[i].relation);
 
 	if (locked[i].held)
-		(void) LockRelease(&tag, locked[i].mode, true);
+		(void) LockRelease(&tag, AccessExclusiveLock, true);
 	locked[i] = locked[--nlocked];
 }
 
@@ -94,7 +93,6 @@ relation_made(Oid relation)
 	if (isTempOrTempToastNamespace(rel->rd_rel->relnamespace))
 	{
 		l->relation = relation;
-		l->mode = rel->rd_rel->relkind == RELKIND_VIEW ? AccessExclusiveLock : ExclusiveLock;
 		l->made = GetCurrentSubTransactionId();
 		l->dropped = InvalidSubTransactionId;
 		l->held = false;

@@ -684,6 +684,8 @@ my $made = $poor->query_safe(q{
 		CREATE TEMP TABLE mine (a int, mine_s serial);
 		CREATE TEMP TABLE mine_dropped (a int);
 		CREATE TEMP VIEW mine_v AS SELECT a FROM mine;
+		CREATE TEMP TABLE mine_partitioned (a int) PARTITION BY LIST (a);
+		CREATE TEMP TABLE mine_part PARTITION OF mine_partitioned DEFAULT;
 		SAVEPOINT s;
 		CREATE TEMP TABLE mine_undone (a int);
 		DROP TABLE mine_dropped;
@@ -705,7 +707,8 @@ my $made = $poor->query_safe(q{
 		SELECT pg_advisory_lock_shared(54)$$, pool => 'one')});
 until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has temporary relations');
 is($node->safe_psql('postgres', $locks),
-	'mine ExclusiveLock, mine_i ExclusiveLock, mine_mine_s_seq ExclusiveLock, mine_v AccessExclusiveLock',
+	'mine AccessExclusiveLock, mine_i AccessExclusiveLock, mine_mine_s_seq AccessExclusiveLock, mine_part AccessExclusiveLock, '
+	  . 'mine_partitioned AccessExclusiveLock, mine_v AccessExclusiveLock',
 	'which its worker keeps locked as long as they are there');
 is( $node->safe_psql('postgres', q{
 		SELECT count(*) FROM pg_locks l JOIN supervisor.worker_status w USING (pid)
@@ -719,7 +722,7 @@ foreach my $name (qw(mine mine_i mine_mine_s_seq))
 	refused("SELECT nextval($relation{$name}::regclass)", '55P03', "nobody else gets a lock on $name", session => $stranger);
 }
 refused("SELECT pg_get_viewdef($relation{mine_v})", '55P03', 'nor on what is in the view', session => $stranger);
-is($stranger->query_safe("SELECT pg_table_size($relation{mine})"), '0', 'but can be told its size');
+refused("SELECT pg_get_partition_constraintdef($relation{mine_part})", '55P03', 'nor on a partition', session => $stranger);
 $stranger->quit;
 $admin->query_safe('SELECT pg_advisory_unlock(54)');
 is($poor->query_safe("SELECT supervisor.wait($made)"), 'succeeded', 'the task ends');
