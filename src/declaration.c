@@ -266,25 +266,35 @@ sup_is_capped(const SupProgram *program)
 
 /*
  * So who has the most leaves half, the next one half of that, and so on: nobody's
- * many rows push out another's few, whoever is read first.
+ * many rows push out another's few, whoever is read first.  A role with rows in the
+ * databases of another leaves as much again for that one and his other guests.
  */
 bool
-sup_declaration_has_room(Oid account, Oid database, int rows)
+sup_declaration_has_room(Oid account, Oid role, Oid database, int rows, int rows_of_role)
 {
 	int			n = 0;
-	int			here = 0;
 	int			all = 0;
-	int			more;
+	int			here = 0;
+	int			of_role = 0;
+	int			of_role_here = 0;
+	int			most;
 
 	SUP_ASSERT_LOCKED();
 	sup_foreach_declaration(d)
 	{
+		bool		mine = d->account == account && d->program.role == role;
+
 		if (!d->capped || d->gone)
 			continue;
 		n++;
 		all += d->account == account;
 		here += d->account == account && d->database == database;
+		of_role += mine;
+		of_role_here += mine && d->database == database;
 	}
-	more = Max(rows - here, 0);
-	return all + more + 1 <= Sup->ndeclarations / 4 * 3 - (n + more);
+	n -= all;
+	all += Max(rows - here, 0);
+	of_role += Max(rows_of_role - of_role_here, 0);
+	most = (Sup->ndeclarations / 4 * 3 - n) / 2;
+	return all + 1 <= most && (role == account || of_role + 1 <= most - all);
 }

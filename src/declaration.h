@@ -25,7 +25,7 @@ extern bool sup_is_capped(const SupProgram *program);
  * such roles have three quarters of the room, and no role in a database more of it
  * than what is left for others.  The caller holds the lock.
  */
-extern bool sup_declaration_has_room(Oid account, Oid database, int rows);
+extern bool sup_declaration_has_room(Oid account, Oid role, Oid database, int rows, int rows_of_role);
 
 extern void sup_declaration_free(SupDeclaration *declaration);
 

@@ -91,7 +91,7 @@ publish(const SupRow *row)
 	sup_lock();
 	d = sup_declaration_find(MyDatabaseId, row->name);
 	if (capped && (d == NULL || d->gone || !d->capped || d->program.role != row->program.role) &&
-		!sup_declaration_has_room(account, MyDatabaseId, 0))
+		!sup_declaration_has_room(account, row->program.role, MyDatabaseId, 0, 0))
 	{
 		sup_unlock();
 		beyond_share++;

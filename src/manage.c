@@ -76,7 +76,9 @@ check_row(const SupTuple *row, SupRow *parsed)
 typedef struct AccountRows
 {
 	Oid			account;
+	Oid			role;
 	int			n;
+	int			of_role;
 } AccountRows;
 
 /* A row of the scan: one more, if it goes there. */
@@ -86,7 +88,10 @@ count_row(Datum *values, bool *nulls, void *arg)
 	AccountRows *rows = arg;
 	Oid			role = nulls[SUP_COL_ROLE] ? InvalidOid : DatumGetObjectId(values[SUP_COL_ROLE]);
 
-	rows->n += OidIsValid(role) && !superuser_arg(role) && sup_account_of(role) == rows->account;
+	if (!OidIsValid(role) || superuser_arg(role) || sup_account_of(role) != rows->account)
+		return;
+	rows->n++;
+	rows->of_role += role == rows->role;
 }
 
 /*
@@ -102,16 +107,17 @@ check_share(Oid table, const SupRow *parsed)
 
 	if (!sup_is_capped(&parsed->program))
 		return;
-	rows.account = sup_account_of(parsed->program.role);
+	rows.role = parsed->program.role;
+	rows.account = sup_account_of(rows.role);
 	(void) sup_catalog_scan(table, true, count_row, &rows);
 	sup_lock();
-	used_up = !sup_declaration_has_room(rows.account, MyDatabaseId, rows.n);
+	used_up = !sup_declaration_has_room(rows.account, rows.role, MyDatabaseId, rows.n, rows.of_role);
 	sup_unlock();
 	if (used_up)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many declared workers of non-superuser roles"),
-				 errdetail("There is room for %d of them, and those that count for role \"%s\" may be no more than they leave for others.",
+				 errdetail("There is room for %d of them, and those of role \"%s\", or in its databases, may be no more than they leave for others.",
 						   Sup->ndeclarations / 4 * 3, sup_role_name(rows.account)),
 				 errhint("Remove some, or increase \"%s\".", "supervisor.max_workers")));
 }

@@ -234,9 +234,11 @@ is_held(const SupBinding *b, TimestampTz now)
 }
 
 /*
- * Each has a slot, and another takes its place.  Whose doing it is, is not known: so
- * two of a role count in their database; and in all that go to the same account, as
- * many as are replaced in any case.  A superuser may have that many.
+ * Each has a slot, and another takes its place.  Whose doing it is, is not known: it
+ * may be the role's or the owner's of the database.  So two of a role count in their
+ * database, and as many as are replaced in any case in all that go to one account;
+ * one more counts everywhere.  Those of several roles in the databases of one owner
+ * count for all roles there but his own.  A superuser may have that many.
  */
 bool
 sup_is_stuck(const SupBinding *b)
@@ -244,8 +246,11 @@ sup_is_stuck(const SupBinding *b)
 	int			most = Max(STUCK_ALLOWED, Min(sup_max_workers, max_worker_processes) / 4);
 	int			seen = 0;
 	int			here = 0;
-	int			all = 0;
-	bool		capped = true;
+	int			of_account = 0;
+	int			mine = 0;
+	int			guests = 0;
+	Oid			guest = InvalidOid;
+	bool		several = false;
 
 	for (int i = 0; i < sup_max_workers && seen < Sup->nstuck; i++)
 	{
@@ -254,13 +259,23 @@ sup_is_stuck(const SupBinding *b)
 		if (!OidIsValid(slot->stuck_role))
 			continue;
 		seen++;
-		all += slot->capped && slot->account == b->account;
-		if (slot->stuck_role != b->role || slot->stuck_database != b->database)
-			continue;
-		capped = slot->capped;
-		here++;
+		if (slot->stuck_role == b->role)
+		{
+			mine++;
+			here += slot->stuck_database == b->database;
+			of_account += slot->account == b->account;
+		}
+		if (slot->capped && slot->account == b->account && slot->account != slot->stuck_role)
+		{
+			guests++;
+			several |= OidIsValid(guest) && guest != slot->stuck_role;
+			guest = slot->stuck_role;
+		}
 	}
-	return here >= (capped ? STUCK_ALLOWED : most) || all >= most;
+	if (!OidIsValid(b->account))
+		return here >= most;
+	return here >= STUCK_ALLOWED || of_account >= most || mine > most ||
+		(b->account != b->role && several && guests >= most);
 }
 
 /* Shall nobody serve it now? */

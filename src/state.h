@@ -153,7 +153,7 @@ typedef struct SupBinding
 	int			nkept;			/* ... that a session has launched and not
 								 * forgotten: their end makes no room */
 	int			nqueued;
-	Oid			account;		/* see sup_account_of() */
+	Oid			account;		/* see sup_account_of(); 0: a superuser's */
 	Size		held;			/* bytes of the area that its tasks hold */
 	dlist_head	queue;			/* SupTask.node, in order */
 	dlist_head	idle;			/* SupSlot.binding_node, most recent first */

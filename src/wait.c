@@ -182,8 +182,8 @@ workers_in_the_way(int *pids, uint64 *id)
 
 		if (is_stuck)
 		{
-			if ((slot->stuck_role == b->role && slot->stuck_database == b->database) ||
-				(OidIsValid(slot->stuck_role) && slot->capped && slot->account == b->account))
+			if (OidIsValid(slot->stuck_role) &&
+				(slot->stuck_role == b->role || (slot->capped && slot->account == b->account)))
 				pids[count++] = slot->pid;
 			continue;
 		}

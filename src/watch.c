@@ -352,9 +352,10 @@ note_command(Node *stmt, List *granted, List *acls)
 			{
 				const char *option = lfirst_node(DefElem, lc)->defname;
 
-				if (strcmp(option, "is_template") == 0 || strcmp(option, "allow_connections") == 0 ||
-					strcmp(option, "connection_limit") == 0)
+				if (strcmp(option, "is_template") == 0 || strcmp(option, "allow_connections") == 0)
 					sup_note_load(altered);
+				else if (strcmp(option, "connection_limit") == 0)
+					sup_note(SUP_NOTE_GRANT, InvalidOid, altered);
 			}
 			break;
 		case T_RenameStmt:

@@ -119,8 +119,10 @@ my %spoiled = (
 	moved => [ 'ALTER EXTENSION supervisor DROP TABLE supervisor.worker; ALTER EXTENSION plpgsql ADD TABLE supervisor.worker',
 		$no_member,
 		'ALTER EXTENSION plpgsql DROP TABLE supervisor.worker; ALTER EXTENSION supervisor ADD TABLE supervisor.worker' ],
-	replaced => [ "ALTER TABLE supervisor.worker RENAME TO other; $create", $no_member ],
-	schema => [ 'ALTER SCHEMA supervisor RENAME TO other', $no_member ]);
+	replaced => [ "UPDATE pg_type SET typname = 'other' WHERE typrelid = 'supervisor.worker'::regclass;"
+		. " UPDATE pg_type SET typname = '_other' WHERE typname = '_worker';"
+		. " UPDATE pg_class SET relname = 'other' WHERE oid = 'supervisor.worker'::regclass; $create", $no_member ],
+	schema => [ q{UPDATE pg_namespace SET nspname = 'other' WHERE nspname = 'supervisor'}, $no_member ]);
 
 my $log = -s $node->logfile;
 foreach my $database (sort keys %spoiled)

@@ -165,7 +165,6 @@ foreach my $case (
 	[ 'a domain', 'DOMAIN', 'AS int', '1', '' ],
 	[ 'an enum', 'TYPE', q{AS ENUM ('a')}, q{'a'}, '' ],
 	[ 'an array of an enum', 'TYPE', q{AS ENUM ('a')}, q{'{a}'}, '[]' ],
-	[ 'a composite type', 'TYPE', 'AS (a int)', q{'(1)'}, '' ],
 	[ 'a range', 'TYPE', 'AS RANGE (subtype = int)', q{'[1,2]'}, '' ])
 {
 	my ($what, $kind, $definition, $value, $array) = @$case;
