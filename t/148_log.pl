@@ -232,7 +232,9 @@ foreach my $mode ('fast', 'immediate')
 	$session->query_safe(q{SELECT supervisor.wait(supervisor.launch('SELECT 1'))});
 	$session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(180)') FROM generate_series(1, 5)});
 	$session->query_safe(sprintf $forgotten, 4);
-	is(dropped($mode), '9 tasks of supervisor that had not ended were dropped - 7 were queued, 2 were running.', "$mode: tasks of a session, and forgotten ones");
+	# a worker whose task's session has gone may have begun with another
+	like(dropped($mode), qr/^9 tasks of supervisor that had not ended were dropped - (7 were queued, 2|6 were queued, 3|5 were queued, 4) were running\.\z/,
+		"$mode: tasks of a session, and forgotten ones");
 	eval { $session->quit };
 	value(sprintf $forgotten, 2);
 	is(dropped($mode), '2 tasks of supervisor that had not ended were dropped - 0 were queued, 2 were running.', "$mode: what runs");
