@@ -300,10 +300,13 @@ ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
 	if (slot->database != database)
 		return;
 
-	/* It has been asked to end before: it is only waited for. */
+	/*
+	 * It has been asked to end before.  A C function is waited for; of others
+	 * 'leaving_since' says more than that: see sup_lingers_from().
+	 */
 	if (slot->leave != SUP_STAY)
 	{
-		if (slot->terminate && slot->leaving_since == 0)
+		if (slot->kind == SUP_KIND_LIBRARY && slot->terminate && slot->leaving_since == 0)
 			slot->leaving_since = sup_now();
 		return;
 	}

@@ -22,7 +22,6 @@
 #include "preloaded.h"
 #include "read.h"
 #include "state.h"
-#include "task.h"
 #include "watch.h"
 
 SUP_MODULE_MAGIC;

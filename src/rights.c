@@ -291,6 +291,7 @@ sup_may_see(Oid role)
 		(OidIsValid(role) && has_privs_of_role(GetUserId(), role));
 }
 
+/* Looks into catalogs, so the caller must not hold the lock. */
 Oid
 sup_account_of(Oid role)
 {

@@ -20,14 +20,14 @@
 #include "compat.h"
 #include "row.h"
 
-/*
- * Nor is a value.  All rows are read at each start of the server, one after the
- * other, while all that is declared waits.
- */
-#define MAX_VALUE_SIZE	(1024 * 1024)
-
 /* No time of a declaration is longer. */
 #define MAX_TIME_US (INT64CONST(10) * 366 * USECS_PER_DAY)
+
+/*
+ * Nor is a value, in bytes.  All rows are read at each start of the server, one
+ * after the other, while all that is declared waits.
+ */
+#define MAX_VALUE_SIZE	(1024 * 1024)
 
 const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
 	[SUP_COL_NAME] = {"name", NAMEOID},

@@ -445,8 +445,8 @@ typedef struct SupTask
 								 * there is one, its entry stays its own */
 	ConditionVariable ended;	/* they sleep on that */
 	bool		capped;			/* its role may hold half of what there is */
-	bool		concurrently;	/* waits for old snapshots: see
-								 * check_waitable() */
+	bool		concurrently;	/* waits for old snapshots, so who has one
+								 * can't wait for it */
 	volatile SupCancel cancel;
 	int			timeout;		/* ms that it may run; 0: no limit */
 	TimestampTz submitted_at;

@@ -139,6 +139,21 @@ awaited_tasks(int n, int *pids, uint64 *ids)
 	return count;
 }
 
+/* Is it no worker of its pool, or has another taken its place?  The caller holds the lock. */
+static bool
+is_replaced(const SupSlot *slot)
+{
+	return slot->state == SUP_EMPTY || (slot->state == SUP_STUCK && slot->surplus);
+}
+
+/* May it, or its successor, take a task?  The caller holds the lock. */
+static bool
+is_free(SupSlot *slot)
+{
+	return slot->state != SUP_STUCK &&
+		(slot->pid == 0 || slot->leaving_since != 0 || pg_atomic_read_u32(&slot->task) == 0);
+}
+
 /*
  * The workers of a pool for which a task that I wait for is queued, and its
  * id: all must be free of me, or it is served by none.  One that logs in to its
@@ -187,7 +202,7 @@ workers_in_the_way(int *pids, uint64 *id)
 				pids[count++] = slot->pid;
 			continue;
 		}
-		if (slot->state == SUP_EMPTY || (slot->state == SUP_STUCK && slot->surplus) || slot->pool != b->pool)
+		if (is_replaced(slot) || slot->pool != b->pool)
 			continue;
 		if (slot->slow != NULL && slot->database == b->database && slot->pid != 0)
 		{
@@ -196,8 +211,7 @@ workers_in_the_way(int *pids, uint64 *id)
 			one_is_free = false;
 			break;
 		}
-		if (slot->state != SUP_STUCK)
-			one_is_free |= slot->pid == 0 || slot->leaving_since != 0 || pg_atomic_read_u32(&slot->task) == 0;
+		one_is_free |= is_free(slot);
 		pids[count++] = slot->pid;
 	}
 	if (one_is_free)
@@ -227,10 +241,10 @@ workers_for_room(int *pids)
 		SupSlot    *slot = &Sup->slots[i];
 		uint32		t = pg_atomic_read_u32(&slot->task);
 
-		if (slot->pool < 0 || slot->state == SUP_EMPTY || (slot->state == SUP_STUCK && slot->surplus))
+		if (slot->pool < 0 || is_replaced(slot))
 			continue;
 		if (queued[slot->pool])
-			one_is_free = slot->state != SUP_STUCK && (slot->pid == 0 || slot->leaving_since != 0 || t == 0);
+			one_is_free = is_free(slot);
 		else if (t == 0 || (Sup->tasks[t - 1].owner >= 0 && Sup->tasks[t - 1].kind == SUP_TASK_LAUNCH) ||
 				 (OidIsValid(session->room_role) && slot->role != session->room_role))
 			continue;
