@@ -1139,11 +1139,26 @@ sub room
 my @room;
 my $slowest = 0;
 
-# Looks at what holds at any time.
+# Looks at what holds at any time.  The views read a few rows at a time, so a task may be
+# seen to run that has made way, meanwhile, for another that is seen as well.  What is
+# wrong is so in each of some looks.
 sub look
 {
 	my ($when) = @_;
-	my @wrong = query(q{
+	my @wrong = wrong_now();
+
+	for (1 .. 5)
+	{
+		last unless @wrong;
+		my %now = map { $_ => 1 } wrong_now();
+		@wrong = grep { $now{$_} } @wrong;
+	}
+	failure("$when: $_") foreach @wrong;
+}
+
+sub wrong_now
+{
+	return query(q{
 		SELECT format('slot %s twice', slot) FROM supervisor.worker_status GROUP BY slot HAVING count(slot) > 1
 		UNION ALL
 		SELECT format('process %s twice', pid) FROM supervisor.worker_status GROUP BY pid HAVING count(pid) > 1
@@ -1152,10 +1167,8 @@ sub look
 		UNION ALL
 		SELECT format('two tasks run in slot %s', slot) FROM supervisor.task_status WHERE state = 'running' GROUP BY slot HAVING count(*) > 1
 		UNION ALL
-		SELECT format('%s tasks of %s', count(*), usename) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL
+		SELECT format('more than half of the tasks are those of %s', usename) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL
 		GROUP BY usename HAVING count(*) > 64 AND usename IN ('alice', 'bob')});
-
-	failure("$when: $_") foreach @wrong;
 }
 
 # Ends all faults, lets the sessions end, and looks whether all is as it should be.
