@@ -32,7 +32,6 @@
 #include "match.h"
 #include "rights.h"
 #include "task.h"
-#include "temporary.h"
 
 static uint64 my_generation;
 static emit_log_hook_type next_emit_log_hook = NULL;
@@ -101,8 +100,8 @@ note_raised(void *arg)
 static void
 note_log(ErrorData *edata)
 {
-	if (edata->elevel == FATAL && sup_exit_is_cut())
-		edata->output_to_server = false;	/* there was nothing left to do */
+	if (edata->elevel == FATAL && sup_exit_is_cut(edata->sqlerrcode))
+		edata->output_to_server = false;
 	else if (edata->elevel >= ERROR && edata->message)
 	{
 		last_sqlstate = edata->sqlerrcode;
@@ -312,7 +311,6 @@ sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 	StartTransactionCommand();
 	sup_rights_bound(flags);
 	sup_exit_init();
-	sup_temporary_init();
 	slot->at_home = sup_owns_database(MyDatabaseId);	/* for our own report */
 	CommitTransactionCommand();
 	RESUME_CANCEL_INTERRUPTS();

@@ -1,19 +1,19 @@
 /*-------------------------------------------------------------------------
  *
  * exit.c
- *	  Has nobody keep a child in its exit that has nothing to do there.
+ *	  Has nobody keep a child in its exit.
  *
  * When a process exits, core drops the temporary objects of its session, with
- * interrupts held.  It reads pg_depend for that, even if there are none of them
- * any more.  Who may lock that, as the owner of the database may, could keep an
- * idle worker in its exit, out of reach of any cancel, and with it the worker's
- * place.  So where a session has been reset, core's callback takes interrupts
- * here, and a timeout ends it.
+ * interrupts held.  Who has locked one of them, or what depends on one, could keep
+ * it there as long as he likes, out of reach of any cancel, and with it the
+ * worker's place: nextval() locks whatever relation of the database it is given
+ * before it looks at rights, and who owns the database may lock the catalogs that
+ * core reads even where there is nothing to drop.  So core's callback takes
+ * interrupts here, and a timeout ends it.
  *
- * Where it has not, that is left to core, and may take as long as somebody holds
- * a lock on what depends on a temporary object: if it were cut short, whoever is
- * given that temporary schema next would have to wait for that lock.  Such a
- * worker is seen as stuck: see docs/design.md.
+ * Then temporary objects are left, as after a crash, and are dropped by whoever is
+ * given that temporary schema next, before the first temporary object is made in
+ * it; tables by autovacuum as well.  That waits for the lock, but takes a cancel.
  *
  * Callbacks run in reverse order.  Core registers its own at the end of the
  * transaction that has made a temporary schema, and ours follows at once: nobody
@@ -39,8 +39,13 @@
 #include "exit.h"
 #include "state.h"
 
-/* It is a look into one catalog, mostly into no more than one page. */
-#define EXIT_TIMEOUT_MS	10
+/*
+ * Where the session has been reset, it is a look into one catalog, mostly into no
+ * more than one page.  Else less than SUP_LEAVING_US, after which it would be
+ * stuck.
+ */
+#define LOOK_TIMEOUT_MS	10
+#define DROP_TIMEOUT_MS	1000
 
 static bool session_is_reset = false;
 
@@ -49,6 +54,9 @@ static bool registered = false;
 
 /* Is core's callback running, and takes interrupts? */
 static bool dropping = false;
+
+/* Has it been cut short? */
+static bool cut = false;
 
 /* The code of an exit that may be cut short; -1: it may not. */
 static int	code_meant = -1;
@@ -77,17 +85,19 @@ take_cancel(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* What the timeout ends is ended by a FATAL error: the next callbacks follow. */
+/*
+ * What the timeout ends is ended by a FATAL error: the next callbacks follow.
+ * Core's would abort the transaction that is open: no cancel shall meet that.
+ */
 static void
 before_drop(int code, Datum arg)
 {
 	note_exit();
-	if (!session_is_reset || IsTransactionState())
-		return;
+	AbortOutOfAnyTransaction();
 	code_meant = code;
 	dropping = true;
 	pqsignal(SIGINT, take_cancel);
-	enable_timeout_after(STATEMENT_TIMEOUT, EXIT_TIMEOUT_MS);
+	enable_timeout_after(STATEMENT_TIMEOUT, session_is_reset ? LOOK_TIMEOUT_MS : DROP_TIMEOUT_MS);
 	QueryCancelHoldoffCount = 0;
 	RESUME_INTERRUPTS();		/* which proc_exit() has held */
 }
@@ -164,13 +174,14 @@ sup_exit_is_reset(bool is_reset)
 	session_is_reset = is_reset;
 }
 
-/* Asked once, by the log hook: what follows in the exit is said as ever. */
+/* Asked by the log hook: what follows in the exit is said as ever. */
 bool
-sup_exit_is_cut(void)
+sup_exit_is_cut(int sqlstate)
 {
-	bool		cut = dropping;
-
+	if (!dropping)
+		return false;
 	dropping = false;
+	cut = sqlstate == ERRCODE_QUERY_CANCELED;
 	return cut;
 }
 
@@ -178,5 +189,9 @@ sup_exit_is_cut(void)
 int
 sup_exit_code(int code)
 {
+	if (cut && !session_is_reset)
+		ereport(LOG,
+				(errmsg("temporary objects were left behind"),
+				 errdetail("Somebody has locked one of them, or what depends on one.  They are dropped when their schema is used again.")));
 	return code_meant >= 0 ? code_meant : code;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * exit.h
- *	  Has nobody keep a child in its exit that has nothing to do there.
+ *	  Has nobody keep a child in its exit.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,9 +17,12 @@ extern void sup_exit_init(void);
 extern void sup_exit_is_reset(bool is_reset);
 
 /* Is a FATAL error that of an exit that has been cut short? */
-extern bool sup_exit_is_cut(void);
+extern bool sup_exit_is_cut(int sqlstate);
 
-/* The exit code that was meant: core's is 1 if the exit has been cut short. */
+/*
+ * The exit code that was meant: core's is 1 if the exit has been cut short.  Logs
+ * what that has left behind.
+ */
 extern int	sup_exit_code(int code);
 
 #endif							/* SUP_EXIT_H */

@@ -156,10 +156,9 @@ is_free(SupSlot *slot)
 
 /*
  * The workers of a pool for which a task that I wait for is queued, and its
- * id: all must be free of me, or it is served by none.  One that logs in to its
- * database for long, since no other will before that has ended; or those of its
- * role or account that do not end, if it is not served before one of them has.  0:
- * there is no such task, or a worker that may take it.
+ * id: all must be free of me, or it is served by none.  Or one that logs in to
+ * its database for long, since no other will before that has ended.  0: there is
+ * no such task, or a worker that may take it.
  */
 static int
 workers_in_the_way(int *pids, uint64 *id)
@@ -168,7 +167,6 @@ workers_in_the_way(int *pids, uint64 *id)
 	SupTask    *queued = NULL;
 	int			count = 0;
 	const SupBinding *b = NULL;
-	bool		is_stuck = false;
 	bool		one_is_free = false;
 	dlist_iter	iter;
 
@@ -188,20 +186,12 @@ workers_in_the_way(int *pids, uint64 *id)
 	if (queued != NULL && sup_task_state(queued) == SUP_TASK_QUEUED)
 	{
 		b = &Sup->bindings[queued->binding];
-		is_stuck = sup_is_stuck(b);
 		*id = queued->id;
 	}
 	for (int i = 0; i < sup_max_workers && b != NULL; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (is_stuck)
-		{
-			if (OidIsValid(slot->stuck_role) &&
-				(slot->stuck_role == b->role || (slot->capped && slot->account == b->account)))
-				pids[count++] = slot->pid;
-			continue;
-		}
 		if (is_replaced(slot) || slot->pool != b->pool)
 			continue;
 		if (slot->slow != NULL && slot->database == b->database && slot->pid != 0)

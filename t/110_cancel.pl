@@ -598,135 +598,97 @@ $admin->query_safe('SELECT pg_advisory_unlock(55)');
 until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'common.made'::regclass AND NOT granted}, 'what follows the task waits for a lock');
 is($session->query_safe("SELECT supervisor.cancel($reset), supervisor.wait($reset)"), 't|succeeded', 'a cancel ends that, not the task that was done');
 
-# Its session is no good any more, and its process waits for that lock again before it is gone: others
-# do not wait for it.
+# Its session is no good any more, and its process waits for that lock again, but not for long.
 my $poor = SupervisorTest::session($node, user => 'plain');
 is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}, extra_params => [ '-U', 'other' ]), 'SELECT 1', 'the other worker is some role\'s');
 is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', 'and makes room for another');
+my $stuck = q{SELECT count(*) = 0 FROM supervisor.event WHERE event = 'stuck'};
+until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'the first is replaced');
+is($node->safe_psql('postgres', $stuck), 't', 'it has not been stuck');
+ok($node->wait_for_log(qr/LOG:  temporary objects were left behind/), 'what it has left is told');
+is($node->safe_psql('postgres', q{SELECT to_regclass('common.made') IS NOT NULL}), 't', 'it is there');
+$user->query_safe('ROLLBACK');
 
-# It is seen to be stuck, and another takes its place.
+# Who may only connect can lock what he knows the number of, and keeps no worker by it, whatever it has done.
+my $stranger = SupervisorTest::session($node, user => 'other');
+foreach my $case (
+	[ 'succeeds', '', 'succeeded' ],
+	[ 'fails', 'SELECT 1/0', 'failed' ],
+	[ 'ends its process', 'SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ],
+	[ 'ends its process in a transaction', 'BEGIN; CREATE TEMP TABLE u (a serial); SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ])
+{
+	my ($name, $end, $state) = @$case;
+
+	$admin->query_safe('SELECT pg_advisory_lock(54)');
+	my $made = $poor->query_safe(qq{
+		SELECT supervisor.launch('CREATE TEMP TABLE mine (a serial); COMMIT; SELECT pg_advisory_lock_shared(54); $end', pool => 'one')});
+	until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, "a task that $name has made a temporary sequence");
+	my $mine = $node->safe_psql('postgres', q{SELECT oid FROM pg_class WHERE relname = 'mine_a_seq'});
+	$stranger->query("BEGIN; SAVEPOINT s; SELECT nextval($mine)");
+	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = $mine AND mode = 'RowExclusiveLock' AND granted}, 'which somebody else has locked');
+	my $pid = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
+	$admin->query_safe('SELECT pg_advisory_unlock(54)');
+	is($poor->query_safe("SELECT supervisor.wait($made)"), $state, 'the task ends');
+	is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'others are served');
+	until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'its process ends');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE oid = $mine"), '1', '... and has left what is locked');
+	is($node->safe_psql('postgres', $stuck), 't', 'no worker is stuck');
+	$stranger->query_safe('ROLLBACK');
+	is($node->safe_psql('postgres', "SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one')"), 'CREATE TABLE',
+		'temporary objects can be made again');
+}
+$stranger->quit;
+
+# A worker that does hang in its exit is seen to be stuck, and another takes its place.
+my $library = SupervisorTest::build_library('lingers');
+my $path = $node->basedir . '/lingers';
+$admin->query_safe("CREATE FUNCTION linger(text) RETURNS void LANGUAGE c AS '$library'");
 my $hung = q{SELECT count(*) = %d FROM supervisor.worker_status WHERE state = 'stuck' AND detail = 'it hangs in its exit'};
-until_true(sprintf($hung, 1), 'it is seen to be stuck');
-$admin->query_safe('CREATE SCHEMA plain AUTHORIZATION plain; GRANT CREATE ON SCHEMA plain TO other');
-my $guard = SupervisorTest::session($node);
-$guard->query_safe('BEGIN');
 
-# Leaves a worker in its exit.
+# Leaves a worker in its exit, until let_go().
 sub hang
 {
-	my ($n, $pool, $holder) = @_;
+	my ($n, $pool) = @_;
 
-	$admin->query_safe("SELECT pg_advisory_lock(55 + $n)");
-	my $id = $poor->query_safe(qq{
-		SELECT supervisor.launch('
-			CREATE DOMAIN pg_temp.d AS int;
-			CREATE TABLE plain.made_$n (a int, b pg_temp.d);
-			COMMIT;
-			SELECT pg_advisory_lock_shared(55 + $n)', pool => '$pool')});
-	until_true(qq{SELECT to_regclass('plain.made_$n') IS NOT NULL}, 'there is a table with a temporary type');
-	$holder->query_safe("LOCK TABLE plain.made_$n IN ACCESS SHARE MODE");
-	$admin->query_safe("SELECT pg_advisory_unlock(55 + $n)");
-	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'plain.made_$n'::regclass AND NOT granted}, 'what follows the task waits for a lock');
-	is($poor->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'and is not waited for without end');
-	return;
+	append_to_file("$path$n", '');
+	return $poor->query_safe(qq{
+		SELECT supervisor.execute(format('SELECT linger(%L)', '$path$n'), pool => '$pool');
+		SELECT pg_terminate_backend(pid) FROM supervisor.worker_status
+		WHERE pool = '$pool' AND usename = current_user AND pid IS NOT NULL AND state = 'running'});
 }
-hang(1, 'one', $guard);
-until_true(sprintf($hung, 2), 'its process is stuck');
+
+sub let_go
+{
+	unlink "$path$_" or die "there is no $path$_" foreach @_;
+}
+hang(1, 'one');
+until_true(sprintf($hung, 1), 'a process hangs in its exit');
 is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'another has taken its place');
 
 # A role with two of them is served no more, before it has all places.
-hang(2, 'one', $user);
+hang(2, 'one');
+until_true(sprintf($hung, 2), 'one more is stuck');
 my $held = $poor->query_safe(q{SELECT supervisor.launch('SELECT 1')});
-until_true(sprintf($hung, 3), 'one more is stuck');
 is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'others are served');
 is($node->safe_psql('postgres', "SELECT state FROM supervisor.task_status WHERE task = $held"), 'queued', 'their role is not');
 
 # Not all places are taken by others, where the pool has another worker: here it is three.
 ($poor, my $first) = (SupervisorTest::session($node, user => 'other'), $poor);
-hang(3, 'default', $user);
-until_true(sprintf($hung, 4), 'another role has one');
+hang(3, 'one');
+until_true(sprintf($hung, 3), 'another role has one');
+hang(4, 'default');
+until_true(sprintf($hung, 4), 'and another');
 my $default = q{SELECT count(*) FILTER (WHERE state = 'stuck'), count(*) FILTER (WHERE state <> 'stuck') FROM supervisor.worker_status WHERE pool = 'default'};
-is($node->safe_psql('postgres', $default), '2|1', 'it keeps its place');
+is($node->safe_psql('postgres', $default), '1|1', 'it keeps its place');
 is($session->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'the other worker serves');
-$guard->query_safe("COMMIT");
-until_true(q{SELECT count(*) FILTER (WHERE state = 'stuck') = 2 AND count(*) FILTER (WHERE state <> 'stuck') = 2 FROM supervisor.worker_status WHERE pool = 'default'},
+let_go(1);
+until_true(q{SELECT count(*) FILTER (WHERE state = 'stuck') = 1 AND count(*) FILTER (WHERE state <> 'stuck') = 2 FROM supervisor.worker_status WHERE pool = 'default'},
 	'when one has ended, another is replaced');
-$user->query_safe('ROLLBACK');
+let_go(2, 3, 4);
 is($first->query_safe("SELECT supervisor.wait($held)"), 'succeeded', 'when they have ended, the role is served');
 $poor->quit;
 $poor = $first;
 until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state IN ('stopping', 'stuck')}, 'and none is left');
-until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
-
-# Who holds the locks himself does not wait without end.
-my $holder = SupervisorTest::session($node, user => 'plain');
-$holder->query_safe('BEGIN');
-foreach my $n (1, 2)
-{
-	hang(3 + $n, 'one', $holder);
-	until_true(sprintf($hung, $n), "$n of a role's processes are stuck");
-}
-refused(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}, '40P01', 'whose locks keep his stuck workers is told', session => $holder);
-$holder->query_safe('ROLLBACK');
-is($holder->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'and is served when they are gone');
-$holder->quit;
-until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
-
-# Who may only connect can lock what he knows the number of, but nothing that is temporary in a worker.
-my $locks = q{
-	SELECT coalesce(string_agg(c.relname || ' ' || l.mode, ', ' ORDER BY c.relname), '')
-	FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN supervisor.worker_status w USING (pid)
-	WHERE c.relname LIKE 'mine%' AND l.granted AND w.task IS NOT NULL};
-$admin->query_safe('SELECT pg_advisory_lock(54)');
-my $made = $poor->query_safe(q{
-	SELECT supervisor.launch($$
-		BEGIN;
-		CREATE TEMP TABLE mine (a int, mine_s serial);
-		CREATE TEMP TABLE mine_dropped (a int);
-		CREATE TEMP VIEW mine_v AS SELECT a FROM mine;
-		CREATE TEMP TABLE mine_partitioned (a int) PARTITION BY LIST (a);
-		CREATE TEMP TABLE mine_part PARTITION OF mine_partitioned DEFAULT;
-		SAVEPOINT s;
-		CREATE TEMP TABLE mine_undone (a int);
-		DROP TABLE mine_dropped;
-		ROLLBACK TO s;
-		SAVEPOINT s;
-		CREATE INDEX mine_i ON mine (a);
-		RELEASE s;
-		COMMIT;
-		BEGIN;
-		CREATE TEMP TABLE mine_not (a int);
-		ROLLBACK;
-		BEGIN;
-		SAVEPOINT s;
-		DROP TABLE mine_dropped;
-		RELEASE s;
-		COMMIT;
-		CREATE TEMP TABLE mine_committed (a int) ON COMMIT DROP;
-		COMMIT;
-		SELECT pg_advisory_lock_shared(54)$$, pool => 'one')});
-until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has temporary relations');
-is($node->safe_psql('postgres', $locks),
-	'mine AccessExclusiveLock, mine_i AccessExclusiveLock, mine_mine_s_seq AccessExclusiveLock, mine_part AccessExclusiveLock, '
-	  . 'mine_partitioned AccessExclusiveLock, mine_v AccessExclusiveLock',
-	'which its worker keeps locked as long as they are there');
-is( $node->safe_psql('postgres', q{
-		SELECT count(*) FROM pg_locks l JOIN supervisor.worker_status w USING (pid)
-		WHERE relation >= 16384 AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = l.relation)}),
-	'0', 'no lock is left of what is not there');
-my $stranger = SupervisorTest::session($node, user => 'other');
-my %relation = map { split /\|/ } split /\n/, $node->safe_psql('postgres', q{SELECT relname, oid FROM pg_class WHERE relname LIKE 'mine%'});
-$stranger->query_safe(q{SET lock_timeout = '100ms'});
-foreach my $name (qw(mine mine_i mine_mine_s_seq))
-{
-	refused("SELECT nextval($relation{$name}::regclass)", '55P03', "nobody else gets a lock on $name", session => $stranger);
-}
-refused("SELECT pg_get_viewdef($relation{mine_v})", '55P03', 'nor on what is in the view', session => $stranger);
-refused("SELECT pg_get_partition_constraintdef($relation{mine_part})", '55P03', 'nor on a partition', session => $stranger);
-$stranger->quit;
-$admin->query_safe('SELECT pg_advisory_unlock(54)');
-is($poor->query_safe("SELECT supervisor.wait($made)"), 'succeeded', 'the task ends');
-is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'and its worker is of use');
 until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'all are as before');
 
 # Who owns the database can lock what a worker looks into at its exit, even if nothing is left to drop.
@@ -743,26 +705,9 @@ $user->query_safe('BEGIN; LOCK TABLE pg_depend');
 is($node->safe_psql('postgres', q{SELECT supervisor.terminate_worker(slot) FROM supervisor.worker_status WHERE pool = 'one'}), 't', 'nor one that is terminated');
 $user->query_safe('ROLLBACK');
 
-# A task that ends its process ends, even if that hangs in its exit.
-$poor->query_safe('CREATE TABLE plain.locked (a int)');
-$user->query_safe('BEGIN; LOCK TABLE plain.locked IN ACCESS SHARE MODE');
-refused(q{
-	SELECT supervisor.execute($$
-		CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-		CREATE TRIGGER t BEFORE INSERT ON plain.locked FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
-		COMMIT;
-		SELECT pg_terminate_backend(pg_backend_pid())$$, pool => 'one')},
-	'55000', 'a task that ends its process is not waited for without end', session => $poor);
-until_true(sprintf($hung, 1), 'which is stuck');
-is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'another takes its place');
-$user->query_safe('ROLLBACK');
-until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state = 'stuck'}, 'until it has ended');
-
-# So is a process that is still there when it has told its end, as END blocks of PL/Perl may have it.
-my $library = SupervisorTest::build_library('lingers');
-my $file = $node->basedir . '/lingers';
+# A process is seen that is still there when it has told its end, as END blocks of PL/Perl may have it.
+my $file = $path;
 append_to_file($file, '');
-$admin->query_safe("CREATE FUNCTION linger(text) RETURNS void LANGUAGE c AS '$library'");
 my ($slot) = $poor->query_safe(qq{
 	SELECT supervisor.execute(format('SELECT linger(%L)', '$file'), pool => 'one');
 	SELECT slot FROM supervisor.worker_status WHERE pool = 'one'}) =~ /^(\d+)\z/m;
@@ -791,7 +736,7 @@ foreach my $case (
 	ok(!-e $file, '... having done all that a library does at its exit');
 	unlink $file;
 }
-$_->quit foreach $poor, $user, $guard;
+$_->quit foreach $poor, $user;
 
 $session->quit;
 $admin->quit;

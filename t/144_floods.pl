@@ -593,26 +593,36 @@ note 'workers that hang, of one role in several databases';
 my $hung = SupervisorTest::new_node('hung', 'supervisor.max_workers' => 8, 'supervisor.pool_size' => 1);
 SupervisorTest::ask(\$hung);
 value(q{CREATE ROLE owner LOGIN; CREATE ROLE guest LOGIN; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO owner, guest});
-my @holders;
+my $library = SupervisorTest::build_library('lingers');
+my @files;
 
 # Leaves a worker in its exit: the pool's only one.
 sub hang
 {
 	my ($database, $n, $user) = @_;
 
-	push @holders, SupervisorTest::session($hung, dbname => $database, user => $user);
-	$holders[-1]->query_safe("CREATE TABLE held_$user (a int); BEGIN; LOCK TABLE held_$user IN ACCESS SHARE MODE");
+	push @files, $hung->basedir . "/lingers_${database}_$user";
+	append_to_file($files[-1], '');
 	value(qq{
-		SELECT supervisor.execute(\$\$
-			CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-			CREATE TRIGGER t BEFORE INSERT ON held_$user FOR EACH ROW EXECUTE FUNCTION pg_temp.f()\$\$)}, dbname => $database, user => $user);
+		SELECT supervisor.execute(format('SELECT linger(%L)', '$files[-1]'));
+		SELECT pg_terminate_backend(pid) FROM supervisor.worker_status WHERE usename = current_user AND state = 'running'},
+		dbname => $database, user => $user);
 	until_true("SELECT count(*) = $n FROM supervisor.worker_status WHERE state = 'stuck'", "$n hang in the exit");
 	return;
+}
+
+sub let_go
+{
+	unlink @files;
+	@files = ();
 }
 foreach my $database (qw(first second third))
 {
 	value("CREATE DATABASE $database OWNER owner");
-	value(q{CREATE EXTENSION supervisor; GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO owner, guest}, dbname => $database);
+	value(qq{
+		CREATE EXTENSION supervisor;
+		GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO owner, guest;
+		CREATE FUNCTION linger(text) RETURNS void LANGUAGE c AS '$library'}, dbname => $database);
 }
 hang('first', 1, 'owner');
 hang('second', 2, 'owner');
@@ -620,14 +630,11 @@ my $patient = SupervisorTest::session($hung, dbname => 'third', user => 'owner')
 my $late = $patient->query_safe(q{SELECT supervisor.launch('SELECT 1')});
 is(value(q{SELECT supervisor.execute('SELECT 1')}, user => 'guest'), 'SELECT 1', 'others are served');
 is(value("SELECT state FROM supervisor.task_status WHERE task = $late"), 'queued', 'the owner of these databases is served in none');
-$_->quit foreach @holders;
+let_go();
 is($patient->query_safe("SELECT supervisor.wait($late)"), 'succeeded', 'until one has ended');
 until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state IN ('stopping', 'stuck')}, 'none is left');
 
 # A guest's count for him, not for the owner.
-$patient->query_safe('GRANT CREATE ON SCHEMA public TO guest');
-value('GRANT CREATE ON SCHEMA public TO guest', dbname => $_) foreach qw(first second third);
-@holders = ();
 hang('first', 1, 'guest');
 hang('second', 2, 'guest');
 is(value(q{SELECT supervisor.execute('SELECT 1')}, dbname => $_, user => 'owner'), 'SELECT 1', "the owner is served beside a guest's, in $_")
@@ -637,7 +644,7 @@ my $waits = SupervisorTest::session($hung, dbname => 'third', user => 'guest');
 my $guests = $waits->query_safe(q{SELECT supervisor.launch('SELECT 1')});
 is($patient->query_safe("SELECT supervisor.wait($late)"), 'succeeded', 'and in a database of his where nobody hangs');
 is(value("SELECT state FROM supervisor.task_status WHERE task = $guests"), 'queued', 'the guest is not');
-$_->quit foreach @holders;
+let_go();
 is($waits->query_safe("SELECT supervisor.wait($guests)"), 'succeeded', 'until one has ended');
 $_->quit foreach $waits, $patient;
 $hung->stop;
