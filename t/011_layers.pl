@@ -145,7 +145,7 @@ is_deeply(with(qr/\b$_\s*\(/), ['launch.c'], "only launch.c calls $_")
   TerminateBackgroundWorker);
 is_deeply(with(qr/\bGetBackgroundWorkerPid\s*\(/), [ 'launch.c', 'preloaded.c' ],
 	'launch.c asks for the processes that the supervisor has started, preloaded.c for those of others');
-unlike($text{$_}, qr/#\s*include\s+"postgres\.h"/, "$_ is plain C") foreach qw(policy.c policy.h);
+unlike($text{$_}, qr/#\s*include\s+"postgres\.h"/, "$_ is plain C") foreach qw(policy.c policy.h schedule.c schedule.h);
 
 # It is read in the encoding of any database.
 foreach my $script (glob "$root/supervisor--*.sql")
