@@ -1,4 +1,5 @@
-# DDL on a database makes way for C functions as well that are on their way in, or out.
+# DDL on a database makes way for C functions as well that are on their way in, or out,
+# and waits for nobody who does not end.
 
 use strict;
 use warnings;
@@ -8,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(becomes until_true value);
+use SupervisorTest qw(becomes eventually until_true value);
 
 my $node = SupervisorTest::new_node('function_fence');
 my $library = SupervisorTest::build_library('connecting_worker');
@@ -53,6 +54,54 @@ unlink "$dir/before";
 $ddl->query_safe('COMMIT');
 is_so('running', 'it may go on');
 until_true($connected, 'it is connected');
+
+note 'stuck';
+# How DDL ends, and whether it has waited for workers to leave before core did for everybody.
+sub ends_without_waiting
+{
+	my ($command) = @_;
+	my $waited = 0;
+	my $ended = 0;
+	my $own = SupervisorTest::session($node);
+	my $its_pid = $own->pid;
+
+	$own->begin($command);
+	eventually(sub {
+		my ($active, $waits) = split /\|/,
+		  value("SELECT state = 'active', wait_event_type IS NOT DISTINCT FROM 'Extension' FROM pg_stat_activity WHERE pid = $its_pid");
+		$waited ||= $waits eq 't';
+		return $ended = $active eq 'f';
+	});
+	die "never ended: $command" if !$ended;
+	my $error = ($own->finish)[1];
+	$own->quit;
+	return ($error =~ /ERROR:  (\w{5})/ ? $1 : '') . ($waited ? ', having waited' : '');
+}
+
+SupervisorTest::set($node, 'supervisor.stop_timeout' => '1s');
+append_to_file("$dir/after", '');
+value(q{SELECT supervisor.restart_worker('slow', '0')});
+until_true(q{SELECT state = 'stuck' FROM supervisor.worker_status WHERE name = 'slow'}, 'it does not end');
+is(ends_without_waiting('ALTER DATABASE a RENAME TO b'), '55006', 'DDL does not wait for one that is stuck');
+unlink "$dir/after";
+is_so('running', 'another takes its place');
+until_true($connected, 'it is connected');
+
+note 'a task that takes no signal';
+SupervisorTest::set($node, 'supervisor.stop_timeout' => '1h');
+my $lingers = SupervisorTest::build_library('lingers');
+value('CREATE EXTENSION supervisor', dbname => 'a');
+value("CREATE FUNCTION deaf(text) RETURNS void STRICT LANGUAGE C AS '$lingers'", dbname => 'a');
+append_to_file("$dir/deaf", '');
+my $task = (split /\|/, value("SELECT task, supervisor.forget(task) FROM supervisor.launch('SELECT deaf(''$dir/deaf'')') task", dbname => 'a'))[0];
+until_true("SELECT state = 'running' FROM supervisor.task_status WHERE task = $task", 'it runs');
+my $slot = value("SELECT slot FROM supervisor.task_status WHERE task = $task");
+value("SELECT supervisor.restart_worker($slot, '0'), supervisor.terminate_worker($slot, '0')");
+until_true("SELECT state = 'stopping' FROM supervisor.worker_status WHERE slot = $slot", 'it is terminated');
+is(ends_without_waiting('ALTER DATABASE a RENAME TO b'), '55006', 'DDL does not wait for it');
+is(value("SELECT w.state, t.state FROM supervisor.worker_status w JOIN supervisor.task_status t USING (slot) WHERE t.task = $task"), 'stopping|running', 'nor makes it count as stuck');
+unlink "$dir/deaf";
+becomes("SELECT state <> 'running' FROM supervisor.task_status WHERE task = $task", 'its task ends when it does');
 $ddl->quit;
 
 rmdir $dir;

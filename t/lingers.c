@@ -1,6 +1,7 @@
 /*
  * A process that stays there after its exit, for the tests: as long as a file does.
- * And one that has something to do at its exit, which takes a while.
+ * One that has something to do at its exit, which takes a while.  And a statement
+ * that takes no signal as long as a file is there.
  */
 #include "postgres.h"
 
@@ -16,6 +17,7 @@ PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(linger);
 PG_FUNCTION_INFO_V1(tidy);
+PG_FUNCTION_INFO_V1(deaf);
 
 static void
 wait_for_file(int code, Datum path)
@@ -51,5 +53,15 @@ tidy(PG_FUNCTION_ARGS)
 	char	   *path = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
 	before_shmem_exit(remove_file, CStringGetDatum(MemoryContextStrdup(TopMemoryContext, path)));
+	PG_RETURN_VOID();
+}
+
+Datum
+deaf(PG_FUNCTION_ARGS)
+{
+	char	   *path = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	while (access(path, F_OK) == 0)
+		pg_usleep(10000L);
 	PG_RETURN_VOID();
 }
