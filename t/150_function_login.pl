@@ -14,6 +14,7 @@ use SupervisorTest qw(becomes until_true value);
 # So long that only what is tried at once is tried again at all.
 my $node = SupervisorTest::new_node(
 	'function_login',
+	'max_worker_processes' => 16,
 	'supervisor.restart_delay' => '1h',
 	'supervisor.restart_delay_max' => '1h',
 	'supervisor.max_restarts' => 0);
@@ -89,15 +90,23 @@ is_so('of_right', 'waiting database_not_allowed', 'the database takes no connect
 value('ALTER DATABASE closed ALLOW_CONNECTIONS true');
 is_so('of_right', 'running', 'it does');
 
-note 'too many connections, which core does not count of background workers';
+note 'no connection for now, which core tells background workers nothing of';
 my $refuses = SupervisorTest::build_library('refuses_login');
-value("CREATE ROLE crowded LOGIN");
-value("ALTER ROLE crowded SET session_preload_libraries = '$refuses'");
-value(q{SELECT supervisor.add_worker('crowded', 'SELECT 1', run_every => '1 h', role => 'crowded')});
-is_so('crowded', 'waiting no_connection', 'a command');
-value('ALTER ROLE crowded RESET session_preload_libraries');
-value('ALTER ROLE crowded CONNECTION LIMIT 5');
-is_so('crowded', 'running', 'there is room for one more');
+foreach my $sqlstate ('53300', '57P03')
+{
+	my $role = "refused_$sqlstate";
+	my $name = lc $role;
+
+	value("CREATE ROLE $role LOGIN");
+	value("ALTER ROLE $role SET session_preload_libraries = '$refuses'");
+	value("ALTER ROLE $role SET refuses_login.sqlstate = '$sqlstate'");
+	value("SELECT supervisor.add_worker('$name', 'SELECT 1', run_every => '1 h', role => '$name')");
+	is_so($name, 'waiting no_connection', "$sqlstate: a command");
+	is(value("SELECT last_sqlstate || ' ' || consecutive_failures FROM supervisor.worker_status WHERE name = '$name'"), "$sqlstate 0", "$sqlstate: that is no failure of its own");
+	value("ALTER ROLE $role RESET session_preload_libraries");
+	value("ALTER ROLE $role CONNECTION LIMIT 5");
+	is_so($name, 'running', "$sqlstate: there is room for one more");
+}
 
 note 'what only looks like it';
 value("SELECT supervisor.add_worker('other', library => '$library', function => 'misses_something')");

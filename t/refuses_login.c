@@ -1,10 +1,11 @@
 /*
  * A library that lets nobody log in for whom it is preloaded, as one may that limits
- * connections.
+ * connections; with the SQLSTATE that is set for the role.
  */
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/guc.h"
 
 PG_MODULE_MAGIC;
 
@@ -13,7 +14,9 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	const char *s = GetConfigOption("refuses_login.sqlstate", false, false);
+
 	ereport(FATAL,
-			(errcode(ERRCODE_TOO_MANY_CONNECTIONS),
-			 errmsg("too many connections for this role")));
+			(errcode(MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4])),
+			 errmsg("this role is not let in now")));
 }
