@@ -76,6 +76,6 @@ sup_tell_dropped(int code, Datum arg)
 		ereport(LOG,
 				(errmsg_plural("%d task of supervisor that had not ended was dropped",
 							   "%d tasks of supervisor that had not ended were dropped", n, n),
-				 errdetail("%d were queued, %d were running.",
+				 errdetail("Queued: %d, running: %d.",
 						   Sup->dropped_queued, Sup->dropped_running)));
 }

@@ -153,12 +153,19 @@ foreach my $victim (sort keys %victims)
 
 # The session that goes on is a new one, of the same client.
 my $session = SupervisorTest::session($node);
-$session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(1000)')});
-sleeping(1);
+$session->query_safe(q{
+	SELECT supervisor.launch('SELECT pg_sleep(1000)');
+	SELECT supervisor.launch('SELECT pg_sleep(1000)', pool => 'one') FROM generate_series(1, 3)});
+sleeping(2);
 my $log = -s $node->logfile;
-kill 'KILL', $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE activity = 'busy'});
+kill 'KILL', $node->safe_psql('postgres', q{SELECT min(pid) FROM supervisor.worker_status WHERE activity = 'busy'});
 $node->wait_for_log(qr/all server processes terminated; reinitializing/, $log);
 until_true('SELECT true', 'the server is up');
+sub dropped
+{
+	return join ' - ', slurp_file($node->logfile, $log) =~ /LOG:  (.*dropped).*\n.*DETAIL:  (.*)/g;
+}
+is(dropped(), '4 tasks of supervisor that had not ended were dropped - Queued: 2, running: 2.', 'the log tells how many tasks a crash has dropped');
 $session->reconnect_and_clear;
 like($session->query(q{SELECT 'it ' || n FROM supervisor.run('SELECT ''runs''::text') AS (n text)}),
 	qr/^it runs$/m, 'a client that connects again can go on');

@@ -233,16 +233,16 @@ foreach my $mode ('fast', 'immediate')
 	$session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(180)') FROM generate_series(1, 5)});
 	$session->query_safe(sprintf $forgotten, 4);
 	# a worker whose task's session has gone may have begun with another
-	like(dropped($mode), qr/^9 tasks of supervisor that had not ended were dropped - (7 were queued, 2|6 were queued, 3|5 were queued, 4) were running\.\z/,
+	like(dropped($mode), qr/^9 tasks of supervisor that had not ended were dropped - Queued: (7, running: 2|6, running: 3|5, running: 4)\.\z/,
 		"$mode: tasks of a session, and forgotten ones");
 	eval { $session->quit };
 	value(sprintf $forgotten, 2);
-	is(dropped($mode), '2 tasks of supervisor that had not ended were dropped - 0 were queued, 2 were running.', "$mode: what runs");
+	is(dropped($mode), '2 tasks of supervisor that had not ended were dropped - Queued: 0, running: 2.', "$mode: what runs");
 }
 my $waiting = SupervisorTest::session($node);
 value(q{SELECT supervisor.forget(supervisor.launch('SELECT pg_sleep(180)'))});
 $waiting->begin(q{SELECT supervisor.execute('SELECT pg_sleep(180)')});
-is(dropped('fast'), '2 tasks of supervisor that had not ended were dropped - 0 were queued, 2 were running.', 'one that somebody waits for');
+is(dropped('fast'), '2 tasks of supervisor that had not ended were dropped - Queued: 0, running: 2.', 'one that somebody waits for');
 eval { $waiting->quit };
 
 my $ends = SupervisorTest::session($node);
