@@ -447,6 +447,12 @@ typedef struct SupTask
 	bool		capped;			/* its role may hold half of what there is */
 	bool		concurrently;	/* waits for old snapshots, so who has one
 								 * can't wait for it */
+
+	/*
+	 * Set under the lock, and read without it.  It is set before SIGINT is
+	 * sent, with a barrier between; the worker forgets a SIGINT before it
+	 * looks at it, with another: so a cancel is either seen or taken.
+	 */
 	volatile SupCancel cancel;
 	int			timeout;		/* ms that it may run; 0: no limit */
 	TimestampTz submitted_at;

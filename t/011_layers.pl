@@ -147,6 +147,28 @@ is_deeply(with(qr/\bGetBackgroundWorkerPid\s*\(/), [ 'launch.c', 'preloaded.c' ]
 	'launch.c asks for the processes that the supervisor has started, preloaded.c for those of others');
 unlike($text{$_}, qr/#\s*include\s+"postgres\.h"/, "$_ is plain C") foreach qw(policy.c policy.h schedule.c schedule.h);
 
+note 'flags that are read without the lock';
+
+like($text{'state.h'}, qr/^\tvolatile \w+\s+$_;/m, "state.h: $_ is volatile") foreach qw(runs terminate leave stale cancel hint room);
+
+my %flags;
+
+# Of two that each set a flag and look at the other's, both need the barrier, or
+# neither may see the other.
+my $wait = qr/\bpg_memory_barrier\(\);\s*/;
+foreach my $file (grep { /\.c$/ } sort keys %text)
+{
+	my $code = code($text{$file}) =~ s/\s+/ /gr;
+	my @checks = $code =~ /QueryCancelPending = false; (.{0,120})(?:->leave|->cancel) != /g;
+
+	like($_, qr/^(?:[\w>-]+ = true; )?$wait/, "$file: what came before is forgotten before a flag is looked at") foreach @checks;
+	my @sent = $code =~ /(.{0,80})kill\(slot->pid, SIGINT\)/g;
+	like($_, qr/${wait}if \([^;]*$/, "$file: a flag is set before the signal is sent") foreach @sent;
+	$flags{checks} += @checks;
+	$flags{sent} += @sent;
+}
+is_deeply(\%flags, { checks => 2, sent => 2 }, 'a task and a run have such flags');
+
 # It is read in the encoding of any database.
 foreach my $script (glob "$root/supervisor--*.sql")
 {
