@@ -180,7 +180,7 @@ $lock->query_safe('BEGIN; SELECT count(*) FROM t; INSERT INTO t VALUES (0)');
 my $boss = SupervisorTest::session($node);
 $task = launch($boss, 'CREATE INDEX CONCURRENTLY ON t (a)');
 until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted}, 'an index waits');
-refused("SELECT supervisor.wait($task)", '0A000', 'nobody waits here for what would wait for him', user => 'postgres');
+refused("SELECT supervisor.wait($task, '1 min')", '0A000', 'nobody waits here for what would wait for him', user => 'postgres');
 my $far = SupervisorTest::session($node, dbname => 'other');
 my $far_pid = $far->pid;
 $far->begin("SELECT supervisor.wait($task)");
