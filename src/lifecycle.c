@@ -207,22 +207,6 @@ make_room_for_loader(SupSlot *loader, TimestampTz now)
 	}
 }
 
-/*
- * One of our processes has ended: who waits for its background worker slot
- * is due.
- */
-static void
-retry_refused(TimestampTz now)
-{
-	SUP_ASSERT_LOCKED();
-	if (!no_background_worker_slot && !no_loader_slot)
-		return;
-	for (int i = 0; i < sup_nslots(); i++)
-		if (Sup->slots[i].state == SUP_WAITING &&
-			Sup->slots[i].reason == SUP_NO_BACKGROUND_WORKER_SLOT)
-			sup_make_due(&Sup->slots[i], now);
-}
-
 /* Register the process of a slot that waits; takes the lock itself. */
 static bool
 waiting_to_starting(SupSlot *slot, TimestampTz now)
@@ -591,11 +575,12 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 		declared_ended(slot, e.reason, e.detail, verdict, restart_at, &news, now);
 	else
 		undeclared_ended(slot, e.reason, e.detail, restart_at, now);
-	retry_refused(now);
 	replace_stuck();
 	if (slot->kind == SUP_KIND_POOL)
 		held_until = sup_role_held_until(slot->last_role, slot->last_database);
 	sup_unlock();
+	if (no_background_worker_slot || no_loader_slot)
+		sup_retry_refused(now);
 	ConditionVariableBroadcast(&Sup->changed);
 
 	/* What the loader could not read is logged with its database. */
@@ -890,6 +875,11 @@ sup_lifecycle_init(void)
 		if (!slot->attended)
 			sup_attend(slot);
 		sup_agenda_update(slot, now);
+		if (i % SUP_SLOTS_PER_LOCK == SUP_SLOTS_PER_LOCK - 1)
+		{
+			sup_unlock();
+			sup_lock();
+		}
 	}
 	sup_foreach_declaration(d)
 		sup_attend_declaration(d);

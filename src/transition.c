@@ -198,6 +198,20 @@ sup_make_due(SupSlot *slot, TimestampTz now)
 	sup_agenda_update(slot, now);
 }
 
+/* One of our processes has ended: who waits for its background worker slot is due. */
+void
+sup_retry_refused(TimestampTz now)
+{
+	for (int i = 0; i < sup_nslots();)
+	{
+		sup_lock();
+		for (int n = 0; n < SUP_SLOTS_PER_LOCK && i < sup_nslots(); n++, i++)
+			if (Sup->slots[i].reason == SUP_NO_BACKGROUND_WORKER_SLOT)
+				sup_make_due(&Sup->slots[i], now);
+		sup_unlock();
+	}
+}
+
 /* May a worker that waits for that reason find what it lacks in another name, role or database? */
 static bool
 is_of_names(SupReason reason)

@@ -16,6 +16,12 @@
  */
 #define SUP_RETRY_MIN_US	INT64CONST(1000000)
 
+/*
+ * How many slots are looked through under one hold of the lock, where each
+ * may have work done.
+ */
+#define SUP_SLOTS_PER_LOCK	32
+
 /* Have slots become empty since this was asked last? */
 extern bool sup_slots_freed(void);
 
@@ -58,6 +64,9 @@ extern void sup_release_slot(SupSlot *slot, const char *why, TimestampTz now);
 
 /* Start it in this turn, if it is wanted and has no process. */
 extern void sup_make_due(SupSlot *slot, TimestampTz now);
+
+/* The same for all that were refused a background worker slot.  Takes the lock. */
+extern void sup_retry_refused(TimestampTz now);
 
 /* The same for all that have waited for what has come. */
 extern void sup_make_due_again(TimestampTz now);

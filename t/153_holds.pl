@@ -1,0 +1,134 @@
+# What is done under the lock is bounded, whatever there is: with as many tasks as
+# may be, a thousand slots, hundreds of declared workers.  What is measured is not
+# time, but how many basic blocks of the extension's code are run while it is held.
+
+use strict;
+use warnings;
+
+use Cwd qw(realpath);
+use File::Basename;
+use File::Copy;
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use SupervisorTest qw(becomes until_true value);
+
+# Some 50 us of a slow processor.
+my $limit = $ENV{PG_TEST_HOLD} || 20_000;
+
+# Builds the extension once more.
+my $source = PostgreSQL::Test::Utils::tempdir('source');
+my %config = map { $_ => SupervisorTest::pg_config($_) } qw(cc cppflags cflags cflags_sl includedir-server);
+my $trace = '-fsanitize-coverage=trace-pc ' . join ' ',
+  map { "-Wl,--wrap=$_" } qw(LWLockAcquire LWLockConditionalAcquire LWLockRelease memcpy memset);
+append_to_file("$source/try.c", "int main(void) { return 0; }\nvoid __sanitizer_cov_trace_pc(void);\nvoid __sanitizer_cov_trace_pc(void) { }\n");
+plan skip_all => 'the compiler or the linker lacks what counts steps'
+  if system("$config{cc} $trace -o $source/try $source/try.c 2>/dev/null") != 0;
+
+sub run_or_die
+{
+	my @command = @_;
+
+	system(@command) == 0 or die "@command failed";
+}
+run_or_die('cp', '-R', (map { "$FindBin::RealBin/../$_" } qw(Makefile src supervisor.control supervisor--1.0.sql)), $source);
+run_or_die(join ' ', @config{qw(cc cppflags cflags cflags_sl)}, "-I$config{'includedir-server'} -c -o $source/holds.o $FindBin::RealBin/holds.c");
+{
+	delete local @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES)};
+	run_or_die('make', '-s', '-j2', '-C', $source, 'PG_CONFIG=' . ($ENV{PG_CONFIG} || 'pg_config'), "COPT=$trace", "SHLIB_LINK=$source/holds.o");
+}
+my $root = PostgreSQL::Test::Utils::tempdir('installation');
+my %dir = SupervisorTest::copy_installation($root);
+copy("$source/supervisor.so", "$root$dir{pkglibdir}/supervisor.so") or die "could not copy supervisor.so: $!";
+
+my $node = PostgreSQL::Test::Cluster->new('holds', install_path => dirname("$root$dir{bindir}"));
+$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+$node->append_conf('postgresql.conf', SupervisorTest::conf(
+	'shared_preload_libraries' => 'supervisor',
+	'log_statement' => 'none',
+	'max_worker_processes' => 12,
+	'max_connections' => 30,
+	'supervisor.max_workers' => 1000,
+	'supervisor.max_tasks' => 32768,
+	'supervisor.shared_memory' => '64MB',
+	'supervisor.result_retention' => '1h',
+	'supervisor.pool_size' => 2));
+{
+	local $ENV{SUPERVISOR_TEST_HOLD} = $limit;
+	$node->start;
+}
+SupervisorTest::ask(\$node);
+
+my $offset = 0;
+
+# Tests that nothing since the last call was long.
+sub short
+{
+	my ($property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $log = slurp_file($node->logfile, $offset);
+	my %holds;
+
+	$offset += length $log;
+	while ($log =~ /^a lock was held for (\d+) steps:\n(.*?)^end of hold/msg)
+	{
+		my ($steps, $frames) = ($1, $2);
+		my @places = map { "0x$_" } $frames =~ /supervisor\.so\(\+0x([0-9a-f]+)\)/g;
+		my $place = join ' < ', map { /^(\w+)/ ? $1 : () } `addr2line -s -f -e $root$dir{pkglibdir}/supervisor.so @places 2>/dev/null`;
+
+		$holds{$place} = $steps if $steps > ($holds{$place} // 0);
+	}
+	is(join("\n", map { "$holds{$_} steps: $_" } sort keys %holds), '', $property);
+}
+
+value('CREATE EXTENSION supervisor; CREATE TABLE t (a int)');
+SupervisorTest::wait_ready($node, 'default', 2);
+short('a server that starts');
+
+SupervisorTest::set($node, 'supervisor.pool_size' => 400);
+becomes(q{SELECT size = 400 FROM supervisor.pool_status}, 'a pool of 400, for most of which there is no process');
+value(q{SELECT supervisor.add_worker('w' || i, 'SELECT 1', enabled => i % 100 = 0, run_every => '1 h') FROM generate_series(1, 450) i});
+becomes(q{SELECT count(*) = 450 FROM supervisor.worker_status WHERE kind = 'command'}, 'hundreds of declared workers');
+short('many workers');
+
+my $session = SupervisorTest::session($node);
+my $other = SupervisorTest::session($node);
+value('CREATE ROLE app LOGIN; GRANT EXECUTE ON ALL ROUTINES IN SCHEMA supervisor TO app');
+$other->query_safe('BEGIN; LOCK TABLE t');
+$session->query_safe(q{SELECT count(supervisor.launch('SELECT count(*) FROM t')) FROM generate_series(1, 32700)});
+value('SELECT count(*) FROM supervisor.task_status');
+value('SELECT count(*) FROM supervisor.worker_status');
+value('SELECT count(*) FROM supervisor.event');
+short('many tasks');
+$session->quit;
+becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE state IN ('queued', 'running')}, 'their session goes');
+short('a session that ends with many tasks');
+$other->query_safe('COMMIT');
+$other->query_safe(q{SELECT count(supervisor.forget(supervisor.launch('SELECT 1'))) FROM generate_series(1, 1000)});
+short('entries of tasks that are past');
+SupervisorTest::set($node, 'supervisor.result_retention' => '1ms');
+becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'all that is past expires');
+short('tasks that expire');
+
+is(value(q{SELECT supervisor.restart_pool('default', '0')}), 'f', 'the pool is replaced');
+value('CREATE DATABASE other');
+$other->query_safe('BEGIN; ALTER DATABASE other RENAME TO another; COMMIT; DROP DATABASE another');
+value('ALTER ROLE app SET work_mem = 1000');
+value('SELECT supervisor.stop_worker(name) FROM supervisor.worker WHERE enabled');
+value(q{SELECT supervisor.reset_stats()});
+short('what is asked of all workers');
+value('SELECT supervisor.remove_worker(name) FROM supervisor.worker');
+becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE kind = 'command'}, 'all declared workers are removed');
+SupervisorTest::set($node, 'supervisor.pool_size' => 1);
+becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE kind = 'pool'}, 'the pool shrinks');
+short('workers that go');
+value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'all is well');
+$other->quit;
+$node->stop;
+short('another supervisor, and the end');
+
+done_testing();
