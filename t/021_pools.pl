@@ -327,6 +327,16 @@ note 'there are more new pools than entries';
 	resize('supervisor.pools' => '');
 	becomes(q{SELECT string_agg(pool, ',') = 'default' FROM supervisor.pool_status}, 'all go');
 	is(SupervisorTest::leaks($node), '', 'nothing is lost by it');
+
+	# Their workers have yet to end, but nobody is in the way.
+	resize('supervisor.pools' => join(', ', map { "old$_:1" } 1 .. 12) . ', ' . join(', ', map { "old$_:0" } 13 .. 63));
+	becomes(q{SELECT count(*) = 64 AND sum(running) FILTER (WHERE pool <> 'default') = 12 FROM supervisor.pool_status}, 'pools with workers that have nothing to do');
+	$offset = -s $node->logfile;
+	resize('supervisor.pools' => join(', ', map { "new$_:0" } 1 .. 63));
+	becomes(q{SELECT count(*) = 64 AND bool_and(pool ~ 'new|default') FROM supervisor.pool_status}, 'all make room for others');
+	unlike(slurp_file($node->logfile, $offset), qr/no entry for/, 'which is not worth a line');
+	resize('supervisor.pools' => '');
+	becomes(q{SELECT string_agg(pool, ',') = 'default' FROM supervisor.pool_status}, 'all go again');
 }
 
 note 'the slots are used up';
