@@ -152,7 +152,8 @@ sup_check_may_connect(void)
 				 errdetail("A task runs in a session of the current role, which SET ROLE, or the setting \"role\" of role \"%s\", has made it.",
 						   sup_role_name(GetSessionUserId())) :
 				 errdetail("A task runs in a session of the current role."),
-				 errhint("Call as a role that may log in, or from a SECURITY DEFINER function of one.")));
+				 errhint("Grant role \"%s\" to a role that may log in and call as that, or call a SECURITY DEFINER function of such a role.",
+						 GetUserNameFromId(role, false))));
 	if (!r.allowed)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

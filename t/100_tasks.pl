@@ -658,7 +658,8 @@ is( value(q{
 		SELECT * FROM supervisor.run('RESET ROLE; RESET SESSION AUTHORIZATION; SET ROLE NONE; SELECT session_user::text, current_user::text') AS (a text, b text)}),
 	'alice|alice', 'there is nothing above the role of a task to go back to');
 refused(q{SET ROLE alice; SELECT supervisor.execute('SET SESSION AUTHORIZATION bob')}, '42501', 'a task of a common role can not become another');
-refused(q{SET ROLE nobody; SELECT supervisor.execute('SELECT 1')}, '28000', 'a role without LOGIN is refused', message => qr/nobody/);
+refused(q{SET ROLE nobody; SELECT supervisor.execute('SELECT 1')}, '28000', 'a role without LOGIN is refused', message => qr/nobody/,
+	hint => qr/Grant role "nobody" to a role that may log in .* SECURITY DEFINER function of such a role/);
 refused(q{SELECT supervisor.execute('SELECT 1')}, '42501', 'EXECUTE is not granted to PUBLIC',
 	user => do { value('CREATE ROLE carol LOGIN'); 'carol' });
 refused(q{
