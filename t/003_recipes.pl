@@ -130,11 +130,11 @@ like($stderr, qr/too many connections for role "purger"/, 'for that reason');
 # Start it in one connection, poll in another
 #
 
-$node->safe_psql('postgres', recipe(qr/CREATE MATERIALIZED VIEW totals/));
-$node->safe_psql('postgres', recipe(qr/'REFRESH MATERIALIZED VIEW totals; INSERT/));
-becomes(q{SELECT max(at) IS NOT NULL FROM refreshed WHERE what = 'totals'},
+$node->safe_psql('postgres', recipe(qr/CREATE MATERIALIZED VIEW account_totals/));
+$node->safe_psql('postgres', recipe(qr/'REFRESH MATERIALIZED VIEW account_totals; INSERT/));
+becomes(q{SELECT max(at) IS NOT NULL FROM refreshed WHERE what = 'account_totals'},
 	'what was launched and forgotten leaves word after the end of its session');
-becomes(q{SELECT state = 'succeeded' AND tag = 'INSERT 0 1' FROM supervisor.task_status WHERE command LIKE 'REFRESH MATERIALIZED VIEW totals%'},
+becomes(q{SELECT state = 'succeeded' AND tag = 'INSERT 0 1' FROM supervisor.task_status WHERE command LIKE 'REFRESH MATERIALIZED VIEW account_totals%'},
 	'and how it ended can be seen');
 
 #
