@@ -28,7 +28,7 @@
 #define NEWS_MORE		0x04
 
 /* How many of its workers are added or dropped under one hold of the lock. */
-#define CHANGES_PER_LOCK	8
+#define CHANGES_PER_LOCK	2
 
 /* See surplus_rank(). */
 #define MAX_SURPLUS_RANK	4
@@ -241,6 +241,32 @@ drop_surplus(SupSlot *slot, TimestampTz now)
 }
 
 /*
+ * Of those that a pool has too many drop some: those go first that do least,
+ * the last ones first.  True: there are more.
+ */
+static bool
+drop_some(SupPool *p, int too_many, TimestampTz now)
+{
+	SupSlot    *slots[MAX_SURPLUS_RANK + 1][CHANGES_PER_LOCK];
+	int			n[MAX_SURPLUS_RANK + 1] = {0};
+	int			left = Min(too_many, CHANGES_PER_LOCK);
+	dlist_iter	iter;
+
+	dlist_reverse_foreach(iter, &p->slots)
+	{
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+		int			rank = surplus_rank(slot);
+
+		if (counts_for_pool(slot) && n[rank] < CHANGES_PER_LOCK)
+			slots[rank][n[rank]++] = slot;
+	}
+	for (int rank = 0; rank <= MAX_SURPLUS_RANK; rank++)
+		for (int i = 0; i < n[rank] && left > 0; i++, left--)
+			drop_surplus(slots[rank][i], now);
+	return too_many > CHANGES_PER_LOCK;
+}
+
+/*
  * Bring the number of a pool's slots to what is wanted, or nearer to it.  The
  * caller holds the lock, and logs the news that this returns when it no longer
  * does; NEWS_MORE is that it is to be called again.
@@ -288,25 +314,7 @@ size_pool(int pool, TimestampTz now)
 	}
 	p->no_slot = Max(wanted - have, 0);
 
-	/* Too many: those go first that do least, the last ones first. */
-	for (int rank = 0; have > wanted && rank <= MAX_SURPLUS_RANK; rank++)
-	{
-		dlist_node *node = p->slots.head.prev;
-
-		while (have > wanted && node != &p->slots.head)
-		{
-			SupSlot    *slot = dlist_container(SupSlot, owner_node, node);
-
-			node = node->prev;
-			if (!counts_for_pool(slot) || surplus_rank(slot) != rank)
-				continue;
-			if (changed++ == CHANGES_PER_LOCK)
-				return NEWS_MORE;
-			drop_surplus(slot, now);
-			have--;
-		}
-	}
-	return news;
+	return have > wanted && drop_some(p, have - wanted, now) ? NEWS_MORE : news;
 }
 
 /*

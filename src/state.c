@@ -338,7 +338,7 @@ sup_state_init(void)
 			ConditionVariableInit(&Sup->tasks[i].ended);
 			Sup->tasks[i].slot = i + 1 < sup_max_tasks ? i + 1 : -1;
 			Sup->task_ids[i] = 0;
-			Sup->task_places[i] = 0;
+			Sup->task_places[i] = -1;
 			Sup->task_deadlines[i] = 0;
 		}
 

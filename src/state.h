@@ -435,6 +435,7 @@ typedef struct SupTask
 	pg_atomic_uint32 state;		/* SupTaskState; may be read without the lock */
 	SupTaskKind kind;
 	uint64		id;
+	int			next_in_place;	/* of the tasks of Sup->task_places; -1 */
 	int			binding;		/* -1: it is past */
 	int			owner;			/* session, -1 if nobody will read it */
 	int			slot;			/* that runs or ran it; -1 */
@@ -660,7 +661,7 @@ typedef struct SupShared
 	SupTask    *tasks;
 	uint64	   *task_ids;		/* copy of each task's id, dense, 0 if free */
 	int		   *task_places;	/* by the remainder of an id: index of the
-								 * last task whose id has that */
+								 * last task whose id has that; -1 */
 	TimestampTz *task_deadlines;	/* when a launched one is canceled, dense;
 									 * 0: never */
 	SupBinding *bindings;

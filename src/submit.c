@@ -190,6 +190,7 @@ take_task(SupBinding *b, const SupSubmission *submission, bool capped,
 	SUP_ASSERT_LOCKED();
 	task->kind = submission->kind;
 	task->id = Sup->task_ids[sup_task_index(task)] = ++Sup->last_task_id;
+	task->next_in_place = Sup->task_places[task->id % sup_max_tasks];
 	Sup->task_places[task->id % sup_max_tasks] = sup_task_index(task);
 	task->binding = b - Sup->bindings;
 	task->owner = sup_my_session();

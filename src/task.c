@@ -75,9 +75,13 @@ static void
 free_entry(SupTask *task)
 {
 	int			i = sup_task_index(task);
+	int		   *place = &Sup->task_places[task->id % sup_max_tasks];
 
 	Assert(task->binding < 0 && task->waiters == 0);
 	take_from_aside(task);
+	while (*place != i)
+		place = &Sup->tasks[*place].next_in_place;
+	*place = task->next_in_place;
 	pg_atomic_write_u32(&task->state, SUP_TASK_FREE);
 	task->id = 0;
 	Sup->task_ids[i] = 0;
@@ -168,16 +172,12 @@ sup_task_take_entry(void)
 	return task;
 }
 
-/* An old task may have left its place to a newer one: then all are looked through. */
+/* Few have the same place, since ids are given in turn. */
 SupTask *
 sup_task_lookup(uint64 id)
 {
-	int			place = Sup->task_places[id % sup_max_tasks];
-
 	SUP_ASSERT_LOCKED();
-	if (Sup->task_ids[place] == id)
-		return &Sup->tasks[place];
-	for (int i = 0; i < sup_max_tasks; i++)
+	for (int i = Sup->task_places[id % sup_max_tasks]; i >= 0; i = Sup->tasks[i].next_in_place)
 		if (Sup->task_ids[i] == id)
 			return &Sup->tasks[i];
 	return NULL;

@@ -16,8 +16,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SupervisorTest qw(becomes until_true value);
 
-# Some 50 us of a slow processor.
-my $limit = $ENV{PG_TEST_HOLD} || 20_000;
+# Some 25 us, with assertions.
+my $limit = $ENV{PG_TEST_HOLD} || 25_000;
 
 # Builds the extension once more.
 my $source = PostgreSQL::Test::Utils::tempdir('source');
@@ -76,8 +76,16 @@ sub short
 	while ($log =~ /^a lock was held for (\d+) steps:\n(.*?)^end of hold/msg)
 	{
 		my ($steps, $frames) = ($1, $2);
-		my @places = map { "0x$_" } $frames =~ /supervisor\.so\(\+0x([0-9a-f]+)\)/g;
-		my $place = join ' < ', map { /^(\w+)/ ? $1 : () } `addr2line -s -f -e $root$dir{pkglibdir}/supervisor.so @places 2>/dev/null`;
+		my @places;
+
+		# names of those that are exported, addresses of the others
+		while ($frames =~ /supervisor\.so\((\w*)\+0x([0-9a-f]+)\)/g)
+		{
+			my ($name, $address) = ($1, $2);
+			($name) = `addr2line -f -e $root$dir{pkglibdir}/supervisor.so 0x$address 2>/dev/null` =~ /^(\w+)/ if $name eq '';
+			push @places, $name // '?';
+		}
+		my $place = join ' < ', @places;
 
 		$holds{$place} = $steps if $steps > ($holds{$place} // 0);
 	}
@@ -112,6 +120,15 @@ becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE state IN ('queue
 short('many tasks that time out');
 $other->query_safe('COMMIT');
 $session->quit;
+
+# All processes that there may be are the other pool's.
+$session = SupervisorTest::session($node);
+SupervisorTest::set($node, 'supervisor.pools' => 'down:1', 'supervisor.start_timeout' => '10s');
+becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE pool = 'down' AND reason = 'no_background_worker_slot'}, 'a pool without a process');
+$session->query_safe(q{SELECT count(supervisor.launch('SELECT 1', pool => 'down')) FROM generate_series(1, 10000)});
+becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE state IN ('queued', 'running')}, 'its tasks fail');
+short('many tasks that nobody can run');
+$session->quit;
 $session = SupervisorTest::session($node);
 $session->query_safe(q{SELECT count(supervisor.launch('SELECT 1')) FROM generate_series(1, 20000)});
 becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE state IN ('queued', 'running')}, 'many tasks end');
@@ -124,8 +141,40 @@ SupervisorTest::set($node, 'supervisor.result_retention' => '1ms');
 becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'all that is past expires');
 short('tasks that expire');
 
-is(value(q{SELECT supervisor.restart_pool('default', '0')}), 'f', 'the pool is replaced');
+# Each role has a binding, which nobody may serve while there is a fence.
 value('CREATE DATABASE other');
+value(q{
+	CREATE EXTENSION supervisor;
+	GRANT USAGE ON SCHEMA supervisor TO PUBLIC;
+	GRANT EXECUTE ON FUNCTION supervisor.launch, supervisor.forget TO PUBLIC;
+	DO $$ BEGIN
+		FOR i IN 1 .. 1500 LOOP
+			EXECUTE format('CREATE ROLE r%s LOGIN', i);
+		END LOOP;
+	END $$}, dbname => 'other');
+$other->query_safe('BEGIN; LOCK TABLE t');
+value(q{SELECT supervisor.forget(supervisor.launch('SELECT count(*) FROM t')) FROM generate_series(1, 100)});
+until_true(q{SELECT count(*) > 0 AND bool_and(activity = 'busy') FROM supervisor.worker_status WHERE kind = 'pool' AND pid IS NOT NULL AND pool = 'default'}, 'all workers are busy');
+value(q{
+	DO $$ BEGIN
+		FOR i IN 1 .. 1500 LOOP
+			EXECUTE format('SET LOCAL ROLE r%s', i);
+			PERFORM supervisor.forget(supervisor.launch('SELECT 1'));
+			RESET ROLE;
+		END LOOP;
+	END $$}, dbname => 'other');
+my $ddl = SupervisorTest::session($node);
+$ddl->query_safe('BEGIN; ALTER DATABASE other RENAME TO another');
+$other->query_safe('COMMIT');
+becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE datname = 'postgres' AND state IN ('queued', 'running')}, 'workers are free, and tasks of many roles are left');
+is(value(q{SELECT count(*) FROM supervisor.task_status WHERE state = 'queued'}), '1500', 'which have to wait');
+$ddl->query_safe('ROLLBACK');
+$ddl->quit;
+value(q{SELECT count(supervisor.cancel(task)) FROM supervisor.task_status WHERE state = 'queued'});
+becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE state IN ('queued', 'running')}, 'they are canceled');
+short('bindings that are blocked, and that are served again');
+
+is(value(q{SELECT supervisor.restart_pool('default', '0')}), 'f', 'the pool is replaced');
 $other->query_safe('BEGIN; ALTER DATABASE other RENAME TO another; COMMIT; DROP DATABASE another');
 value('ALTER ROLE app SET work_mem = 1000');
 value('SELECT supervisor.stop_worker(name) FROM supervisor.worker WHERE enabled');
@@ -134,7 +183,7 @@ short('what is asked of all workers');
 value('SELECT supervisor.remove_worker(name) FROM supervisor.worker');
 becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE kind = 'command'}, 'all declared workers are removed');
 SupervisorTest::set($node, 'supervisor.pool_size' => 1);
-becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE kind = 'pool'}, 'the pool shrinks');
+becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE pool = 'default'}, 'the pool shrinks');
 short('workers that go');
 value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'all is well');
