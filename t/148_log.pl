@@ -180,7 +180,13 @@ $offset = -s $node->logfile;
 $node->psql('postgres', q{SELECT * FROM supervisor.execute_all(ARRAY['SELECT 10, pg_sleep(180)'], timeout => '100 ms')}, extra_params => [ '-U', 'app' ]);
 logged(qr/app ERROR:  canceling statement due to timeout of the call\n.*STATEMENT:  SELECT 10, pg_sleep\(180\)$/m, 'also of execute_all');
 $offset = -s $node->logfile;
-$node->psql('postgres', q{SET statement_timeout = '3s'; SELECT supervisor.execute('SELECT 11, pg_sleep(180)')}, extra_params => [ '-U', 'app' ]);
+my $fails = SupervisorTest::session($node, user => 'app');
+my $fails_pid = $fails->pid;
+$fails->begin(q{SELECT supervisor.execute('SELECT 11, pg_sleep(180)')});
+SupervisorTest::wait_true($node, q{SELECT count(*) = 1 FROM supervisor.task_status WHERE state = 'running' AND command ~ 'SELECT 11'});
+value("SELECT pg_cancel_backend($fails_pid)");
+$fails->finish;
+$fails->quit;
 logged(qr/app ERROR:  canceling statement because the call that waited for it has failed\n.*STATEMENT:  SELECT 11, pg_sleep\(180\)$/m, 'of one whose call fails');
 
 note 'auto_explain';
