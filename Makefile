@@ -17,9 +17,9 @@ OBJS = $(patsubst %.c,%.o,$(sort $(filter-out src/schedule.c,$(wildcard src/*.c)
 TAP_TESTS = 1
 EXTRA_CLEAN = .build
 
-# the one place that says which version this is
-VERSION_OF_EXTENSION := $(shell sed -n "s/^default_version = '\\(.*\\)'/\\1/p" supervisor.control)
-PG_CPPFLAGS = -I$(srcdir)/src -DSUP_VERSION='"$(VERSION_OF_EXTENSION)"'
+# META.json says which version this is; t/016_version.pl, who else must agree.
+RELEASE := $(shell sed -n '/.*"version": "\(.*\)".*/{s//\1/p;q;}' META.json)
+PG_CPPFLAGS = -I$(srcdir)/src -DSUP_VERSION='"$(RELEASE)"'
 # what is switched off, the server's own headers and macros would raise
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-clobbered
 ifeq ($(WERROR),1)
@@ -43,7 +43,7 @@ ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
 
 # PGXS tracks headers only if the server was built so, and servers and flags never.
-$(OBJS): $(wildcard src/*.h) Makefile .build
+$(OBJS): $(wildcard src/*.h) Makefile META.json .build
 .build: FORCE
 	@echo '$(VERSION) $(bindir) $(CC) $(CFLAGS)' | cmp -s - $@ || \
 		echo '$(VERSION) $(bindir) $(CC) $(CFLAGS)' >$@

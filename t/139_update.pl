@@ -41,7 +41,7 @@ sub make_next_version
 		append_to_file("$source/$file", $text);
 	};
 
-	run_or_die('cp', '-R', (map { "$FindBin::RealBin/../$_" } qw(Makefile src supervisor.control supervisor--1.0.sql)), $source);
+	run_or_die('cp', '-R', (map { "$FindBin::RealBin/../$_" } qw(Makefile META.json src supervisor.control supervisor--1.0.sql)), $source);
 	$changed->('supervisor.control', qr/'1\.0'/, sub { q{'1.1'} });
 	$changed->('Makefile', qr/^DATA = .*?$/m, sub { "$& supervisor--1.0--1.1.sql" });
 
