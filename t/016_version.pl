@@ -106,6 +106,13 @@ is(first('supervisor.control', qr/^default_version = '(.*)'$/m), $objects, 'supe
 is(first('CHANGELOG.md', qr/^## \[(.*?)\] - (?:\d{4}-\d\d-\d\d|unreleased)$/m), $release, 'CHANGELOG.md');
 is(first($meta->{provides}{supervisor}{file}, qr{\A/\* supervisor--(.*)\.sql \*/}), '1.0', 'the full script is that of the first version');
 
+# Whatever there is has been added in some version.
+my $changes = slurp_file("$root/CHANGELOG.md");
+my $reference = slurp_file("$root/docs/reference.md");
+my @names = $reference =~ /^(?:### |\| `supervisor\.)([a-z]+_?[a-z_]*)(?:, by name)?(?:$|` \|)/mg;
+cmp_ok(scalar @names, '>', 40, 'the reference has functions, views and settings');
+is(join(', ', grep { $changes !~ /\b$_\b/ } @names), '', 'CHANGELOG.md has all of them');
+
 my $node = SupervisorTest::new_node('main');
 
 is($node->safe_psql('postgres', q{SELECT extversion FROM pg_extension WHERE extname = 'supervisor'}), $objects, 'the extension');
