@@ -106,6 +106,16 @@ is(first('supervisor.control', qr/^default_version = '(.*)'$/m), $objects, 'supe
 is(first('CHANGELOG.md', qr/^## \[(.*?)\] - (?:\d{4}-\d\d-\d\d|unreleased)$/m), $release, 'CHANGELOG.md');
 is(first($meta->{provides}{supervisor}{file}, qr{\A/\* supervisor--(.*)\.sql \*/}), '1.0', 'the full script is that of the first version');
 
+note 'packages';
+
+is(first('debian/changelog', qr/\Apostgresql-supervisor \((.*)-\d+\)/), $release, 'debian/changelog');
+
+# as Debian's unstable has it, which has one version; pg_buildext would make the same
+my ($newest) = slurp_file("$root/debian/control") =~ /^Package: postgresql-(\d+)-supervisor$/m;
+is(slurp_file("$root/debian/control"), slurp_file("$root/debian/control.in") =~ s/PGVERSION/$newest/gr, 'debian/control is made from control.in');
+
+note 'the changes';
+
 # Whatever there is has been added in some version.
 my $changes = slurp_file("$root/CHANGELOG.md");
 my $reference = slurp_file("$root/docs/reference.md");
