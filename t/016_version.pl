@@ -110,6 +110,16 @@ note 'packages';
 
 is(first('debian/changelog', qr/\Apostgresql-supervisor \((.*)-\d+\)/), $release, 'debian/changelog');
 
+is(first('rpm/supervisor.spec', qr/^Version:\s+(.*)$/m), $release, 'rpm/supervisor.spec');
+is(first('rpm/supervisor.spec', qr/^%changelog\n\* .* - (.*)-\d+PGDG$/m), $release, 'its change log');
+
+foreach my $file (glob "$root/debian/{control,control.in,changelog,copyright} $root/rpm/supervisor.spec")
+{
+	my %said = map { $_ => 1 } slurp_file($file) =~ /(?:[a-z]+ )+<\S+@\S+>/g;
+
+	is_deeply([ keys %said ], [ $meta->{maintainer} ], substr($file, length "$root/") . ': the maintainer');
+}
+
 # as Debian's unstable has it, which has one version; pg_buildext would make the same
 my ($newest) = slurp_file("$root/debian/control") =~ /^Package: postgresql-(\d+)-supervisor$/m;
 is(slurp_file("$root/debian/control"), slurp_file("$root/debian/control.in") =~ s/PGVERSION/$newest/gr, 'debian/control is made from control.in');
