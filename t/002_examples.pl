@@ -1,4 +1,4 @@
-# Every example in README.md and docs/*.md does what it says.  For each file a
+# Every example in *.md and docs/*.md does what it says.  For each file a
 # new node, and on it, in order:
 #
 #   ```sql                  runs in psql, in a session of its own, without error
@@ -71,12 +71,12 @@ sub anchors
 	return map { lc =~ s/[^\w\- ]//gr =~ tr/ /-/r } $text =~ /^#+ (.*)/mg;
 }
 
-my @documents = ("$root/README.md", "$root/bench/README.md", sort glob "$root/docs/*.md");
+my @documents = (sort(glob "$root/*.md"), "$root/bench/README.md", sort glob "$root/docs/*.md");
 
 foreach my $file (@documents)
 {
 	my $text = PostgreSQL::Test::Utils::slurp_file($file);
-	my @missing = grep { !-e "$root/$_" } $text =~ m{`((?:bench|docs|scripts|src|t|\.ci)/[\w./]*)`}g;
+	my @missing = grep { !-e "$root/$_" } $text =~ m{`((?:bench|debian|docs|rpm|scripts|src|t|\.ci|\.github)/[\w./]*)`}g;
 
 	foreach my $link ($text =~ /\]\(([^)\s]+)\)/g)
 	{
@@ -90,7 +90,7 @@ foreach my $file (@documents)
 	is(join(', ', @missing), '', substr($file, length "$root/") . ': what it refers to is there');
 }
 
-foreach my $file (@documents, glob "$root/src/*.[ch] $root/supervisor--*.sql $root/CHANGELOG.md")
+foreach my $file (@documents, glob "$root/src/*.[ch] $root/supervisor--*.sql")
 {
 	my %instead = ('mend' => 'fix', 'is no superuser' => 'is not a superuser', 'meant so' => 'a reason');
 	my $text = PostgreSQL::Test::Utils::slurp_file($file);

@@ -124,6 +124,11 @@ foreach my $file (glob "$root/debian/{control,control.in,changelog,copyright} $r
 my ($newest) = slurp_file("$root/debian/control") =~ /^Package: postgresql-(\d+)-supervisor$/m;
 is(slurp_file("$root/debian/control"), slurp_file("$root/debian/control.in") =~ s/PGVERSION/$newest/gr, 'debian/control is made from control.in');
 
+# GitHub runs the tests on what has been released of the versions that are supported.
+my $workflow = slurp_file("$root/.github/workflows/test.yml");
+is_deeply([ map { split /, / } $workflow =~ /^ +postgresql: \[(.*)\]$/m ], [ 15 .. 18 ], 'versions in the workflow');
+like($workflow, qr/^ +run: make test /m, 'it runs make test');
+
 note 'the changes';
 
 # Whatever there is has been added in some version.
