@@ -611,6 +611,7 @@ $user->query_safe('ROLLBACK');
 
 # Who may only connect can lock what he knows the number of, and keeps no worker by it, whatever it has done.
 my $stranger = SupervisorTest::session($node, user => 'other');
+my $n = 0;
 foreach my $case (
 	[ 'succeeds', '', 'succeeded' ],
 	[ 'fails', 'SELECT 1/0', 'failed' ],
@@ -618,12 +619,13 @@ foreach my $case (
 	[ 'ends its process in a transaction', 'BEGIN; CREATE TEMP TABLE u (a serial); SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ])
 {
 	my ($name, $end, $state) = @$case;
+	my $table = 'mine_' . ++$n;
 
 	$admin->query_safe('SELECT pg_advisory_lock(54)');
 	my $made = $poor->query_safe(qq{
-		SELECT supervisor.launch('CREATE TEMP TABLE mine (a serial); COMMIT; SELECT pg_advisory_lock_shared(54); $end', pool => 'one')});
+		SELECT supervisor.launch('CREATE TEMP TABLE $table (a serial); COMMIT; SELECT pg_advisory_lock_shared(54); $end', pool => 'one')});
 	until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, "a task that $name has made a temporary sequence");
-	my $mine = $node->safe_psql('postgres', q{SELECT oid FROM pg_class WHERE relname = 'mine_a_seq'});
+	my $mine = $node->safe_psql('postgres', "SELECT oid FROM pg_class WHERE relname = '${table}_a_seq'");
 	$stranger->query("BEGIN; SAVEPOINT s; SELECT nextval($mine)");
 	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = $mine AND mode = 'RowExclusiveLock' AND granted}, 'which somebody else has locked');
 	my $pid = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});

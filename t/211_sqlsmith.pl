@@ -177,7 +177,7 @@ do
 		push @internal, "$statements[$i]: $errors[$i]" if grep { /^XX/ } errors($again);
 	}
 	push @memory, memory();
-} while (time < $end && !@stuck);
+} while (!@stuck && (time < $end || ($rows == 0 && $n < 10_000)));
 kill 'TERM', $sqlsmith_pid;
 close $sqlsmith;
 undef $sqlsmith_pid;
