@@ -22,13 +22,24 @@ my ($release) = slurp_file("$root/META.json") =~ /"version": "(.*?)"/;
 # The server's files, in those folders: its makefiles ask pg_config where they are.
 my $server = "$dir/pgsql-$major";
 my %folder = (pkglibdir => 'lib', sharedir => 'share', 'includedir-server' => 'include/server');
-my %answers = (%folder, bindir => 'bin', pkgincludedir => 'include');
+my %answers = (%folder, bindir => 'bin', pkgincludedir => 'include', pgxs => 'pgxs/src/makefiles/pgxs.mk');
 
 make_path("$server/bin", "$server/include");
 foreach my $item (sort keys %folder)
 {
 	symlink(SupervisorTest::pg_config($item), "$server/$folder{$item}") or die "could not link $folder{$item}: $!";
 }
+
+# Debian's makefiles have the version in the path of the headers.
+my ($pgxs) = SupervisorTest::pg_config('pgxs') =~ m{^(.*)/src/makefiles/pgxs\.mk$};
+PostgreSQL::Test::Utils::system_or_bail('cp', '-RL', $pgxs, "$server/pgxs");
+my $global = slurp_file("$server/pgxs/src/Makefile.global");
+$global =~ s{^(includedir_server\s*=\s*).*$}{$1\$(pkgincludedir)/server}m or die 'there is no includedir_server';
+chmod 0644, "$server/pgxs/src/Makefile.global";
+open my $fh, '>', "$server/pgxs/src/Makefile.global" or die "could not write Makefile.global: $!";
+print $fh $global;
+close $fh;
+
 append_to_file("$server/bin/pg_config",
 	"#!/bin/sh\ncase \"\$*\" in\n"
 	  . join('', map { "\t--$_) echo '$server/$answers{$_}' ;;\n" } sort keys %answers)
