@@ -9,7 +9,6 @@
 
 #include "access/xlog.h"
 #include "catalog/pg_authid.h"
-#include "common/pg_prng.h"
 #include "lib/pairingheap.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
@@ -19,6 +18,7 @@
 #include "agenda.h"
 #include "compat.h"
 #include "declaration.h"
+#include "ending.h"
 #include "event.h"
 #include "launch.h"
 #include "lifecycle.h"
@@ -33,13 +33,6 @@
 /* Were we last refused a background worker slot? */
 static bool no_background_worker_slot = false;
 static bool no_loader_slot = false;
-
-/* A fraction in [0,1), which policy.c wants from its caller. */
-static double
-jitter(void)
-{
-	return pg_prng_double(&pg_global_prng_state);
-}
 
 /* What a slot's worker is called in the log. */
 static const char *
@@ -274,7 +267,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	{
 		slot->started_at = 0;
 		slot->deadline = 0;
-		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
+		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, sup_jitter()),
 									 SUP_RETRY_MIN_US);
 		if (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading))
 			make_room_for_loader(slot, now);
@@ -346,7 +339,7 @@ declared_ended(SupSlot *slot, SupReason reason, const char *detail, SupVerdict v
 		if (*news)
 			slot->attempts = 0;
 		slot->missing = slot->exit_reason;
-		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, jitter()),
+		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, sup_jitter()),
 									 SUP_RETRY_MIN_US);
 		if (sup_names_have_changed(slot, slot->exit_reason))
 			slot->restart_at = now + SUP_RETRY_MIN_US;
@@ -373,119 +366,6 @@ declared_ended(SupSlot *slot, SupReason reason, const char *detail, SupVerdict v
 		sup_enter(slot, SUP_BACKOFF, reason, detail, now);
 	else
 		waiting_again(slot, now);
-}
-
-/* How a process has ended. */
-typedef struct Ending
-{
-	bool		started;		/* or else it never came to attach */
-	bool		asked;			/* somebody wanted it to end */
-	bool		clean;			/* with exit code 0, and not because it was
-								 * late or silent */
-	SupReason	reason;
-	char		detail[SUP_MESSAGE];
-} Ending;
-
-/* Before the slot's state changes, which says why it had to end. */
-static Ending
-ending_of(const SupSlot *slot, bool started)
-{
-	Ending		e = {0};
-	bool		late = slot->stop_reason == SUP_START_TIMEOUT;
-	bool		silent = slot->stop_reason == SUP_NO_HEARTBEAT;
-
-	e.started = started;
-	e.reason = SUP_EXITED;
-	e.asked = slot->leave != SUP_STAY || (slot->kind == SUP_KIND_POOL && slot->terminate && !late);
-	e.clean = started && slot->exit_code == 0 && !late && !silent;
-
-	/*
-	 * It has done all that it was for, whatever happened, and who wanted
-	 * room, in its exit.
-	 */
-	if (slot->kind == SUP_KIND_COMMAND && slot->succeeded &&
-		Sup->declarations[slot->declaration].program.run_every == 0)
-	{
-		e.clean = true;
-		e.asked = slot->leave == SUP_LEAVE_RESTART || slot->leave == SUP_LEAVE_SURPLUS;
-	}
-	if (late || silent)
-		e.reason = slot->stop_reason;
-	else if (e.asked)
-		e.reason = SUP_REQUESTED;
-
-	if (late)
-		strlcpy(e.detail, "the process did not start in time", sizeof(e.detail));
-	else if (silent)
-		strlcpy(e.detail, "it sent no heartbeat in time", sizeof(e.detail));
-	else if (!started)
-		strlcpy(e.detail, "the process ended before it had started", sizeof(e.detail));
-	else if (slot->last_error[0] != '\0')
-		snprintf(e.detail, sizeof(e.detail), "exit code %d: %.200s", slot->exit_code, slot->last_error);
-	else
-		snprintf(e.detail, sizeof(e.detail), "exit code %d", slot->exit_code);
-	return e;
-}
-
-/*
- * What follows, and when.  What could not begin its work is tried again as
- * declared_ended() says.
- */
-static SupVerdict
-verdict_on(SupSlot *slot, const Ending *e, const SupPolicy *policy, TimestampTz now,
-		   TimestampTz *restart_at)
-{
-	bool		is_pool = slot->kind == SUP_KIND_POOL;
-	SupVerdict	verdict = SUP_VERDICT_RESTART;
-	SupExit		ended;
-
-	/*
-	 * What ends in a task, in its bind, or between tasks by somebody who may
-	 * signal the role's backends, is the doing of that role: it costs nobody
-	 * else the wait for a back-off.  The verdict is always to restart: a pool
-	 * slot never stops or fails for good.
-	 */
-	ended.requested = e->asked || (is_pool && (slot->surplus || e->clean ||
-											   (e->started && slot->exit_of_role)));
-	ended.clean = e->clean;
-	ended.succeeded = slot->succeeded;
-	ended.started_at = slot->started_at;
-	ended.ended_at = e->started ? slot->exited_at : now;
-
-	*restart_at = now;
-	if (slot->exit_reason == SUP_NO_REASON)
-		verdict = sup_policy_decide(policy, &ended, &slot->history, now, jitter(), restart_at);
-	if (!e->asked && !e->started)
-		*restart_at = Max(*restart_at, now + SUP_RETRY_MIN_US);
-
-	/* Its row was not what it had been told: the loader comes first. */
-	if (!is_pool && slot->leave == SUP_LEAVE_RECYCLE && slot->phase == SUP_PHASE_LOAD)
-		*restart_at = now + SUP_RETRY_MIN_US;
-	return verdict;
-}
-
-/*
- * One line for an end that is news: neither asked for, nor clean, nor told
- * before.
- */
-static void
-log_end(const SupSlot *slot, const char *name, const Ending *e, const SupPolicy *policy,
-		TimestampTz held_until, TimestampTz now)
-{
-	if (slot->state == SUP_FAILED)
-		ereport(LOG,
-				(errmsg("%s ended: %s", name, e->detail),
-				 errdetail_plural("It has failed more than %d time within %lld ms, and is given up.",
-								  "It has failed more than %d times within %lld ms, and is given up.",
-								  policy->max_restarts,
-								  policy->max_restarts, (long long) (policy->restart_window / 1000)),
-				 errhint("Fix the cause, then call supervisor.start_worker().")));
-	else
-		ereport(LOG,
-				(errmsg("%s ended: %s", name, e->detail),
-				 held_until > now ?
-				 errdetail("Its role, %u, has ended too many workers: its tasks wait for %ld ms.",
-						   slot->last_role, sup_milliseconds_until(now, held_until)) : 0));
 }
 
 /* Are all workers of a pool stuck, as far as they count for it? */
@@ -539,7 +419,7 @@ static void
 process_ended(SupSlot *slot, bool started, TimestampTz now)
 {
 	SupPolicy	policy = policy_of(slot);
-	Ending		e;
+	SupEnding	e;
 	SupVerdict	verdict;
 	TimestampTz restart_at;
 	TimestampTz held_until = 0;
@@ -548,8 +428,8 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 
 	if (!started)
 		slot->exit_reason = SUP_NO_REASON;
-	e = ending_of(slot, started);
-	verdict = verdict_on(slot, &e, &policy, now, &restart_at);
+	e = sup_ending_of(slot, started);
+	verdict = sup_verdict_on(slot, &e, &policy, now, &restart_at);
 
 	sup_lock();
 	if (!started)
@@ -586,7 +466,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	/* What the loader could not read is logged with its database. */
 	if (news && !e.asked && !slot->surplus && slot->kind != SUP_KIND_LOADER &&
 		(!e.clean || slot->exit_reason != SUP_NO_REASON))
-		log_end(slot, name, &e, &policy, held_until, now);
+		sup_log_end(slot, name, &e, &policy, held_until, now);
 }
 
 /* Ask the postmaster to terminate the process of a slot. */

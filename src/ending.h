@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * ending.h
+ *	  How a process has ended, and what follows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_ENDING_H
+#define SUP_ENDING_H
+
+#include "policy.h"
+#include "state.h"
+
+/* How a process has ended. */
+typedef struct SupEnding
+{
+	bool		started;		/* or else it never came to attach */
+	bool		asked;			/* somebody wanted it to end */
+	bool		clean;			/* with exit code 0, and not because it was
+								 * late or silent */
+	SupReason	reason;
+	char		detail[SUP_MESSAGE];
+} SupEnding;
+
+extern double sup_jitter(void);
+
+extern SupEnding sup_ending_of(const SupSlot *slot, bool started);
+
+extern SupVerdict sup_verdict_on(SupSlot *slot, const SupEnding *e, const SupPolicy *policy,
+								 TimestampTz now, TimestampTz *restart_at);
+
+extern void sup_log_end(const SupSlot *slot, const char *name, const SupEnding *e,
+						const SupPolicy *policy, TimestampTz held_until, TimestampTz now);
+
+#endif							/* SUP_ENDING_H */
