@@ -57,7 +57,10 @@ may_run_now(const SupSlot *slot, const SupDeclaration *d)
 	return slot->restart_at == DT_NOEND || (d->reloaded && slot->exit_reason != SUP_NO_REASON);
 }
 
-/* Start an instance that has no process, as if for the first time. */
+/*
+ * Start an instance that has no process, as if for the first time.  If it waits
+ * for something that others want as well, it goes on doing so.
+ */
 static void
 revive(SupSlot *slot, const SupDeclaration *d, TimestampTz now)
 {
@@ -67,7 +70,8 @@ revive(SupSlot *slot, const SupDeclaration *d, TimestampTz now)
 	slot->exit_reason = SUP_NO_REASON;
 	slot->attempts = 0;
 	memset(&slot->history, 0, sizeof(slot->history));
-	if (slot->state != SUP_WAITING || slot->reason != SUP_FENCED)
+	if (slot->state != SUP_WAITING ||
+		(slot->reason != SUP_FENCED && slot->reason != SUP_NO_BACKGROUND_WORKER_SLOT))
 	{
 		slot->restart_at = now;
 		sup_enter(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);

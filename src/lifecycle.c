@@ -27,12 +27,28 @@
 #include "task.h"
 #include "transition.h"
 
-/* A worker has to make room for the loader no more often. */
-#define EVICTION_US		INT64CONST(5000000)
-
-/* Were we last refused a background worker slot? */
+/* Is it in the log that a worker, or the loader, was refused a background worker slot? */
 static bool no_background_worker_slot = false;
 static bool no_loader_slot = false;
+
+/* When the turn before began; in the first one nothing is as new. */
+static TimestampTz turn_before = DT_NOEND;
+
+/* How many processes each pool has or gets that count for it and are not stuck. */
+static int	processes[SUP_MAX_POOLS];
+
+/* Who is started first. */
+typedef enum Rank
+{
+	RANK_LOADER,				/* what it reads may be that there shall be
+								 * fewer */
+	RANK_ONLY,					/* a pool has no other worker */
+	RANK_POOL,					/* the place of the one before may be free */
+	RANK_POOL_REFUSED,
+	RANK_DECLARED
+} Rank;
+
+#define RANKS	(RANK_DECLARED + 1)
 
 /* What a slot's worker is called in the log. */
 static const char *
@@ -168,38 +184,6 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	sup_set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 }
 
-/*
- * The server's background worker slots are used up, and the loader has none,
- * which is soon done: one of ours that has nothing to do makes room for it,
- * now and then.
- */
-static void
-make_room_for_loader(SupSlot *loader, TimestampTz now)
-{
-	static TimestampTz next = 0;
-
-	SUP_ASSERT_LOCKED();
-	if (now < next)
-	{
-		loader->restart_at = Min(loader->restart_at, next);
-		return;
-	}
-	for (int i = 0; i < sup_max_workers; i++)
-	{
-		SupSlot    *slot = &Sup->slots[i];
-
-		if (slot->state == SUP_RUNNING && slot->exited_at == 0 && slot->leave == SUP_STAY &&
-			!slot->terminate &&
-			(slot->kind == SUP_KIND_POOL ? slot->listed :
-			 slot->kind == SUP_KIND_COMMAND && !slot->runs))
-		{
-			sup_ask_leave(slot, SUP_LEAVE_RECYCLE);
-			next = now + EVICTION_US;
-			return;
-		}
-	}
-}
-
 /* Register the process of a slot that waits; takes the lock itself. */
 static bool
 waiting_to_starting(SupSlot *slot, TimestampTz now)
@@ -211,6 +195,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	int64		timeout = start_timeout_of(slot);
 	bool		recovery = RecoveryInProgress();
 	bool		registered;
+	bool		was_refused = false;
+	int64		delay;
 	bool	   *refused;
 
 	Assert(slot->state == SUP_WAITING || slot->state == SUP_BACKOFF);
@@ -255,7 +241,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	{
 		slot->handle = handle;
 		slot->has_handle = true;
-		if (slot->reason == SUP_NO_BACKGROUND_WORKER_SLOT)
+		was_refused = sup_is_refused(slot);
+		if (was_refused)
 			slot->attempts = 0;
 		slot->restart_at = 0;
 		if (recovery)
@@ -267,28 +254,33 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	{
 		slot->started_at = 0;
 		slot->deadline = 0;
-		slot->restart_at = now + Max(sup_policy_delay(&policy, ++slot->attempts, sup_jitter()),
-									 SUP_RETRY_MIN_US);
-		if (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading))
-			make_room_for_loader(slot, now);
+		slot->attempts++;
+
+		/* Declared workers wait for it, so it does not let others wait long. */
+		delay = d == NULL ? 0 : sup_policy_delay(&policy, slot->attempts, sup_jitter());
+		slot->restart_at = now + Max(delay, SUP_RETRY_MIN_US);
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 				  "the server has no free background worker slot", now);
 	}
 	sup_unlock();
 	RESUME_INTERRUPTS();
+	if (slot->kind == SUP_KIND_POOL)
+		processes[slot->pool] += registered;
+	if (was_refused && d == NULL)
+		sup_retry_refused(now);
 
 	/* The loader asks for one now and then: that is another matter. */
 	refused = slot->kind == SUP_KIND_LOADER ? &no_loader_slot : &no_background_worker_slot;
 	if (!registered && !*refused)
+	{
+		*refused = true;
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start %s: out of background worker slots", name_of(slot)),
+				 d == NULL ? errdetail("It is tried again every second, and before declared workers.") :
 				 errdetail("It is tried again with growing delays."),
 				 errhint("You might need to increase \"%s\".", "max_worker_processes")));
-	else if (registered && *refused)
-		ereport(LOG,
-				(errmsg("background worker slots are available again")));
-	*refused = !registered;
+	}
 	return registered;
 }
 
@@ -577,6 +569,8 @@ look_at_process(SupSlot *slot, TimestampTz now)
 		to_stopping(slot, slot->leave == SUP_LEAVE_FENCE ? SUP_FENCED : SUP_REQUESTED,
 					slot->leave == SUP_LEAVE_FENCE ? "it makes way for DDL on its database" :
 					slot->lingers ? "it hangs in its exit" :
+					slot->kind == SUP_KIND_COMMAND && slot->leave == SUP_LEAVE_RECYCLE ?
+					"no background worker slot is free: it makes room" :
 					slot->phase == SUP_PHASE_CONNECT ? "it did not end its login in time" :
 					"somebody asked to terminate it", now);
 	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0 &&
@@ -632,33 +626,112 @@ sup_look_at_slots(TimestampTz now)
 static void
 start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
 {
+	bool		is_pool = slot->kind == SUP_KIND_POOL;
+
 	if (*retry_at == 0)
 	{
-		if (!waiting_to_starting(slot, now))
-			*retry_at = slot->restart_at;
-		return;
+		if (waiting_to_starting(slot, now))
+			return;
+		*retry_at = slot->restart_at;
 	}
-	sup_lock();
-	slot->restart_at = *retry_at;
-	sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
-			  "the server has no free background worker slot", now);
-	sup_unlock();
+	else
+	{
+		sup_lock();
+		slot->restart_at = *retry_at;
+		slot->attempts += is_pool;
+		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
+				  "the server has no free background worker slot", now);
+		sup_unlock();
+	}
+	if (is_pool || (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading)))
+		sup_find_place(slot, turn_before, is_pool && processes[slot->pool] > 0, now);
+}
+
+static Rank
+rank_of(const SupSlot *slot)
+{
+	if (slot->kind == SUP_KIND_LOADER)
+		return RANK_LOADER;
+	if (slot->kind != SUP_KIND_POOL)
+		return RANK_DECLARED;
+	if (processes[slot->pool] == 0)
+		return RANK_ONLY;
+	return sup_is_refused(slot) ? RANK_POOL_REFUSED : RANK_POOL;
 }
 
 /*
- * The loader first.  After the first refusal no more are tried in this turn.
+ * Start those of that rank that are due.  They take turns, or those that come again
+ * and again would get what is free.
+ */
+static void
+start_rank(Rank rank, TimestampTz *retry_at, TimestampTz now)
+{
+	static int	first[RANKS];
+	int			begin = first[rank];
+
+	for (int round = 0; round < 2; round++)
+		for (int i = sup_next_startable(round == 0 ? begin - 1 : -1);
+			 i >= 0 && (round == 0 || i < begin); i = sup_next_startable(i))
+		{
+			if (rank_of(&Sup->slots[i]) != rank)
+				continue;
+			if (*retry_at == 0)
+				first[rank] = i + 1;
+			start_due(&Sup->slots[i], retry_at, now);
+		}
+}
+
+/* Those that had none have got their background worker slots, or want none any more. */
+static void
+say_available(bool *refused, bool waits)
+{
+	if (!*refused || waits)
+		return;
+	*refused = false;
+	ereport(LOG,
+			(errmsg("background worker slots are available again")));
+}
+
+/*
+ * After the first refusal no more are tried in this turn; nor is a declared worker
+ * before all have their background worker slot that go before.
  */
 void
 sup_start_due(TimestampTz now)
 {
 	TimestampTz retry_at = 0;
-	int			loader = sup_slot_index(sup_loader_slot());
+	TimestampTz wanted_at = DT_NOEND;
 
-	/* What it reads may be that there shall be fewer. */
-	if (sup_next_startable(loader - 1) == loader)
-		start_due(sup_loader_slot(), &retry_at, now);
-	for (int i = sup_next_startable(-1); i >= 0; i = sup_next_startable(i))
-		start_due(&Sup->slots[i], &retry_at, now);
+	if (sup_next_startable(-1) >= 0)
+	{
+		memset(processes, 0, sizeof(processes));
+		for (int i = 0; i < sup_nslots(); i++)
+		{
+			const SupSlot *slot = &Sup->slots[i];
+
+			if (slot->kind == SUP_KIND_POOL && slot->pool >= 0 && !slot->surplus)
+				processes[slot->pool] += sup_has_process(slot) && slot->state != SUP_STUCK;
+			if (sup_is_refused(slot) && declaration_of(slot) == NULL && slot->restart_at > now)
+				wanted_at = Min(wanted_at, slot->restart_at);
+		}
+		for (Rank rank = RANK_LOADER; rank < RANKS; rank++)
+		{
+			if (rank == RANK_DECLARED && retry_at == 0 && wanted_at != DT_NOEND)
+				retry_at = wanted_at;
+			start_rank(rank, &retry_at, now);
+		}
+	}
+	turn_before = now;
+
+	if (no_background_worker_slot)
+	{
+		bool		waits = false;
+
+		for (int i = 0; i < sup_max_workers && !waits; i++)
+			waits = sup_is_refused(&Sup->slots[i]);
+		say_available(&no_background_worker_slot, waits);
+	}
+	say_available(&no_loader_slot, sup_is_refused(sup_loader_slot()));
 }
 
 /*

@@ -16,6 +16,13 @@
 #include "match.h"
 #include "transition.h"
 
+/* A worker has to make room for others no more often. */
+#define EVICTION_US		INT64CONST(5000000)
+
+/* How often the loader, or the only worker of a pool, is refused before a command has to. */
+#define LOADER_REFUSED_MAX	5
+#define WORKER_REFUSED_MAX	1
+
 static bool slots_freed = false;
 static bool states_changed = false;
 
@@ -198,7 +205,10 @@ sup_make_due(SupSlot *slot, TimestampTz now)
 	sup_agenda_update(slot, now);
 }
 
-/* One of our processes has ended: who waits for its background worker slot is due. */
+/*
+ * One of our processes has ended, or who goes before has got its background worker
+ * slot: who waits for one is due.
+ */
 void
 sup_retry_refused(TimestampTz now)
 {
@@ -206,7 +216,7 @@ sup_retry_refused(TimestampTz now)
 	{
 		sup_lock();
 		for (int n = 0; n < SUP_SLOTS_PER_LOCK && i < sup_nslots(); n++, i++)
-			if (Sup->slots[i].reason == SUP_NO_BACKGROUND_WORKER_SLOT)
+			if (sup_is_refused(&Sup->slots[i]))
 				sup_make_due(&Sup->slots[i], now);
 		sup_unlock();
 	}
@@ -266,6 +276,107 @@ sup_end_process(SupSlot *slot, SupLeave why)
 		slot->leave = why;
 	if (slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
 		sup_ask_terminate(slot);
+}
+
+/*
+ * Background worker slots of the server, where they are used up.  The loader comes
+ * first, then the workers of pools, then declared workers.  What other processes of
+ * the server take is not known, nor how many there are.
+ */
+
+/* One that has nothing to do; NULL: there is none. */
+static SupSlot *
+idle_one(void)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		if (slot->state == SUP_RUNNING && slot->exited_at == 0 && slot->leave == SUP_STAY &&
+			!slot->terminate &&
+			(slot->kind == SUP_KIND_POOL ? slot->listed :
+			 slot->kind == SUP_KIND_COMMAND && !slot->runs))
+			return slot;
+	}
+	return NULL;
+}
+
+/* May that command be ended, so that its background worker slot is free? */
+static bool
+may_go(const SupSlot *slot, TimestampTz since)
+{
+	return slot->kind == SUP_KIND_COMMAND && sup_has_process(slot) && slot->started_at >= since &&
+		slot->exited_at == 0 && slot->leave == SUP_STAY && !slot->terminate;
+}
+
+/*
+ * The command that goes, of those that were started since then: one of the role that
+ * has most, superusers last, and of these the one that was started last.  NULL: there
+ * is none.  Looks without the lock, since it may take long: none of these gets
+ * another process meanwhile, and a role that has just changed does no harm.
+ */
+static SupSlot *
+command_to_go(TimestampTz since)
+{
+	SupSlot    *best = NULL;
+	int			best_has = 0;
+
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+		const SupDeclaration *d;
+		int			has = 0;
+
+		if (!may_go(slot, since))
+			continue;
+		d = &Sup->declarations[slot->declaration];
+		for (int j = 0; j < sup_max_workers && d->capped; j++)
+			has += may_go(&Sup->slots[j], 0) &&
+				Sup->declarations[Sup->slots[j].declaration].program.role == d->program.role;
+		if (best == NULL || has > best_has || (has == best_has && slot->started_at > best->started_at))
+		{
+			best = slot;
+			best_has = has;
+		}
+	}
+	return best;
+}
+
+/*
+ * The loader, which is soon done, or a pool's worker was refused a background worker
+ * slot.  A command that was registered since the turn before looked at processes
+ * may have got that of a worker that has just ended, and gives it back.  Else one
+ * of ours makes room now and then: for the loader one that has nothing to do; if
+ * there is none, or the pool has no other worker, a command, after a while.  Takes
+ * the lock.
+ */
+void
+sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool has_others, TimestampTz now)
+{
+	static TimestampTz next = 0;
+	bool		is_loader = refused->kind == SUP_KIND_LOADER;
+	int			refused_max = is_loader ? LOADER_REFUSED_MAX : WORKER_REFUSED_MAX;
+	SupSlot    *command = is_loader ? NULL : command_to_go(turn_before);
+	SupSlot    *idle = NULL;
+
+	if (command == NULL)
+	{
+		if (now < next)
+			return;
+		if (refused->attempts > refused_max && !has_others)
+			command = command_to_go(0);
+	}
+	sup_lock();
+	if (is_loader)
+		idle = idle_one();
+	if (idle != NULL)
+		sup_ask_leave(idle, SUP_LEAVE_RECYCLE);
+	else if (command != NULL)
+		sup_end_process(command, SUP_LEAVE_RECYCLE);
+	if (idle != NULL || command != NULL)
+		next = now + EVICTION_US;
+	sup_unlock();
 }
 
 /* If there is, the supervisor begins another turn without sleeping. */

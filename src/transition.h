@@ -28,6 +28,13 @@ extern bool sup_slots_freed(void);
 /* Has a state changed since this was asked last?  Then sessions may wait for that. */
 extern bool sup_states_changed(void);
 
+/*
+ * A pool's worker, or the loader, has just been refused a background worker slot:
+ * another may have to give it its own.  Takes the lock.
+ */
+extern void sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool has_others,
+						   TimestampTz now);
+
 /* All that follow: the caller holds the lock. */
 
 /* Is there something left to look at? */
@@ -61,6 +68,13 @@ extern void sup_take_loader_slot(TimestampTz now);
 
 /* It has no process, and is no longer wanted. */
 extern void sup_release_slot(SupSlot *slot, const char *why, TimestampTz now);
+
+/* Was it refused a background worker slot, and waits for one? */
+static inline bool
+sup_is_refused(const SupSlot *slot)
+{
+	return slot->state == SUP_WAITING && slot->reason == SUP_NO_BACKGROUND_WORKER_SLOT;
+}
 
 /* Start it in this turn, if it is wanted and has no process. */
 extern void sup_make_due(SupSlot *slot, TimestampTz now);

@@ -532,6 +532,8 @@ becomes(q{SELECT count(*) < 900 FROM supervisor.event}, 'nor does waiting fill t
 
 note 'no worker could be started for start_timeout';
 
+resize('supervisor.pools' => 'late:3');
+becomes(all_ready('late', 3), 'a pool has all that there are');
 resize('supervisor.pools' => 'late:3, never:1');
 becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE pool = 'never' AND reason = 'no_background_worker_slot'},
 	'a pool gets no worker');
