@@ -54,6 +54,17 @@ sup_owns_database(Oid database)
 #endif
 }
 
+/* Does it belong to the current user, or to a role that has his rights? */
+bool
+sup_owns_relation(Oid relation)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relation, GetUserId());
+#else
+	return pg_class_ownercheck(relation, GetUserId());
+#endif
+}
+
 /* Has the current user CREATE on that tablespace? */
 bool
 sup_may_create_in(Oid tablespace)

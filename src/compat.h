@@ -66,6 +66,7 @@
 extern bool sup_may_set_role(Oid member, Oid role);
 
 extern bool sup_owns_database(Oid database);
+extern bool sup_owns_relation(Oid relation);
 
 extern bool sup_may_create_in(Oid tablespace);
 

@@ -296,6 +296,111 @@ object_access(ObjectAccessType access, Oid class, Oid object, int sub, void *arg
 		note_drop(class, object, arg);
 }
 
+/*
+ * Some commands lock what they name before they ask whether the user may do what
+ * they are about: who waits for that lock has all wait who come later, for as long
+ * as somebody else uses it.  Of what is ours, and of databases, to which our
+ * processes log in, he is told at once.
+ */
+
+static void
+require_owner_of_database(const char *name)
+{
+	Oid			database = get_database_oid(name, true);
+
+	if (OidIsValid(database) && !sup_owns_database(database))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_DATABASE, name);
+}
+
+/* The same for a table, view or index, if it is ours. */
+static void
+require_owner(const RangeVar *name)
+{
+	Oid			schema = get_namespace_oid("supervisor", true);
+	Oid			relation;
+
+	if (name == NULL || !OidIsValid(schema) ||
+		(name->schemaname != NULL && strcmp(name->schemaname, "supervisor") != 0))
+		return;
+	relation = get_relname_relid(name->relname, schema);
+	if (!OidIsValid(relation) || sup_owns_relation(relation) || !is_ours(RelationRelationId, relation))
+		return;
+
+	/* What is found before it is locked, lest it is gone when core looks. */
+	if (name->schemaname == NULL &&
+		(!list_member_oid(fetch_search_path(true), schema) ||
+		 RangeVarGetRelid(name, AccessShareLock, true) != relation))
+		return;
+	aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relation)), name->relname);
+}
+
+/* The tables that definitions of columns and constraints refer to. */
+static void
+require_owner_of_referenced(List *definitions)
+{
+	ListCell   *lc;
+
+	foreach(lc, definitions)
+	{
+		Node	   *node = lfirst(lc);
+
+		if (node != NULL && IsA(node, ColumnDef))
+			require_owner_of_referenced(((ColumnDef *) node)->constraints);
+		else if (node != NULL && IsA(node, Constraint))
+			require_owner(((Constraint *) node)->pktable);
+	}
+}
+
+/* Of all such commands. */
+static void
+refuse_to_lock(Node *stmt)
+{
+	ListCell   *lc;
+
+	switch (nodeTag(stmt))
+	{
+		case T_RuleStmt:
+			require_owner(((RuleStmt *) stmt)->relation);
+			break;
+		case T_CreateTrigStmt:
+			require_owner(((CreateTrigStmt *) stmt)->relation);
+			break;
+		case T_AlterObjectDependsStmt:
+			require_owner(((AlterObjectDependsStmt *) stmt)->relation);
+			break;
+		case T_CreateStmt:
+		case T_CreateForeignTableStmt:
+			foreach(lc, ((CreateStmt *) stmt)->inhRelations)
+				require_owner(lfirst_node(RangeVar, lc));
+			require_owner_of_referenced(((CreateStmt *) stmt)->tableElts);
+			require_owner_of_referenced(((CreateStmt *) stmt)->constraints);
+			break;
+		case T_DropdbStmt:
+			require_owner_of_database(((DropdbStmt *) stmt)->dbname);
+			break;
+		case T_AlterDatabaseStmt:
+			require_owner_of_database(((AlterDatabaseStmt *) stmt)->dbname);
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) stmt)->renameType == OBJECT_DATABASE)
+				require_owner_of_database(((RenameStmt *) stmt)->subname);
+			break;
+		case T_AlterTableStmt:
+			foreach(lc, ((AlterTableStmt *) stmt)->cmds)
+			{
+				Node	   *def = lfirst_node(AlterTableCmd, lc)->def;
+
+				if (def != NULL && IsA(def, PartitionCmd))
+					require_owner(((PartitionCmd *) def)->name);
+				else
+					require_owner_of_referenced(list_make1(def));
+			}
+			break;
+		default:
+			break;
+	}
+}
+
 /* The rights on a database, as they are now. */
 static Acl *
 database_acl(Oid database)
@@ -420,6 +525,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		sup_note_prepare(transaction->gid);
 	else if (watch && !known)
 	{
+		refuse_to_lock(stmt);
 		look_at_grant(stmt, &granted, &acls);
 		sup_make_room(pstmt, context);
 	}
