@@ -44,6 +44,9 @@
  */
 #define STUCK_ALLOWED	2
 
+/* What has been blocked by tasks that ran is looked at again that late. */
+#define REVIEW_US	(10 * 1000)
+
 /* How many bindings are moved under one hold of the lock. */
 #define MOVES_PER_LOCK	64
 
@@ -233,56 +236,65 @@ is_held(const SupBinding *b, TimestampTz now)
 	return b->held_until > now;
 }
 
+/* What there is of a role, or of several. */
+typedef struct Stuck
+{
+	int			stuck;			/* processes that do not end */
+	int			all;			/* these, and tasks that run, which may come
+								 * to that */
+} Stuck;
+
+static inline void
+add_stuck(Stuck *n, bool counts, bool stuck)
+{
+	n->stuck += counts && stuck;
+	n->all += counts;
+}
+
 /*
  * Each has a slot, and another takes its place.  Whose doing it is, is not known: it
  * may be the role's or the owner's of the database.  So two of a role count in their
  * database, and as many as are replaced in any case in all that go to one account;
- * one more counts everywhere.  Those of several roles in the databases of one owner
- * count for all roles there but his own.  A superuser may have that many.
+ * one more counts everywhere, and so do the tasks that the role runs meanwhile, or it
+ * would have many of them stuck at once.  Those of several roles in the databases of
+ * one owner count for these roles there; for his other guests, with the tasks that
+ * they all run, only if they are half of all.  A superuser may have a quarter.
  */
-bool
-sup_is_stuck(const SupBinding *b)
+static bool
+is_stuck(const SupBinding *b)
 {
-	int			most = Max(STUCK_ALLOWED, Min(sup_max_workers, max_worker_processes) / 4);
-	int			seen = 0;
+	int			half = Min(sup_max_workers, max_worker_processes) / 2;
+	int			most = Max(STUCK_ALLOWED, half / 2);
+	bool		is_guest = OidIsValid(b->account) && b->account != b->role;
 	int			here = 0;
 	int			of_account = 0;
-	int			mine = 0;
-	int			guests = 0;
-	Oid			guest = InvalidOid;
-	bool		several = false;
+	Stuck		mine = {0};
+	Stuck		guests = {0};
 
-	for (int i = 0; i < sup_max_workers && seen < Sup->nstuck; i++)
+	for (int i = 0; i < sup_max_workers && Sup->nstuck > 0; i++)
 	{
-		const SupSlot *slot = &Sup->slots[i];
+		SupSlot    *slot = &Sup->slots[i];
+		bool		stuck = OidIsValid(slot->stuck_role);
+		Oid			role = stuck ? slot->stuck_role : slot->role;
 
-		if (!OidIsValid(slot->stuck_role))
+		if (!stuck && pg_atomic_read_u32(&slot->task) == 0)
 			continue;
-		seen++;
-		if (slot->stuck_role == b->role)
-		{
-			mine++;
-			here += slot->stuck_database == b->database;
-			of_account += slot->account == b->account;
-		}
-		if (slot->capped && slot->account == b->account && slot->account != slot->stuck_role)
-		{
-			guests++;
-			several |= OidIsValid(guest) && guest != slot->stuck_role;
-			guest = slot->stuck_role;
-		}
+		add_stuck(&mine, role == b->role, stuck);
+		add_stuck(&guests, is_guest && slot->capped && slot->account == b->account && role != b->account, stuck);
+		here += stuck && role == b->role && slot->stuck_database == b->database;
+		of_account += stuck && role == b->role && slot->account == b->account;
 	}
 	if (!OidIsValid(b->account))
 		return here >= most;
-	return here >= STUCK_ALLOWED || of_account >= most || mine > most ||
-		(b->account != b->role && several && guests >= most);
+	return here >= STUCK_ALLOWED || of_account >= most || (mine.stuck > 0 && mine.all > most) ||
+		(guests.stuck >= most && (of_account > 0 || guests.all >= Max(most, half)));
 }
 
 /* Shall nobody serve it now? */
 static bool
 is_blocked(const SupBinding *b, TimestampTz now)
 {
-	return is_held(b, now) || sup_is_stuck(b) || sup_database_fenced(b->database);
+	return is_held(b, now) || is_stuck(b) || sup_database_fenced(b->database);
 }
 
 /* Shall at least nobody log in for it? */
@@ -619,11 +631,11 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 		sup_wake(slot->proc);
 }
 
-/* Idle workers of a binding take its queued tasks. */
+/* Idle workers of a binding take its queued tasks, as long as that is not blocked. */
 static void
 serve_by_idle(SupBinding *b, TimestampTz now)
 {
-	while (b->nqueued > 0 && !dlist_is_empty(&b->idle))
+	while (b->nqueued > 0 && !dlist_is_empty(&b->idle) && !is_blocked(b, now))
 		give(dlist_head_element(SupSlot, binding_node, &b->idle), pop_task(b, now), now);
 }
 
@@ -677,10 +689,9 @@ void
 sup_offer(SupTask *task, TimestampTz now)
 {
 	SupBinding *b = &Sup->bindings[task->binding];
-	bool		blocked = is_blocked(b, now);
 
 	SUP_ASSERT_LOCKED();
-	if (b->nqueued == 0 && !blocked && !dlist_is_empty(&b->idle))
+	if (b->nqueued == 0 && !dlist_is_empty(&b->idle) && !is_blocked(b, now))
 	{
 		give(dlist_head_element(SupSlot, binding_node, &b->idle), task, now);
 		return;
@@ -688,8 +699,7 @@ sup_offer(SupTask *task, TimestampTz now)
 	pg_atomic_write_u32(&task->state, SUP_TASK_QUEUED);
 	dlist_push_tail(&b->queue, &task->node);
 	count_queued(b, 1, now);
-	if (!blocked)
-		serve_by_idle(b, now);
+	serve_by_idle(b, now);
 	sup_dispatch(b->pool, now);
 }
 
@@ -710,8 +720,7 @@ sup_review_blocked(int pool, TimestampTz now)
 		SupBinding *b = dlist_head_element(SupBinding, node, &p->blocked);
 
 		place_binding(b, is_closed(b, now) ? SUP_BLOCKED : SUP_QUEUED, now);
-		if (!is_blocked(b, now))
-			serve_by_idle(b, now);
+		serve_by_idle(b, now);
 		if (left % MOVES_PER_LOCK == 0)
 		{
 			sup_unlock();
@@ -720,6 +729,26 @@ sup_review_blocked(int pool, TimestampTz now)
 	}
 	sup_dispatch(pool, now);
 	sup_unlock();
+}
+
+/* The supervisor shall look at what is blocked, then. */
+static void
+review_all(TimestampTz when)
+{
+	for (int i = 0; i < SUP_MAX_POOLS; i++)
+		if (Sup->pools[i].nblocked > 0)
+		{
+			Sup->pools[i].review_at = Min(Sup->pools[i].review_at, when);
+			sup_wake_supervisor_by(when);
+		}
+}
+
+/* A task has ended: its role may run another, if it is blocked because of that. */
+static inline void
+task_counts_no_more(TimestampTz now)
+{
+	if (Sup->nstuck > 0)
+		review_all(now + REVIEW_US);
 }
 
 /* A process of that role is to end, and has not or may not. */
@@ -743,10 +772,7 @@ sup_slot_not_stuck(SupSlot *slot, TimestampTz now)
 		return;
 	slot->stuck_role = InvalidOid;
 	Sup->nstuck--;
-	for (int i = 0; i < SUP_MAX_POOLS; i++)
-		if (Sup->pools[i].nblocked > 0)
-			Sup->pools[i].review_at = now;
-	sup_wake_supervisor_by(now);
+	review_all(now);
 }
 
 /* Ask a worker to leave as soon as it has no task. */
@@ -797,6 +823,7 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 
 	SUP_ASSERT_LOCKED();
 	Assert(pg_atomic_read_u32(&slot->task) == 0 && !slot->listed);
+	task_counts_no_more(now);
 
 	if (slot->leave == SUP_STAY && sup_worker_lifetime > 0 &&
 		now >= sup_slot_expires(slot))
@@ -865,6 +892,7 @@ sup_slot_unbind(SupSlot *slot)
 	sup_login_over(slot);
 	if (slot->binding < 0)
 		return;
+	task_counts_no_more(sup_now());
 	b = &Sup->bindings[slot->binding];
 	slot->binding = -1;
 	b->nworkers--;

@@ -24,9 +24,6 @@ extern void sup_pools_queued(Oid role, bool *queued);
 extern Size sup_role_held(Oid role);
 extern TimestampTz sup_role_held_until(Oid role, Oid database);
 
-/* Has its role too many processes in its database that do not end, so that nobody serves it? */
-extern bool sup_is_stuck(const SupBinding *binding);
-
 /* A login lasts longer than is allowed: it is given up if another needs its worker. */
 extern void sup_login_overdue(SupSlot *slot, TimestampTz now);
 extern void sup_role_ended_worker(Oid role, Oid database, TimestampTz now);
