@@ -34,7 +34,7 @@ sub run_or_die
 
 	system(@command) == 0 or die "@command failed";
 }
-run_or_die('cp', '-R', (map { "$FindBin::RealBin/../$_" } qw(Makefile src supervisor.control supervisor--1.0.sql)), $source);
+run_or_die('cp', '-R', (map { "$FindBin::RealBin/../$_" } qw(Makefile META.json src supervisor.control supervisor--1.0.sql)), $source);
 run_or_die(join ' ', @config{qw(cc cppflags cflags cflags_sl)}, "-I$config{'includedir-server'} -c -o $source/holds.o $FindBin::RealBin/holds.c");
 {
 	delete local @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES)};
