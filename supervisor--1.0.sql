@@ -419,7 +419,7 @@ COMMENT ON COLUMN supervisor.worker_status.next_run_at IS 'when a command worker
 COMMENT ON COLUMN supervisor.worker_status.stats_since IS 'when the counters began: when the worker got the slot, or supervisor.reset_stats() was called';
 COMMENT ON COLUMN supervisor.worker_status.task IS 'task that runs now';
 COMMENT ON COLUMN supervisor.worker_status.command IS 'beginning of that task''s, or of a command worker''s, command; hidden as pg_stat_activity hides a query';
-COMMENT ON COLUMN supervisor.worker_status.source IS 'of a declared worker: table, of supervisor.worker; library, that is preloaded; or call, of supervisor_start()';
+COMMENT ON COLUMN supervisor.worker_status.source IS 'of a declared worker: table, of supervisor.worker; library, that is preloaded; call, of supervisor_start(); or registration, by a library with the server, see supervisor.take_over';
 COMMENT ON COLUMN supervisor.worker_status.declared_in IS 'database whose table has its row, where the functions find it; NULL if it is declared in C';
 
 CREATE VIEW supervisor.pool_status AS

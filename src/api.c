@@ -20,6 +20,7 @@
 #include "compat.h"
 #include "declaration.h"
 #include "lifecycle.h"
+#include "preloaded.h"
 #include "supervisor.h"
 #include "wait.h"
 
@@ -138,7 +139,7 @@ understand(const SupervisorWorker *worker, SupProgram *program, SupTerms *terms)
  * header.
  */
 static void
-take_over(const SupervisorWorker *worker, SupervisorWorker *ours)
+as_we_know_it(const SupervisorWorker *worker, SupervisorWorker *ours)
 {
 	memset(ours, 0, sizeof(*ours));
 	memcpy(ours, worker, Min(worker->size, sizeof(*ours)));
@@ -165,21 +166,17 @@ add_declaration(const char *name, SupSource source, const SupProgram *program,
  * While libraries are preloaded
  */
 
-/* The postmaster has been told to start these: keep slots for them. */
+/* The postmaster may have been told to start it: then keep that slot for it. */
 static void
-reserve_slots(SupDeclaration *d, const SupervisorWorker *worker)
+reserve_slot(SupDeclaration *d, int instance, int index)
 {
-	SUP_ASSERT_LOCKED();
-	for (int i = 0; i < worker->nstatic && i < d->terms.instances; i++)
-	{
-		int			index = worker->first_static + i;
-		SupHandle	handle;
+	SupHandle	handle;
 
-		/* After a crash it has forgotten them. */
-		if (index < sup_max_workers &&
-			sup_static_worker_registered(SUPERVISOR_STATIC_FUNCTION, Int32GetDatum(index), &handle))
-			sup_reserve_slot(&Sup->slots[index], d, i + 1, &handle, sup_now());
-	}
+	/* After a crash it has forgotten it. */
+	SUP_ASSERT_LOCKED();
+	if (index < sup_max_workers &&
+		sup_static_worker_registered(SUPERVISOR_STATIC_FUNCTION, Int32GetDatum(index), &handle))
+		sup_reserve_slot(&Sup->slots[index], d, instance, &handle, sup_now());
 }
 
 /*
@@ -213,7 +210,8 @@ declare(const SupervisorWorker *worker)
 		strlcpy(d->bad_detail, wrong, sizeof(d->bad_detail));
 	}
 	else if (d != NULL && sup_start_workers)
-		reserve_slots(d, worker);
+		for (int i = 0; i < worker->nstatic && i < d->terms.instances; i++)
+			reserve_slot(d, i + 1, worker->first_static + i);
 	else if (!nameless && d == NULL)
 		wrong = "there is no room; see supervisor.max_workers";
 	sup_unlock();
@@ -226,20 +224,132 @@ declare(const SupervisorWorker *worker)
 						wrong)));
 }
 
+int
+sup_api_nstatic(void)
+{
+	const SupervisorWorker *worker = *find_rendezvous_variable(SUPERVISOR_DECLARATIONS);
+	int			n = 0;
+
+	for (; worker != NULL; worker = worker->next)
+		n += worker->nstatic;
+	return n;
+}
+
 /*
- * In the order in which they were declared.  A library that was compiled for
- * another version of the interface is logged and left out.
+ * What a worker that was taken over runs.  Core has checked it; flags that are not known
+ * here are passed on.
+ */
+static void
+program_of_taken(const BackgroundWorker *worker, SupProgram *program)
+{
+	memset(program, 0, sizeof(SupProgram));
+	program->kind = SUP_KIND_LIBRARY;
+	program->start_after = worker->bgw_start_time;
+	program->flags = worker->bgw_flags;
+	strlcpy(program->type, worker->bgw_type, sizeof(program->type));
+	strlcpy(program->library, worker->bgw_library_name, sizeof(program->library));
+	strlcpy(program->function, worker->bgw_function_name, sizeof(program->function));
+	memcpy(program->extra, worker->bgw_extra, BGW_EXTRALEN);
+	program->argument = (int64) worker->bgw_main_arg;
+	program->registered = true;
+	program->restart_time = worker->bgw_restart_time;
+	strlcpy(program->process_name, worker->bgw_name, sizeof(program->process_name));
+}
+
+/*
+ * How it is kept: as core would, but ever more seldom.  It is never given up, as core
+ * goes on for ever, and exit code 1 is how such a worker asks to be started again.  One
+ * that is never to be restarted is not run again after a crash.
+ */
+static void
+terms_of_taken(const BackgroundWorker *worker, bool first_time, SupTerms *terms)
+{
+	bool		never = worker->bgw_restart_time == BGW_NEVER_RESTART;
+
+	memset(terms, 0, sizeof(SupTerms));
+	terms->enabled = first_time || !never;
+	terms->instances = 1;
+	terms->restart = never ? SUP_RESTART_NEVER : SUP_RESTART_ON_FAILURE;
+	terms->restart_delay = worker->bgw_restart_time > 0 ?
+		worker->bgw_restart_time * INT64CONST(1000000) : -1;
+	terms->restart_delay_max = terms->start_timeout = terms->stop_timeout = -1;
+	terms->max_restarts = -1;
+}
+
+/*
+ * By which name it is known here: what core calls it, as far as that can be a name,
+ * with a number if others are called so.  The caller holds the lock.
+ */
+static void
+name_of_taken(const BackgroundWorker *worker, char *name)
+{
+	char		base[2 * BGW_MAXLEN];
+
+	if (worker->bgw_name[0] != '\0')
+		strlcpy(base, worker->bgw_name, sizeof(base));
+	else
+		snprintf(base, sizeof(base), "%s", worker->bgw_function_name);
+	for (char *c = base; *c != '\0'; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	strlcpy(name, base, NAMEDATALEN);
+	for (int i = 2; sup_declaration_find(InvalidOid, name) != NULL; i++)
+	{
+		char		number[16];
+		int			len = snprintf(number, sizeof(number), " %d", i);
+
+		base[NAMEDATALEN - 1 - len] = '\0';
+		snprintf(name, NAMEDATALEN, "%s%s", base, number);
+	}
+}
+
+/* Takes the lock. */
+static void
+declare_taken(const SupTaken *taken, bool first_time)
+{
+	SupProgram	program;
+	SupTerms	terms;
+	SupDeclaration *d;
+	char		name[NAMEDATALEN];
+
+	program_of_taken(&taken->worker, &program);
+	terms_of_taken(&taken->worker, first_time, &terms);
+
+	sup_lock();
+	name_of_taken(&taken->worker, name);
+	d = add_declaration(name, SUP_FROM_SERVER, &program, &terms);
+	if (d != NULL && sup_start_workers)
+		reserve_slot(d, 1, taken->slot);
+	sup_unlock();
+
+	if (d == NULL)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("worker \"%s\", registered by library \"%s\", is not run: there is no room; see supervisor.max_workers",
+						name, program.library)));
+	else if (first_time && strcmp(name, program.process_name) != 0)
+		ereport(LOG,
+				(errmsg("background worker \"%s\" of library \"%s\" is known to supervisor as \"%s\"",
+						program.process_name, program.library, name)));
+}
+
+/*
+ * In the order in which they were declared, then registered.  A library that was
+ * compiled for another version of the interface is logged and left out.
  */
 void
 sup_api_declare(void)
 {
+	static bool first_time = true;
 	const SupervisorWorker *worker = *find_rendezvous_variable(SUPERVISOR_DECLARATIONS);
+	const SupTaken *taken;
+	int			n;
 
 	for (; worker != NULL; worker = worker->next)
 	{
 		SupervisorWorker ours;
 
-		take_over(worker, &ours);
+		as_we_know_it(worker, &ours);
 		if (ours.abi_version == SUPERVISOR_ABI_VERSION)
 			declare(&ours);
 		else
@@ -248,6 +358,11 @@ sup_api_declare(void)
 					 errmsg("a library that declares workers uses interface %d of supervisor, not %d",
 							ours.abi_version, SUPERVISOR_ABI_VERSION)));
 	}
+
+	taken = sup_preloaded_taken(&n);
+	for (int i = 0; i < n; i++)
+		declare_taken(&taken[i], first_time);
+	first_time = false;
 }
 
 /*
@@ -316,7 +431,7 @@ api_start(const SupervisorWorker *theirs, uint64 *id)
 	if (!IsUnderPostmaster)
 		return false;
 	sup_require_supervisor();
-	take_over(theirs, &worker);
+	as_we_know_it(theirs, &worker);
 	wrong = check_name(&worker);
 	if (wrong == NULL)
 		wrong = understand(&worker, &program, &terms);

@@ -321,7 +321,7 @@ typedef struct StaticWorker
 
 /* For sup_foreach_static_worker(). */
 static bool
-is_wanted(const BackgroundWorker *worker, const SupHandle *handle, void *arg)
+is_wanted(BackgroundWorker *worker, const SupHandle *handle, void *arg)
 {
 	StaticWorker *wanted = arg;
 

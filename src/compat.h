@@ -188,8 +188,12 @@ typedef struct SupHandle
  */
 extern bool sup_static_worker_registered(const char *function, Datum argument, SupHandle *handle);
 
-/* Call fn for each static worker, until it returns false; under the same condition. */
-typedef bool (*SupStaticWorkerVisitor) (const BackgroundWorker *worker, const SupHandle *handle,
+/*
+ * Call fn for each static worker, the last registered first, until it returns false;
+ * under the same condition.  Allocates nothing.  What fn changes in a worker is what the
+ * postmaster starts.
+ */
+typedef bool (*SupStaticWorkerVisitor) (BackgroundWorker *worker, const SupHandle *handle,
 										void *arg);
 
 extern void sup_foreach_static_worker(SupStaticWorkerVisitor fn, void *arg);

@@ -21,6 +21,7 @@ int			sup_pool_size;
 char	   *sup_pools;
 char	   *sup_default_pool;
 bool		sup_start_workers;
+char	   *sup_take_over;
 char	   *sup_databases;
 int			sup_max_tasks;
 int			sup_shared_memory;
@@ -349,6 +350,74 @@ sup_database_listed(const char *name)
 	return found;
 }
 
+/*
+ * Lists of names of libraries or workers, which may have any characters in double
+ * quotes, and any but commas without.
+ */
+
+static bool
+parse_listed(PoolParser *parser, char *name)
+{
+	int			len = 0;
+	bool		quoted = skip(parser, '"');
+
+	for (;; parser->p++)
+	{
+		char		c = *parser->p;
+
+		if (quoted && c == '\0')
+			return complain(parser, "A quoted name has no end.");
+		if (quoted && c == '"')
+		{
+			parser->p++;
+			if (*parser->p != '"')
+				break;
+		}
+		else if (!quoted && (c == '\0' || c == ','))
+			break;
+		if (len == MAXPGPATH - 1)
+			return complain(parser, "A name is too long.");
+		name[len++] = c;
+	}
+	while (!quoted && len > 0 && isspace((unsigned char) name[len - 1]))
+		len--;
+	name[len] = '\0';
+	return len > 0 ? true : complain(parser, "A name is missing.");
+}
+
+/* Check hook: such a list. */
+static bool
+check_list(char **newval, void **extra, GucSource source)
+{
+	PoolParser	parser = {*newval, NULL};
+	char		name[MAXPGPATH];
+
+	(void) skip(&parser, '\0');
+	if (*parser.p == '\0')
+		return true;
+	while (parse_listed(&parser, name) && skip(&parser, ','))
+		;
+	if (parser.complaint == NULL && *parser.p != '\0')
+		(void) complain(&parser, "Names are separated by commas.");
+	if (parser.complaint != NULL)
+		GUC_check_errdetail("%s", parser.complaint);
+	return parser.complaint == NULL;
+}
+
+/* Allocates nothing. */
+bool
+sup_next_listed(const char **list, char *name)
+{
+	PoolParser	parser = {*list, NULL};
+	bool		found;
+
+	(void) skip(&parser, '\0');
+	found = *parser.p != '\0' && parse_listed(&parser, name);
+	(void) skip(&parser, ',');
+	*list = parser.p;
+	return found;
+}
+
 /* In microseconds.  restart_delay_max is at least restart_delay. */
 SupPolicy
 sup_default_policy(void)
@@ -392,6 +461,11 @@ sup_define_settings(void)
 							 "If off, none runs; pools do.",
 							 &sup_start_workers, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("supervisor.take_over",
+							   "Lists the preloaded libraries whose own background workers are supervised.",
+							   "An asterisk stands for all.",
+							   &sup_take_over, "",
+							   PGC_POSTMASTER, GUC_LIST_INPUT, check_list, NULL, NULL);
 	DefineCustomStringVariable("supervisor.databases",
 							   "Lists the databases whose declared workers run.",
 							   "An asterisk stands for all.",

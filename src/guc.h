@@ -26,6 +26,7 @@ extern int	sup_pool_size;
 extern char *sup_pools;
 extern char *sup_default_pool;
 extern bool sup_start_workers;
+extern char *sup_take_over;
 extern char *sup_databases;
 extern int	sup_max_tasks;
 extern int	sup_shared_memory;	/* kB */
@@ -70,5 +71,11 @@ extern SupPolicy sup_default_policy(void);
 
 /* Shall the declared workers of the database with that name run? */
 extern bool sup_database_listed(const char *name);
+
+/*
+ * Of a list of names as in supervisor.take_over: the next one, of up to MAXPGPATH
+ * bytes; false: there is none.  '*list' begins with the text, and goes on.
+ */
+extern bool sup_next_listed(const char **list, char *name);
 
 #endif							/* SUP_GUC_H */

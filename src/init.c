@@ -40,15 +40,21 @@ request_shared_memory(void)
 
 /*
  * shmem_startup_hook: memory is new at the start of the server and after a
- * crash, and then the libraries' workers are declared in it.
+ * crash, and then the libraries' workers are declared in it.  By the first time no
+ * library can register any more with the server, which has started none yet.
  */
 static void
 start_shared_memory(void)
 {
+	static bool workers_taken = false;
+
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
 	if (!sup_state_init())
 		return;
+	if (!workers_taken)
+		sup_preloaded_take(sup_api_nstatic());
+	workers_taken = true;
 	sup_api_declare();
 	sup_preloaded_note();
 	on_shmem_exit(sup_tell_dropped, (Datum) 0);

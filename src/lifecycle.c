@@ -179,6 +179,13 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	Assert(slot->generation == SUP_STATIC_GENERATION);
 	slot->handle = *handle;
 	slot->has_handle = true;
+
+	/* Others are born when recovery has come so far, which may take long. */
+	if (d->program.start_after != BgWorkerStart_PostmasterStart)
+	{
+		sup_set_state(slot, SUP_WAITING, SUP_RECOVERY, "the server starts it when it has recovered", now);
+		return;
+	}
 	timeout = start_timeout_of(slot);
 	slot->deadline = timeout > 0 ? now + timeout : 0;
 	sup_set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
@@ -216,7 +223,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	new_process(slot, now);
 	if (d != NULL)
 	{
-		strlcpy(launch.name, d->name, sizeof(launch.name));
+		strlcpy(launch.name, d->program.registered ? d->program.process_name : d->name,
+				sizeof(launch.name));
 		strlcpy(launch.type, d->program.type, sizeof(launch.type));
 		launch.flags = d->program.flags;
 		launch.start_after = d->program.start_after;

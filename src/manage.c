@@ -238,6 +238,7 @@ has_no_row(const char *name, const char *what, SupSource source)
 			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 			 errmsg("cannot %s worker \"%s\"", what, name),
 			 source == SUP_FROM_LIBRARY ? errdetail("A preloaded library has declared it.") :
+			 source == SUP_FROM_SERVER ? errdetail("A preloaded library has registered it with the server.") :
 			 errdetail("It was started by supervisor_start()."),
 			 errhint("You can stop, start and restart it by its name.")));
 }

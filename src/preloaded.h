@@ -8,6 +8,24 @@
 #ifndef SUP_PRELOADED_H
 #define SUP_PRELOADED_H
 
+#include "postmaster/bgworker.h"
+
+/* One that supervisor.take_over names. */
+typedef struct SupTaken
+{
+	BackgroundWorker worker;	/* as its library has registered it */
+	int			slot;			/* the argument of its first process */
+} SupTaken;
+
+/*
+ * In the postmaster, when it has set up shared memory for the first time: have it
+ * start those that supervisor.take_over names as ours, in slots from that one on.
+ */
+extern void sup_preloaded_take(int first_slot);
+
+/* Those, in the order of their registration. */
+extern const SupTaken *sup_preloaded_taken(int *count);
+
 /* In the postmaster, whenever it has set up shared memory: see which there are. */
 extern void sup_preloaded_note(void);
 

@@ -60,7 +60,9 @@ typedef enum SupSource
 {
 	SUP_FROM_TABLE,				/* supervisor.worker */
 	SUP_FROM_LIBRARY,			/* supervisor.h, while libraries are preloaded */
-	SUP_FROM_CALL				/* supervisor.h, at run time */
+	SUP_FROM_CALL,				/* supervisor.h, at run time */
+	SUP_FROM_SERVER				/* supervisor.take_over: a library has
+								 * registered it with the server */
 } SupSource;
 
 /*
@@ -111,6 +113,11 @@ typedef struct SupProgram
 	char		library[MAXPGPATH];
 	char		function[BGW_MAXLEN];
 	char		extra[BGW_EXTRALEN];
+
+	/* ... that a library has registered, and that sees itself so. */
+	bool		registered;
+	int			restart_time;	/* seconds, or BGW_NEVER_RESTART */
+	char		process_name[BGW_MAXLEN];
 } SupProgram;
 
 /*

@@ -115,7 +115,8 @@ static const char *const kind_names[] = {
 static const char *const source_names[] = {
 	[SUP_FROM_TABLE] = "table",
 	[SUP_FROM_LIBRARY] = "library",
-	[SUP_FROM_CALL] = "call"
+	[SUP_FROM_CALL] = "call",
+	[SUP_FROM_SERVER] = "registration"
 };
 
 /* Whence a declared worker comes, what it runs, and as whom. */

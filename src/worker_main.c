@@ -35,6 +35,13 @@ run_library(const SupProgram *program)
 			sizeof(MyBgworkerEntry->bgw_function_name));
 	MyBgworkerEntry->bgw_main_arg = (Datum) program->argument;
 	memcpy(MyBgworkerEntry->bgw_extra, program->extra, BGW_EXTRALEN);
+	if (program->registered)
+	{
+		strlcpy(MyBgworkerEntry->bgw_name, program->process_name, BGW_MAXLEN);
+		strlcpy(MyBgworkerEntry->bgw_type, program->type, BGW_MAXLEN);
+		MyBgworkerEntry->bgw_restart_time = program->restart_time;
+		MyBgworkerEntry->bgw_notify_pid = 0;
+	}
 
 	SupMySlot->phase = SUP_PHASE_LOAD;
 

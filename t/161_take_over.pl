@@ -1,0 +1,248 @@
+# supervisor.take_over: the background workers that preloaded libraries have registered
+# with the server, those of t/registers.c, run under supervision.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use File::Basename;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use SupervisorTest qw(becomes eventually refused until_true value);
+
+my $library = SupervisorTest::build_library('registers');
+my $version = int(SupervisorTest::pg_config('version') =~ s/^PostgreSQL (\d+).*/$1/sr);
+my %settings = (
+	restart_after_crash => 'on',
+	max_worker_processes => 32,
+	dynamic_library_path => dirname($library) . ':$libdir',
+	'supervisor.restart_delay' => '10ms',
+	'supervisor.restart_delay_max' => '10ms');
+my $all = 'pointer, wide, early, never, twin, twin, long, nameless, accents';
+my $in_all = () = $all =~ /\w+/g;
+my $node;
+
+SupervisorTest::ask(\$node);
+
+# A server where the library registers these.  'before': it is preloaded before supervisor.
+sub start
+{
+	my ($name, $workers, $order, %more) = @_;
+
+	$node = SupervisorTest::new_node(
+		$name, %settings,
+		shared_preload_libraries => $order eq 'before' ? 'registers, supervisor' : 'supervisor, registers',
+		'registers.workers' => $workers,
+		%more);
+	return;
+}
+
+# What workers have said from an offset of the log on, sorted; none of the others' processes.
+sub seen
+{
+	my ($offset) = @_;
+
+	return join "\n", sort substr(slurp_file($node->logfile), $offset // 0) =~ /LOG:  (?:\w+: )?(registers: .*)/g;
+}
+
+# Waits until so many have said what they see, and returns that.
+sub seen_of
+{
+	my ($n, $offset) = @_;
+
+	eventually(sub { (() = seen($offset) =~ /^registers: /mg) >= $n });
+	return seen($offset);
+}
+
+# Kills a session, and waits for the server to be back.
+sub crash
+{
+	my $session = SupervisorTest::session($node);
+
+	kill 'KILL', $session->pid;
+	eval { $session->quit };
+	SupervisorTest::wait_true($node, q{SELECT count(*) > 0 FROM supervisor.pool_status});
+	return;
+}
+
+sub terminate
+{
+	my ($name) = @_;
+	my $pid = value("SELECT pid FROM supervisor.worker_status WHERE name = '$name'");
+
+	kill 'TERM', $pid;
+	until_true("SELECT pid IS DISTINCT FROM $pid FROM supervisor.worker_status WHERE name = '$name'");
+	return;
+}
+
+my $taken = q{source = 'registration'};
+my $running = "SELECT count(*) = %d FROM supervisor.worker_status WHERE $taken AND state = 'running'";
+
+note 'without supervisor';
+
+$node = PostgreSQL::Test::Cluster->new('alone');
+$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+$node->append_conf('postgresql.conf',
+	SupervisorTest::conf(
+		(map { $_ => $settings{$_} } grep { !/^supervisor/ } keys %settings),
+		shared_preload_libraries => 'registers',
+		'registers.workers' => $all));
+$node->start;
+my $plain = seen_of($in_all);
+is(scalar(() = $plain =~ /^registers: /mg), $in_all, 'all run');
+$node->stop;
+
+note 'taken over';
+
+my @ways = (
+	[ 'before', 'registers' ],
+	[ 'after', '*' ],
+	[ 'after', "pg_prewarm, \"$library.so\"" ],
+	[ 'before', '$libdir/registers' ]);
+push @ways, [ 'after', 'registers', in_hook => 'on' ] if $version >= 17;
+foreach my $i (0 .. $#ways)
+{
+	my ($order, $list, %how) = @{ $ways[$i] };
+	my $way = "$order, $list" . (%how ? ', in its hook' : '');
+
+	start("way_$i", $all, $order, 'supervisor.take_over' => $list, map { ("registers.$_" => $how{$_}) } keys %how);
+	becomes(sprintf($running, $in_all), "$way: all run under supervision");
+	is(seen(), $plain, "$way: each once, and sees of itself what it would see without supervisor");
+	is(value("SELECT DISTINCT generation FROM supervisor.worker_status WHERE $taken"),
+		'0', "$way: the server has started each itself");
+	is( value(
+			q{SELECT string_agg(backend_type, ', ' ORDER BY backend_type COLLATE "C") FROM pg_stat_activity WHERE backend_type LIKE '%launcher' OR backend_type = 'supervisor'}
+		),
+		'autovacuum launcher, logical replication launcher, supervisor',
+		"$way: what is the server's own, and supervisor, are as ever");
+	like(slurp_file($node->logfile), qr/LOG:  $in_all background workers of preloaded libraries are supervised$/m, "$way: the log says so");
+	next if $i > 0 && !%how;
+
+	my $offset = -s $node->logfile;
+	value("SELECT supervisor.restart_worker(name, '60 s') FROM supervisor.worker_status WHERE $taken");
+	my $again = seen_of($in_all, $offset);
+
+	# others see it in a table that all encodings share
+	is($again, $plain =~ s/core's type "\K\303\251t\303\251/??t??/r, "$way: so does each next process");
+	becomes(sprintf($running, $in_all), "$way: and runs");
+	$offset = -s $node->logfile;
+	crash();
+	$again = seen_of($in_all - 1, $offset);
+	is( $again,
+		join("\n", grep { !/"only once"/ } split /\n/, $plain =~ s/core's type "\K\303\251t\303\251/??t??/r),
+		"$way: after a crash, too, but for one that is never to be restarted");
+	becomes(sprintf($running, $in_all - 1), "$way: and they run");
+	is(value("SELECT state FROM supervisor.worker_status WHERE name = 'only once'"),
+		'stopped', "$way: that one is stopped");
+	unlike(substr(slurp_file($node->logfile), $offset), qr/are supervised|is known to supervisor as/, "$way: the log says nothing again");
+}
+continue
+{
+	$node->stop;
+}
+
+note 'names';
+
+start('names', "$all, accents, long", 'before', 'supervisor.take_over' => 'registers');
+becomes(sprintf($running, $in_all + 2), 'all run');
+my %name_of = (
+	'pointing worker' => 'pointing worker',
+	'twin' => 'twin',
+	'twin 2' => 'twin',
+	'registers_main' => '',
+	'??t??' => "\303\251t\303\251",
+	'??t?? 2' => "\303\251t\303\251",
+	'a name with all bytes that core has room for, which are more th' => 1,
+	'a name with all bytes that core has room for, which are more  2' => 1);
+foreach my $name (sort keys %name_of)
+{
+	is(value("SELECT supervisor.stop_worker('$name', '60 s')"), 't', "\"$name\" is stopped by its name");
+	is(value("SELECT state || ' ' || reason FROM supervisor.worker_status WHERE name = '$name'"), 'stopped disabled', 'and stays so');
+}
+is(scalar(() = slurp_file($node->logfile) =~ /LOG:  background worker ".*" of library "registers" is known to supervisor as "/g),
+	6, 'the log tells which names are not those of the processes');
+is(value("SELECT supervisor.start_worker('twin 2', '60 s')"), 't', 'and is started again');
+is( value("SELECT count(*) FROM supervisor.worker_status w JOIN pg_stat_activity a USING (pid) WHERE w.name = 'twin 2' AND a.backend_type = 'twins'"),
+	'1', 'under its type');
+refused(
+	q{SELECT supervisor.remove_worker('twin')},
+	'42809', 'it has no row',
+	message => qr/DETAIL:  A preloaded library has registered it with the server\./,
+	hint => qr/stop, start and restart it by its name/);
+$node->stop;
+
+note 'ends';
+
+start('ends', 'pointer, wide, never, zero, fails, done, early', 'after', 'supervisor.take_over' => '*');
+my $state = q{SELECT concat_ws(' ', state, reason) FROM supervisor.worker_status WHERE name = '%s'};
+until_true(q{SELECT consecutive_failures > 12 FROM supervisor.worker_status WHERE name = 'at once again'});
+isnt(value(sprintf $state, 'at once again'), 'failed max_restarts', 'one that fails again and again is not given up');
+becomes(q{SELECT restart_at - last_exit_at BETWEEN '1 s' AND '1.3 s' FROM supervisor.worker_status WHERE name = 'failing worker' AND state = 'backoff'},
+	'it waits for as long as it was registered with');
+is(value(q{SELECT last_error FROM supervisor.worker_status WHERE name = 'failing worker'}), 'registers fails as it should', 'the view tells why');
+becomes(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'done worker'},
+	'one that ends with exit code 0 is not started again');
+
+terminate('wide worker');
+becomes(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'wide worker'}, 'nor if somebody has ended it');
+is(value(q{SELECT supervisor.start_worker('wide worker', '60 s')}), 't', 'until a person starts it');
+terminate('only once');
+becomes(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'only once'},
+	'one that is never to be restarted is not, with exit code 1');
+foreach my $name ('pointing worker', 'early worker')
+{
+	terminate($name);
+	becomes("SELECT state = 'running' AND generation = 1 FROM supervisor.worker_status WHERE name = '$name'",
+		"$name: another that ends with exit code 1 is started again");
+}
+
+my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+my $pids = q{SELECT array_agg((name, pid) ORDER BY name) FROM supervisor.worker_status WHERE name IN ('pointing worker', 'wide worker')};
+my $before = value($pids);
+value("SELECT pg_terminate_backend($supervisor)");
+until_true("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor' AND pid <> $supervisor");
+is(value($pids), $before, 'a new supervisor takes them as they are');
+$node->stop;
+
+note 'what is not taken over';
+
+start('full', 'pointer, wide, twin, twin', 'before', 'supervisor.take_over' => '*', 'supervisor.max_workers' => 2, 'supervisor.pool_size' => 0);
+is(seen_of(4) =~ s/^registers: name "([^"]*)".*/$1/mgr, "pointing worker\ntwin\ntwin\nwide worker", 'all run, where only some have a slot');
+becomes(sprintf($running, 2), 'these are supervised');
+is(value("SELECT string_agg(name, ', ' ORDER BY name) FROM supervisor.worker_status WHERE $taken"), 'pointing worker, wide worker', 'those that were registered first');
+like(slurp_file($node->logfile), qr/LOG:  no slot to supervise 2 background workers of preloaded libraries$/m, 'the log tells of the others');
+$node->stop;
+
+start('starved', 'pointer, wide', 'before', 'supervisor.take_over' => 'registers, elsewhere, pg_prewarm', shared_preload_libraries => 'pg_prewarm, registers, supervisor',
+	'pg_prewarm.autoprewarm' => 'off');
+is(scalar(() = slurp_file($node->logfile) =~ /LOG:  library "(?:elsewhere|pg_prewarm)", in "supervisor.take_over", has registered no background worker/g),
+	2, 'the log tells of libraries that have registered none');
+is(scalar(() = slurp_file($node->logfile) =~ /DETAIL:  It is not in "shared_preload_libraries"/g), 1, 'and whether that is because they are not preloaded');
+becomes(sprintf($running, 2), 'others are taken over');
+my $offset = -s $node->logfile;
+SupervisorTest::set($node, 'supervisor.start_workers' => 'off');
+becomes("SELECT count(*) = 2 FROM supervisor.worker_status WHERE $taken AND state = 'stopped' AND pid IS NULL", 'where no workers are to run, these do not');
+$node->restart;
+becomes("SELECT count(*) = 2 FROM supervisor.worker_status WHERE $taken AND state = 'stopped' AND pid IS NULL", 'nor after a restart');
+is(seen($offset), '', 'their functions have not been called');
+$offset = -s $node->logfile;
+SupervisorTest::set($node, 'supervisor.start_workers' => 'on');
+is(scalar(() = seen_of(2, $offset) =~ /^registers/mg), 2, 'until workers are to run');
+$node->stop;
+
+$offset = -s $node->logfile;
+$node->adjust_conf('postgresql.conf', 'max_worker_processes', 3);    # one is the server's own
+my $data = $node->data_dir;
+command_like([ 'postgres', '-D', $data, '-C', 'shared_memory_size' ], qr/^\d+$/m, 'a server that only computes starts none');
+command_ok([ 'postgres', '--single', '-D', $data, 'postgres' ], 'nor does one without a postmaster');
+$node->start;
+is(seen_of(2, $offset) =~ s/^registers: name "([^"]*)".*/$1/mgr, "pointing worker\nwide worker",
+	'where there is no room for supervisor, the server runs them');
+like(substr(slurp_file($node->logfile), $offset), qr/LOG:  no background worker is taken over, since there is none for supervisor/, 'and the log says so');
+$node->stop;
+
+done_testing();
