@@ -338,7 +338,7 @@ CREATE FUNCTION supervisor.get_workers(
     OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
     OUT runs_succeeded bigint, OUT runs_failed bigint, OUT last_run_at timestamptz, OUT last_run_duration interval,
     OUT last_success_at timestamptz, OUT next_run_at timestamptz, OUT stats_since timestamptz,
-    OUT task bigint, OUT command text, OUT source text, OUT declared_in oid)
+    OUT task bigint, OUT command text, OUT source text, OUT declared_in oid, OUT library text)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_workers'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32;
@@ -378,7 +378,7 @@ SELECT w.slot, w.generation, w.name, w.instance, w.kind, w.pool, w.pid, d.datnam
        w.tasks_succeeded, w.tasks_failed, w.tasks_canceled,
        w.runs_succeeded, w.runs_failed, w.last_run_at, w.last_run_duration, w.last_success_at, w.next_run_at,
        w.stats_since, w.task, w.command,
-       w.source, i.datname AS declared_in
+       w.source, i.datname AS declared_in, w.library
 FROM supervisor.get_workers() w
      LEFT JOIN pg_catalog.pg_database d ON d.oid OPERATOR(pg_catalog.=) w.datid
      LEFT JOIN pg_catalog.pg_database i ON i.oid OPERATOR(pg_catalog.=) w.declared_in
@@ -421,6 +421,7 @@ COMMENT ON COLUMN supervisor.worker_status.task IS 'task that runs now';
 COMMENT ON COLUMN supervisor.worker_status.command IS 'beginning of that task''s, or of a command worker''s, command; hidden as pg_stat_activity hides a query';
 COMMENT ON COLUMN supervisor.worker_status.source IS 'of a declared worker: table, of supervisor.worker; library, that is preloaded; call, of supervisor_start(); or registration, by a library with the server, see supervisor.take_over';
 COMMENT ON COLUMN supervisor.worker_status.declared_in IS 'database whose table has its row, where the functions find it; NULL if it is declared in C';
+COMMENT ON COLUMN supervisor.worker_status.library IS 'library whose function it runs, without path and suffix; NULL for others than of kind library';
 
 CREATE VIEW supervisor.pool_status AS
 SELECT pool, size, members, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled, stats_since

@@ -305,7 +305,7 @@ name_of_taken(const BackgroundWorker *worker, char *name)
 
 /* Takes the lock. */
 static void
-declare_taken(const SupTaken *taken, bool first_time)
+declare_taken(SupTaken *taken, bool first_time)
 {
 	SupProgram	program;
 	SupTerms	terms;
@@ -322,6 +322,7 @@ declare_taken(const SupTaken *taken, bool first_time)
 		reserve_slot(d, 1, taken->slot);
 	sup_unlock();
 
+	strlcpy(taken->name, name, sizeof(taken->name));
 	if (d == NULL)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -342,7 +343,7 @@ sup_api_declare(void)
 {
 	static bool first_time = true;
 	const SupervisorWorker *worker = *find_rendezvous_variable(SUPERVISOR_DECLARATIONS);
-	const SupTaken *taken;
+	SupTaken   *taken;
 	int			n;
 
 	for (; worker != NULL; worker = worker->next)

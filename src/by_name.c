@@ -181,6 +181,11 @@ find_worker(FunctionCallInfo fcinfo, const char *changes, NameControl *control, 
 	{
 		SupRow		parsed;
 
+		if (sup_find_in_c(control->name, &in_c))
+			ereport(NOTICE,
+					(errmsg("worker \"%s\" is the one that database \"%s\" has added",
+							control->name, get_database_name(MyDatabaseId)),
+					 errdetail("That of a library is found by this name from other databases.")));
 		sup_row_parse(row->values, row->nulls, &parsed);
 		memcpy(&control->program, &parsed.program, sizeof(SupProgram));
 		*enabled = parsed.terms.enabled;

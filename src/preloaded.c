@@ -19,9 +19,9 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "declaration.h"
 #include "guc.h"
 #include "preloaded.h"
-#include "state.h"
 #include "supervisor.h"
 
 typedef struct Registered
@@ -37,9 +37,8 @@ static int	nregistered = 0;
 static SupTaken *taken = NULL;
 static int	ntaken = 0;
 
-/* Of a library's path: the name of its file, without the suffix; and how long that is. */
-static const char *
-base_of(const char *library, int *len)
+const char *
+sup_library_base(const char *library, int *len)
 {
 	const char *base = last_dir_separator(library) ? last_dir_separator(library) + 1 : library;
 	int			suffix = strlen(DLSUFFIX);
@@ -56,8 +55,8 @@ is_same_library(const char *a, const char *b)
 {
 	int			a_len;
 	int			b_len;
-	const char *a_base = base_of(a, &a_len);
-	const char *b_base = base_of(b, &b_len);
+	const char *a_base = sup_library_base(a, &a_len);
+	const char *b_base = sup_library_base(b, &b_len);
 
 	return a_len == b_len && strncmp(a_base, b_base, a_len) == 0;
 }
@@ -131,6 +130,7 @@ take_one(BackgroundWorker *worker, const SupHandle *handle, void *arg)
 		t->worker.bgw_function_name[BGW_MAXLEN - 1] =
 		t->worker.bgw_library_name[sizeof(worker->bgw_library_name) - 1] = '\0';
 	t->slot = to->first_slot + to->next;
+	t->name[0] = '\0';
 
 	strlcpy(worker->bgw_library_name, SUPERVISOR_STATIC_LIBRARY, sizeof(worker->bgw_library_name));
 	strlcpy(worker->bgw_function_name, SUPERVISOR_STATIC_FUNCTION, sizeof(worker->bgw_function_name));
@@ -229,7 +229,7 @@ sup_preloaded_take(int first_slot)
 	tell_of_taken(left);
 }
 
-const SupTaken *
+SupTaken *
 sup_preloaded_taken(int *count)
 {
 	*count = ntaken;
@@ -262,36 +262,72 @@ sup_preloaded_note(void)
 	sup_foreach_static_worker(note_one, NULL);
 }
 
-/* Does it run, or is it about to? */
+/* Is that its function? */
 static bool
-runs(const Registered *r, const char *library, const char *function, pid_t *pid)
+is_function(const BackgroundWorker *worker, const char *library, const char *function)
 {
-	return is_same_library(r->worker.bgw_library_name, library) &&
-		strcmp(r->worker.bgw_function_name, function) == 0 &&
-		GetBackgroundWorkerPid((BackgroundWorkerHandle *) &r->handle, pid) != BGWH_STOPPED;
+	return is_same_library(worker->bgw_library_name, library) &&
+		strcmp(worker->bgw_function_name, function) == 0;
+}
+
+/* Does one that was taken over run, or is it about to? */
+static bool
+runs_supervised(const SupTaken *t)
+{
+	SupDeclaration *d;
+	bool		runs = false;
+	dlist_iter	iter;
+
+	sup_lock();
+	d = sup_declaration_find(InvalidOid, t->name);
+	if (d != NULL)
+	{
+		dlist_foreach(iter, &d->slots)
+		{
+			SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+			runs |= slot->state != SUP_STOPPED && slot->state != SUP_FAILED;
+		}
+	}
+	sup_unlock();
+	return runs;
 }
 
 /* Two of a kind, which do not know of each other, may get into each other's way. */
 void
 sup_warn_if_preloaded(const char *library, const char *function)
 {
+	for (int i = 0; i < ntaken; i++)
+	{
+		if (!is_function(&taken[i].worker, library, function) || !runs_supervised(&taken[i]))
+			continue;
+		ereport(WARNING,
+				(errmsg("function \"%s\" of library \"%s\" has a background worker already",
+						function, library),
+				 errdetail("The preloaded library has registered it itself, and it runs under supervision as worker \"%s\".",
+						   taken[i].name),
+				 errhint("Both would run. Remove this worker, or take the library out of \"%s\" and restart the server.",
+						 "shared_preload_libraries")));
+		return;
+	}
 	for (int i = 0; i < nregistered; i++)
 	{
-		const char *name = registered[i].worker.bgw_name;
+		const BackgroundWorker *worker = &registered[i].worker;
 		pid_t		pid = 0;
 
-		if (!runs(&registered[i], library, function, &pid))
+		if (!is_function(worker, library, function) ||
+			GetBackgroundWorkerPid((BackgroundWorkerHandle *) &registered[i].handle, &pid) == BGWH_STOPPED)
 			continue;
 		ereport(WARNING,
 				(errmsg("function \"%s\" of library \"%s\" has a background worker already",
 						function, library),
 				 pid != 0 ?
 				 errdetail("The preloaded library has registered \"%s\" itself, which runs as process %d.",
-						   name, (int) pid) :
+						   worker->bgw_name, (int) pid) :
 				 errdetail("The preloaded library has registered \"%s\" itself, which is about to start.",
-						   name),
-				 errhint("Both would run. Keep the library's own one and remove this worker, or take the library out of \"%s\" and restart the server.",
-						 "shared_preload_libraries")));
+						   worker->bgw_name),
+				 errhint("Both would run. Remove this worker and list the library in \"%s\", so that its own one is supervised, or take the library out of \"%s\"; then restart the server.",
+						 "supervisor.take_over", "shared_preload_libraries")));
 		return;
 	}
 }

@@ -15,6 +15,7 @@ typedef struct SupTaken
 {
 	BackgroundWorker worker;	/* as its library has registered it */
 	int			slot;			/* the argument of its first process */
+	char		name[NAMEDATALEN];	/* by which it is declared; "": not yet */
 } SupTaken;
 
 /*
@@ -23,11 +24,14 @@ typedef struct SupTaken
  */
 extern void sup_preloaded_take(int first_slot);
 
-/* Those, in the order of their registration. */
-extern const SupTaken *sup_preloaded_taken(int *count);
+/* Those, in the order of their registration, for api.c to declare them. */
+extern SupTaken *sup_preloaded_taken(int *count);
 
 /* In the postmaster, whenever it has set up shared memory: see which there are. */
 extern void sup_preloaded_note(void);
+
+/* Of a library's path: the name of its file, without the suffix; and how long that is. */
+extern const char *sup_library_base(const char *library, int *len);
 
 /* Warn if one of them runs that function of that library, or is about to. */
 extern void sup_warn_if_preloaded(const char *library, const char *function);

@@ -21,6 +21,7 @@
 
 #include "args.h"
 #include "declaration.h"
+#include "preloaded.h"
 #include "format.h"
 #include "members.h"
 #include "rights.h"
@@ -84,7 +85,7 @@ command_head(const SupTask *task, char *head)
 	return len;
 }
 
-#define WORKER_COLS 36
+#define WORKER_COLS 37
 
 /* What a row of worker_status needs beside its slot. */
 typedef struct WorkerRow
@@ -94,6 +95,7 @@ typedef struct WorkerRow
 	char		name[NAMEDATALEN];
 	int			source;			/* SupSource; -1: it is not declared */
 	Oid			declared_in;	/* in whose table; 0 */
+	char		library[MAXPGPATH]; /* whose function it is; "" */
 	Oid			role;			/* whose rights it has */
 	Oid			datid;			/* where it is, or will be */
 	Oid			userid;
@@ -128,6 +130,7 @@ copy_declaration(WorkerRow *row, const SupDeclaration *d)
 	row->datid = d->program.kind == SUP_KIND_COMMAND ? d->database : InvalidOid;
 	row->role = row->userid = d->program.role;
 	row->command_len = -1;
+	strlcpy(row->library, d->program.library, sizeof(row->library));
 	if (d->program.kind == SUP_KIND_COMMAND)
 	{
 		row->command_len = d->program.command_len;
@@ -151,6 +154,7 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 	row->command_len = -1;
 	row->source = -1;
 	row->declared_in = InvalidOid;
+	row->library[0] = '\0';
 	if (slot->declaration >= 0)
 		copy_declaration(row, &Sup->declarations[slot->declaration]);
 	if (slot->kind == SUP_KIND_LIBRARY)
@@ -208,6 +212,8 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	bool		is_pool = row->kind == SUP_KIND_POOL;
 	const char *activity = NULL;
 	int			pid = slot->lingers && slot->exited_at != 0 ? slot->exited_pid : slot->pid;
+	const char *library;
+	int			library_len;
 
 	if (slot->state == SUP_RUNNING && slot->exited_at == 0 && is_pool)
 		activity = row->task != 0 ? "busy" : slot->binding < 0 ? "unbound" : "idle";
@@ -262,6 +268,10 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 		values[33] = CStringGetTextDatum("<insufficient privilege>");
 	values[34] = text_or_null(row->source >= 0 ? source_names[row->source] : NULL, &nulls[34]);
 	values[35] = oid_or_null(row->declared_in, &nulls[35]);
+	library = sup_library_base(row->library, &library_len);
+	nulls[36] = library_len == 0;
+	if (!nulls[36])
+		values[36] = clipped_text(library, library_len, &nulls[36]);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

@@ -65,7 +65,7 @@ is( value(q{
 		WHERE relnamespace = 'supervisor'::regnamespace
 			AND relname IN ('worker_status', 'pool_status', 'task_status', 'event') AND attnum > 0
 			AND length(col_description(attrelid, attnum)) > 10}),
-	36 + 12 + 14 + 10, 'every column of the four views has a comment');
+	37 + 12 + 14 + 10, 'every column of the four views has a comment');
 
 note 'workers';
 

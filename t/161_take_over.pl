@@ -223,12 +223,21 @@ is(scalar(() = slurp_file($node->logfile) =~ /LOG:  library "(?:elsewhere|pg_pre
 	2, 'the log tells of libraries that have registered none');
 is(scalar(() = slurp_file($node->logfile) =~ /DETAIL:  It is not in "shared_preload_libraries"/g), 1, 'and whether that is because they are not preloaded');
 becomes(sprintf($running, 2), 'others are taken over');
+is(value("SELECT string_agg(DISTINCT library, ',') FROM supervisor.worker_status WHERE $taken"), 'registers', 'the view tells whose they are');
+my $add = q{SELECT supervisor.add_worker('wide worker', library => 'registers', function => 'registers_main')};
+like((SupervisorTest::error_of($node, "BEGIN; $add; ROLLBACK"))[1],
+	qr/WARNING: .*DETAIL:  The preloaded library has registered it itself, and it runs under supervision as worker "pointing worker"/s,
+	'who adds another is told of the one that is supervised');
 my $offset = -s $node->logfile;
 SupervisorTest::set($node, 'supervisor.start_workers' => 'off');
 becomes("SELECT count(*) = 2 FROM supervisor.worker_status WHERE $taken AND state = 'stopped' AND pid IS NULL", 'where no workers are to run, these do not');
 $node->restart;
 becomes("SELECT count(*) = 2 FROM supervisor.worker_status WHERE $taken AND state = 'stopped' AND pid IS NULL", 'nor after a restart');
 is(seen($offset), '', 'their functions have not been called');
+unlike((SupervisorTest::error_of($node, $add))[1], qr/WARNING/, 'who adds another where none runs is not warned');
+like((SupervisorTest::error_of($node, q{SELECT supervisor.stop_worker('wide worker')}))[1],
+	qr/NOTICE: .*worker "wide worker" is the one that database "postgres" has added/, 'of two of the same name, it is told which is meant');
+value(q{SELECT supervisor.remove_worker('wide worker')});
 $offset = -s $node->logfile;
 SupervisorTest::set($node, 'supervisor.start_workers' => 'on');
 is(scalar(() = seen_of(2, $offset) =~ /^registers/mg), 2, 'until workers are to run');
