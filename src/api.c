@@ -158,6 +158,7 @@ add_declaration(const char *name, SupSource source, const SupProgram *program,
 	d->version = 1;
 	memcpy(&d->program, program, sizeof(SupProgram));
 	d->terms = *terms;
+	d->listed = sup_is_of_preloaded(d) && sup_worker_stopped(d->name);
 	sup_attend_declaration(d);
 	return d;
 }
@@ -166,15 +167,16 @@ add_declaration(const char *name, SupSource source, const SupProgram *program,
  * While libraries are preloaded
  */
 
-/* The postmaster may have been told to start it: then keep that slot for it. */
+/* If it shall run, and the postmaster has been told to start it, keep that slot for it. */
 static void
 reserve_slot(SupDeclaration *d, int instance, int index)
 {
 	SupHandle	handle;
+	const char *detail;
 
 	/* After a crash it has forgotten it. */
 	SUP_ASSERT_LOCKED();
-	if (index < sup_max_workers &&
+	if (index < sup_max_workers && sup_declaration_why_not(d, &detail) == SUP_NO_REASON &&
 		sup_static_worker_registered(SUPERVISOR_STATIC_FUNCTION, Int32GetDatum(index), &handle))
 		sup_reserve_slot(&Sup->slots[index], d, instance, &handle, sup_now());
 }
@@ -209,7 +211,7 @@ declare(const SupervisorWorker *worker)
 		d->bad = SUP_INVALID;
 		strlcpy(d->bad_detail, wrong, sizeof(d->bad_detail));
 	}
-	else if (d != NULL && sup_start_workers)
+	else if (d != NULL)
 		for (int i = 0; i < worker->nstatic && i < d->terms.instances; i++)
 			reserve_slot(d, i + 1, worker->first_static + i);
 	else if (!nameless && d == NULL)
@@ -318,7 +320,7 @@ declare_taken(SupTaken *taken, bool first_time)
 	sup_lock();
 	name_of_taken(&taken->worker, name);
 	d = add_declaration(name, SUP_FROM_SERVER, &program, &terms);
-	if (d != NULL && sup_start_workers)
+	if (d != NULL)
 		reserve_slot(d, 1, taken->slot);
 	sup_unlock();
 

@@ -34,6 +34,7 @@ typedef struct NameControl
 	bool		switches;		/* ... it is to be */
 	bool		on;
 	bool		failed;			/* there is nothing to wait for any more */
+	bool		listed;			/* in supervisor.stopped_workers */
 	uint64		request;		/* the reading that is awaited serves it */
 } NameControl;
 
@@ -166,7 +167,7 @@ find_worker(FunctionCallInfo fcinfo, const char *changes, NameControl *control, 
 	control->name = sup_worker_name_arg(fcinfo);
 	control->database = MyDatabaseId;
 	control->generations = palloc0(sizeof(uint64) * sup_nslots());
-	control->switches = control->held = false;
+	control->switches = control->held = control->listed = false;
 	sup_await_supervisor();
 	table = sup_catalog_table(&complaint);
 
@@ -232,10 +233,12 @@ await_reading(NameControl *control, TimestampTz deadline)
 
 /* Why it is in vain to wait for the start of a worker; NULL: it is not. */
 static const char *
-why_not_now(bool known)
+why_not_now(const NameControl *control, bool known)
 {
 	if (!sup_start_workers)
 		return "\"supervisor.start_workers\" is off.";
+	if (control->listed)
+		return "It is in \"supervisor.stopped_workers\".";
 
 	/* One that was added in this transaction has not been seen by anybody. */
 	if (!known && sup_has_added())
@@ -317,10 +320,11 @@ switch_worker(FunctionCallInfo fcinfo, bool on)
 	sup_lock();
 	d = sup_declaration_find(control.database, control.name);
 	hold_worker(&control, d);
+	control.listed = d != NULL && d->listed;
 	sup_unlock();
 
 	if (on)
-		PG_RETURN_BOOL(await_worker("started", why_not_now(d != NULL), all_started, &control, deadline));
+		PG_RETURN_BOOL(await_worker("started", why_not_now(&control, d != NULL), all_started, &control, deadline));
 	PG_RETURN_BOOL(await_worker("ended", NULL, all_stopped, &control, deadline));
 }
 
@@ -361,7 +365,8 @@ restart_declaration(NameControl *control, bool *enabled, bool *known)
 	{
 		if (d->holder != 0)
 			*enabled = d->terms.enabled;
-		if (*enabled && sup_start_workers)
+		control->listed = d->listed;
+		if (*enabled && sup_start_workers && !d->listed)
 		{
 			d->roll = true;
 			dlist_foreach(iter, &d->slots)
@@ -416,5 +421,5 @@ supervisor_restart_worker_by_name(PG_FUNCTION_ARGS)
 				 errmsg("worker \"%s\" is not enabled", control.name),
 				 errhint("Use supervisor.start_worker().")));
 
-	PG_RETURN_BOOL(await_worker("restarted", why_not_now(known), all_started, &control, deadline));
+	PG_RETURN_BOOL(await_worker("restarted", why_not_now(&control, known), all_started, &control, deadline));
 }

@@ -236,7 +236,7 @@ sup_load_done(Oid database, uint64 request)
 }
 
 /*
- * The setting comes first, then 'enabled', then what was found out about it.
+ * The settings come first, then 'enabled', then what was found out about it.
  * *detail stays in the declaration.
  */
 SupReason
@@ -246,6 +246,11 @@ sup_declaration_why_not(const SupDeclaration *d, const char **detail)
 	if (!sup_start_workers)
 	{
 		*detail = "supervisor.start_workers is off";
+		return SUP_DISABLED;
+	}
+	if (d->listed)
+	{
+		*detail = "it is in supervisor.stopped_workers";
 		return SUP_DISABLED;
 	}
 	if (!d->terms.enabled)

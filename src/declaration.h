@@ -35,6 +35,13 @@ extern void sup_declaration_free(SupDeclaration *declaration);
  */
 extern SupReason sup_declaration_why_not(const SupDeclaration *d, const char **detail);
 
+/* supervisor.stopped_workers is for these: others have rows, where it is said. */
+static inline bool
+sup_is_of_preloaded(const SupDeclaration *d)
+{
+	return d->source == SUP_FROM_LIBRARY || d->source == SUP_FROM_SERVER;
+}
+
 /* In which state an instance without a process is that shall have none. */
 static inline SupState
 sup_state_if_kept_down(SupReason reason)

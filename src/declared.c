@@ -202,15 +202,50 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 				 errhint("You might need to increase \"%s\".", "supervisor.max_workers")));
 }
 
+/* One line for each name in supervisor.stopped_workers that no worker has which it is for. */
+static void
+tell_of_unknown(void)
+{
+	const char *list = sup_stopped_workers;
+	char		name[MAXPGPATH];
+
+	while (sup_next_listed(&list, name))
+	{
+		const SupDeclaration *d;
+		bool		known;
+
+		sup_lock();
+		d = sup_declaration_find(InvalidOid, name);
+		known = d != NULL && sup_is_of_preloaded(d);
+		sup_unlock();
+		if (!known)
+			ereport(LOG,
+					(errcode(ERRCODE_CONFIG_FILE_ERROR),
+					 errmsg("no worker of a preloaded library has the name \"%s\", in \"%s\"",
+							name, "supervisor.stopped_workers")));
+	}
+}
+
 /*
- * Takes the lock.  All are looked at: supervisor.start_workers may be
- * another.
+ * Takes the lock.  All are looked at: the settings that keep some from running may be
+ * others.  Those of preloaded libraries stay where they are, with their names.
  */
 void
 sup_set_declared(void)
 {
-	sup_lock();
-	sup_foreach_declaration(d)
-		sup_attend_declaration(d);
-	sup_unlock();
+	for (int i = 0; i < Sup->ndeclarations; i++)
+	{
+		SupDeclaration *d = &Sup->declarations[i];
+		bool		stopped = sup_is_of_preloaded(d) && sup_worker_stopped(d->name);
+
+		sup_lock();
+		if (Sup->declaration_keys[i] != 0)
+		{
+			if (sup_is_of_preloaded(d))
+				d->listed = stopped;
+			sup_attend_declaration(d);
+		}
+		sup_unlock();
+	}
+	tell_of_unknown();
 }

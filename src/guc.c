@@ -22,6 +22,7 @@ char	   *sup_pools;
 char	   *sup_default_pool;
 bool		sup_start_workers;
 char	   *sup_take_over;
+char	   *sup_stopped_workers;
 char	   *sup_databases;
 int			sup_max_tasks;
 int			sup_shared_memory;
@@ -418,6 +419,18 @@ sup_next_listed(const char **list, char *name)
 	return found;
 }
 
+bool
+sup_worker_stopped(const char *name)
+{
+	const char *list = sup_stopped_workers;
+	char		listed[MAXPGPATH];
+
+	while (sup_next_listed(&list, listed))
+		if (strcmp(listed, name) == 0)
+			return true;
+	return false;
+}
+
 /* In microseconds.  restart_delay_max is at least restart_delay. */
 SupPolicy
 sup_default_policy(void)
@@ -466,6 +479,11 @@ sup_define_settings(void)
 							   "An asterisk stands for all.",
 							   &sup_take_over, "",
 							   PGC_POSTMASTER, GUC_LIST_INPUT, check_list, NULL, NULL);
+	DefineCustomStringVariable("supervisor.stopped_workers",
+							   "Lists workers of preloaded libraries that do not run.",
+							   NULL,
+							   &sup_stopped_workers, "",
+							   PGC_SIGHUP, GUC_LIST_INPUT, check_list, NULL, NULL);
 	DefineCustomStringVariable("supervisor.databases",
 							   "Lists the databases whose declared workers run.",
 							   "An asterisk stands for all.",

@@ -27,6 +27,7 @@ extern char *sup_pools;
 extern char *sup_default_pool;
 extern bool sup_start_workers;
 extern char *sup_take_over;
+extern char *sup_stopped_workers;
 extern char *sup_databases;
 extern int	sup_max_tasks;
 extern int	sup_shared_memory;	/* kB */
@@ -77,5 +78,8 @@ extern bool sup_database_listed(const char *name);
  * bytes; false: there is none.  '*list' begins with the text, and goes on.
  */
 extern bool sup_next_listed(const char **list, char *name);
+
+/* Is a worker of that name, of a preloaded library, in supervisor.stopped_workers? */
+extern bool sup_worker_stopped(const char *name);
 
 #endif							/* SUP_GUC_H */

@@ -137,6 +137,8 @@ typedef struct SupDeclaration
 	int			version;		/* of the program */
 	int			started_version;	/* when a transaction started it; 0: none
 									 * has since its end */
+	bool		listed;			/* in supervisor.stopped_workers; set by the
+								 * postmaster and the supervisor */
 	SupReason	bad;			/* why it can't run */
 	char		bad_detail[SUP_MESSAGE];
 	bool		gone;			/* its row is; the entry follows its processes */

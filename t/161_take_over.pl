@@ -175,6 +175,31 @@ refused(
 	hint => qr/stop, start and restart it by its name/);
 $node->stop;
 
+note 'stopped by a setting';
+
+start('stopped', 'pointer, wide, twin, twin, early', 'after', 'supervisor.take_over' => '*', 'supervisor.stopped_workers' => 'twin 2, "early worker", nobody');
+becomes(sprintf($running, 3), 'those run that are not listed');
+is(value("SELECT string_agg(concat_ws(' ', name, state, detail), ', ' ORDER BY name) FROM supervisor.worker_status WHERE state <> 'running' AND $taken"),
+	'early worker stopped it is in supervisor.stopped_workers, twin 2 stopped it is in supervisor.stopped_workers', 'the others are stopped');
+unlike(seen(), qr/early worker/, 'the function of one that the server would have started at once is not called');
+my $unknown = qr/LOG:  no worker of a preloaded library has the name "nobody", in "supervisor.stopped_workers"/;
+is(scalar(() = slurp_file($node->logfile) =~ /$unknown/g), 1, 'a name that none has is logged');
+like((SupervisorTest::error_of($node, q{SELECT supervisor.start_worker('twin 2', '60 s')}))[1],
+	qr/WARNING: .*DETAIL:  It is in "supervisor.stopped_workers"/s, 'it cannot be started');
+like((SupervisorTest::error_of($node, q{SELECT supervisor.restart_worker('early worker', '60 s')}))[1],
+	qr/WARNING: .*DETAIL:  It is in "supervisor.stopped_workers"/s, 'nor restarted');
+value(q{SELECT supervisor.stop_worker('pointing worker')});
+SupervisorTest::set($node, 'supervisor.stopped_workers' => 'wide worker');
+becomes(qq{SELECT string_agg(name, ', ' ORDER BY name) = 'early worker, twin, twin 2' FROM supervisor.worker_status WHERE $taken AND state = 'running'},
+	'a reload stops those that are listed, and starts those that are not any more');
+is(value(q{SELECT detail FROM supervisor.worker_status WHERE name = 'pointing worker'}), 'it is not enabled', 'but not what a person has stopped');
+$node->restart;
+becomes(sprintf($running, 4), 'a restart starts that as well');
+is(value(qq{SELECT name FROM supervisor.worker_status WHERE $taken AND state = 'stopped'}), 'wide worker', 'and what is listed stays stopped');
+refused(q{ALTER SYSTEM SET supervisor.stopped_workers = '"twin'}, '22023', 'a list that is none is refused', message => qr/A quoted name has no end/);
+refused(q{ALTER SYSTEM SET supervisor.stopped_workers = 'a,,b'}, '22023', 'so is one with a hole', message => qr/A name is missing/);
+$node->stop;
+
 note 'ends';
 
 start('ends', 'pointer, wide, never, zero, fails, done, early', 'after', 'supervisor.take_over' => '*');
