@@ -282,13 +282,25 @@ workers_leaving(Oid database)
 }
 
 /*
- * Ask a worker to leave the database, if it is there.  The caller holds the
- * lock.
+ * A worker that was taken over may serve all databases from one that belongs to
+ * somebody.  Without us he could not end it, so it makes way for superusers alone; core
+ * waits for it, and refuses the command.
+ */
+static bool
+makes_way(const SupSlot *slot, Oid role)
+{
+	return !OidIsValid(role) || slot->declaration < 0 ||
+		Sup->declarations[slot->declaration].source != SUP_FROM_SERVER;
+}
+
+/*
+ * Ask a worker to leave the database, if it is there.  'role' is whose command that
+ * is for; 0: a superuser's.  The caller holds the lock.
  */
 static void
-ask_to_leave(SupSlot *slot, Oid database, SupCause cause)
+ask_to_leave(SupSlot *slot, Oid database, Oid role, SupCause cause)
 {
-	if (slot->state == SUP_EMPTY || slot->exited_at != 0 || slot->pid == 0)
+	if (slot->state == SUP_EMPTY || slot->exited_at != 0 || slot->pid == 0 || !makes_way(slot, role))
 		return;
 
 	/*
@@ -362,7 +374,7 @@ raise_fence(Oid database)
 		put_up(fence, MyProcPid, role, database);
 		fence_is_up = true;
 		for (int i = 0; i < sup_nslots(); i++)
-			ask_to_leave(&Sup->slots[i], database, cause);
+			ask_to_leave(&Sup->slots[i], database, role, cause);
 	}
 	sup_unlock();
 	if (fence == NULL)

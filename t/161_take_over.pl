@@ -233,6 +233,37 @@ until_true("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supe
 is(value($pids), $before, 'a new supervisor takes them as they are');
 $node->stop;
 
+note 'databases and rights';
+
+start('rights', 'pointer', 'before', 'supervisor.take_over' => 'registers', 'registers.database' => 'app');
+my $where = q{SELECT concat_ws(' ', state, reason, datname) FROM supervisor.worker_status WHERE name = 'pointing worker'};
+$node->poll_query_until('postgres', $where, 'waiting no_database');
+is(value($where), 'waiting no_database', 'where its database is missing, the view tells so');
+value('CREATE ROLE owner LOGIN');
+value('CREATE DATABASE app OWNER owner');
+$node->poll_query_until('postgres', $where, 'running app');
+is(value($where), 'running app', 'once there is that, it runs');
+
+my $pid = value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'pointing worker'});
+value('ALTER ROLE owner CREATEDB');
+refused('ALTER DATABASE app RENAME TO other', '55006', 'it is not in the power of the owner of its database', user => 'owner');
+refused('DROP DATABASE app', '55006', 'by whatever command', user => 'owner');
+is(value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'pointing worker'}), $pid, 'its process is the same');
+value('DROP DATABASE app');
+$node->poll_query_until('postgres', $where, 'waiting no_database');
+is(value($where), 'waiting no_database', 'it makes way for a superuser');
+value('CREATE DATABASE app OWNER owner');
+$node->poll_query_until('postgres', $where, 'running app');
+is(value($where), 'running app', 'and comes back with the database');
+
+value(q{CREATE ROLE guard LOGIN IN ROLE pg_signal_backend; GRANT USAGE ON SCHEMA supervisor TO guard;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO guard});
+foreach my $function (qw(stop start restart))
+{
+	refused("SELECT supervisor.${function}_worker('pointing worker')", '42501', "${function}_worker is for superusers", user => 'guard');
+}
+$node->stop;
+
 note 'what is not taken over';
 
 start('full', 'pointer, wide, twin, twin', 'before', 'supervisor.take_over' => '*', 'supervisor.max_workers' => 2, 'supervisor.pool_size' => 0);
