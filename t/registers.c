@@ -42,8 +42,7 @@ typedef enum
 	ENDS_WITH_1,
 	ENDS_WITH_0,
 	FAILS_AT_ONCE,
-	ENDS_AT_ONCE,
-	HANGS
+	ENDS_AT_ONCE
 } End;
 
 static const struct
@@ -64,7 +63,6 @@ static const struct
 	{"zero", "at once again", "", CONNECTS, BgWorkerStart_RecoveryFinished, 0, 0, FAILS_AT_ONCE},
 	{"fails", "failing worker", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, FAILS_AT_ONCE},
 	{"done", "done worker", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_AT_ONCE},
-	{"hangs", "hanging worker", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, HANGS},
 	{"twin", "twin", "twins", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_WITH_1},
 	{"long", NAME_OF_95, NAME_OF_95, CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_WITH_1},
 	{"nameless", "", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_WITH_1},
@@ -108,7 +106,7 @@ registers_main(Datum main_arg)
 		proc_exit(0);
 	if ((MyBgworkerEntry->bgw_flags & BGWORKER_BACKEND_DATABASE_CONNECTION) != 0)
 		BackgroundWorkerInitializeConnection(database[0] != '\0' ? database : NULL, NULL, 0);
-	while (!ShutdownRequestPending || end == HANGS)
+	while (!ShutdownRequestPending)
 	{
 		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_POSTMASTER_DEATH, -1, PG_WAIT_EXTENSION) & WL_POSTMASTER_DEATH)
 			proc_exit(1);
