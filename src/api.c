@@ -14,6 +14,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "utils/memutils.h"
 
 #include "api.h"
 #include "child.h"
@@ -167,6 +168,36 @@ add_declaration(const char *name, SupSource source, const SupProgram *program,
  * While libraries are preloaded
  */
 
+/*
+ * Which of them, by their index, were stopped by name or had ended for good when the
+ * server crashed: in the postmaster's own memory.  They are declared again in the
+ * same order.
+ */
+static bool *resting = NULL;
+static int	nresting = 0;
+
+/* on_shmem_exit callback of the postmaster: all others are gone. */
+static void
+note_resting(int code, Datum arg)
+{
+	if (getpid() != PostmasterPid)
+		return;
+	for (int i = 0; i < nresting; i++)
+		resting[i] = Sup->declarations[i].rests == SUP_RESTS + i;
+}
+
+/* A declaration that was stopped before the crash stays so. */
+static void
+recall_rest(SupDeclaration *d)
+{
+	int			i = d - Sup->declarations;
+
+	if (!resting[i])
+		return;
+	d->terms.enabled = false;
+	sup_declaration_rests(d, true);
+}
+
 /* If it shall run, and the postmaster has been told to start it, keep that slot for it. */
 static void
 reserve_slot(SupDeclaration *d, int instance, int index)
@@ -206,6 +237,8 @@ declare(const SupervisorWorker *worker)
 	}
 	if (!nameless)
 		d = add_declaration(worker->name, SUP_FROM_LIBRARY, &program, &terms);
+	if (d != NULL)
+		recall_rest(d);
 	if (d != NULL && wrong != NULL)
 	{
 		d->bad = SUP_INVALID;
@@ -321,7 +354,10 @@ declare_taken(SupTaken *taken, bool first_time)
 	name_of_taken(&taken->worker, name);
 	d = add_declaration(name, SUP_FROM_SERVER, &program, &terms);
 	if (d != NULL)
+	{
+		recall_rest(d);
 		reserve_slot(d, 1, taken->slot);
+	}
 	sup_unlock();
 
 	strlcpy(taken->name, name, sizeof(taken->name));
@@ -347,6 +383,13 @@ sup_api_declare(void)
 	const SupervisorWorker *worker = *find_rendezvous_variable(SUPERVISOR_DECLARATIONS);
 	SupTaken   *taken;
 	int			n;
+
+	if (first_time)
+	{
+		nresting = Sup->ndeclarations;
+		resting = MemoryContextAllocZero(TopMemoryContext, sizeof(bool) * nresting);
+	}
+	on_shmem_exit(note_resting, (Datum) 0);
 
 	for (; worker != NULL; worker = worker->next)
 	{

@@ -65,6 +65,7 @@ hold_worker(NameControl *c, SupDeclaration *d)
 		return;
 	c->held = true;
 	d->terms.enabled = c->on;
+	sup_declaration_rests(d, !c->on);
 	d->start |= c->on;
 	d->started_version = c->on ? d->version : 0;
 	if (OidIsValid(c->database))

@@ -42,6 +42,13 @@ sup_is_of_preloaded(const SupDeclaration *d)
 	return d->source == SUP_FROM_LIBRARY || d->source == SUP_FROM_SERVER;
 }
 
+/* It has no row that says so, and shall not run any more, after a crash neither; or it shall. */
+static inline void
+sup_declaration_rests(SupDeclaration *d, bool rests)
+{
+	d->rests = rests && sup_is_of_preloaded(d) ? SUP_RESTS + (d - Sup->declarations) : 0;
+}
+
 /* In which state an instance without a process is that shall have none. */
 static inline SupState
 sup_state_if_kept_down(SupReason reason)

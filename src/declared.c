@@ -62,8 +62,9 @@ may_run_now(const SupSlot *slot, const SupDeclaration *d)
  * for something that others want as well, it goes on doing so.
  */
 static void
-revive(SupSlot *slot, const SupDeclaration *d, TimestampTz now)
+revive(SupSlot *slot, SupDeclaration *d, TimestampTz now)
 {
+	sup_declaration_rests(d, false);
 	if (slot->version != d->version)
 		slot->next_run = 0;
 	slot->version = d->version;

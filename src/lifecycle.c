@@ -358,6 +358,9 @@ declared_ended(SupSlot *slot, SupReason reason, const char *detail, SupVerdict v
 		else
 			sup_enter(slot, SUP_FAILED, SUP_MAX_RESTARTS, detail, now);
 
+		if (verdict == SUP_VERDICT_STOP && d->terms.instances == 1)
+			sup_declaration_rests(d, true);
+
 		/* It was started by a call, and will not be again. */
 		if (d->source == SUP_FROM_CALL)
 			d->gone = true;

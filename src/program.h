@@ -121,6 +121,12 @@ typedef struct SupProgram
 } SupProgram;
 
 /*
+ * What a declaration says of itself for the time after a crash.  The postmaster reads
+ * it when all others are gone, and what they have written is not to be relied upon.
+ */
+#define SUP_RESTS	UINT64CONST(0x72657374696e6721)
+
+/*
  * A declared worker: what is to run, in one or more instances.  The loader
  * writes what comes from a table, a session what comes from a call; a session
  * that has started or stopped it in a transaction that is still open has set
@@ -141,6 +147,8 @@ typedef struct SupDeclaration
 								 * postmaster and the supervisor */
 	SupReason	bad;			/* why it can't run */
 	char		bad_detail[SUP_MESSAGE];
+	uint64		rests;			/* SUP_RESTS plus its index: it was stopped by
+								 * name, or has ended for good */
 	bool		gone;			/* its row is; the entry follows its processes */
 	bool		capped;			/* its role is not a superuser */
 	Oid			account;		/* ... and then: see sup_account_of() */

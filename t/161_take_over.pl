@@ -225,6 +225,17 @@ foreach my $name ('pointing worker', 'early worker')
 		"$name: another that ends with exit code 1 is started again");
 }
 
+value(q{SELECT supervisor.stop_worker('early worker', '60 s')});
+crash();
+becomes(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'wide worker'}, 'after a crash those run again that have run');
+is(value(qq{SELECT string_agg(name, ', ' ORDER BY name) FROM supervisor.worker_status WHERE $taken AND state = 'stopped'}),
+	'done worker, early worker, only once', 'those that had ended for good, or were stopped, stay so');
+is(scalar(() = seen() =~ /"done worker", type/g), 1, 'their functions have not been called');
+is(value(q{SELECT supervisor.start_worker('early worker', '60 s')}), 't', 'one that was stopped is started');
+crash();
+becomes(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'early worker'}, 'and is after another crash, too');
+becomes(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'wide worker'}, 'as are others');
+
 my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 my $pids = q{SELECT array_agg((name, pid) ORDER BY name) FROM supervisor.worker_status WHERE name IN ('pointing worker', 'wide worker')};
 my $before = value($pids);
