@@ -42,6 +42,7 @@ typedef enum Rank
 {
 	RANK_LOADER,				/* what it reads may be that there shall be
 								 * fewer */
+	RANK_TAKEN_OVER,			/* the server would have kept its place */
 	RANK_ONLY,					/* a pool has no other worker */
 	RANK_POOL,					/* the place of the one before may be free */
 	RANK_POOL_REFUSED,
@@ -66,6 +67,21 @@ static SupDeclaration *
 declaration_of(const SupSlot *slot)
 {
 	return slot->declaration >= 0 ? &Sup->declarations[slot->declaration] : NULL;
+}
+
+static bool
+is_taken_over(const SupSlot *slot)
+{
+	const SupDeclaration *d = declaration_of(slot);
+
+	return d != NULL && d->source == SUP_FROM_SERVER;
+}
+
+/* Do declared workers wait until it has a background worker slot? */
+static bool
+goes_before(const SupSlot *slot)
+{
+	return slot->declaration < 0 || is_taken_over(slot);
 }
 
 /* A worker's own value, unless that is -1: then the setting's. */
@@ -265,7 +281,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		slot->attempts++;
 
 		/* Declared workers wait for it, so it does not let others wait long. */
-		delay = d == NULL ? 0 : sup_policy_delay(&policy, slot->attempts, sup_jitter());
+		delay = goes_before(slot) ? 0 : sup_policy_delay(&policy, slot->attempts, sup_jitter());
 		slot->restart_at = now + Max(delay, SUP_RETRY_MIN_US);
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 				  "the server has no free background worker slot", now);
@@ -274,7 +290,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	RESUME_INTERRUPTS();
 	if (slot->kind == SUP_KIND_POOL)
 		processes[slot->pool] += registered;
-	if (was_refused && d == NULL)
+	if (was_refused && goes_before(slot))
 		sup_retry_refused(now);
 
 	/* The loader asks for one now and then: that is another matter. */
@@ -285,7 +301,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("could not start %s: out of background worker slots", name_of(slot)),
-				 d == NULL ? errdetail("It is tried again every second, and before declared workers.") :
+				 goes_before(slot) ? errdetail("It is tried again every second, and before declared workers.") :
 				 errdetail("It is tried again with growing delays."),
 				 errhint("You might need to increase \"%s\".", "max_worker_processes")));
 	}
@@ -649,12 +665,13 @@ start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
 	{
 		sup_lock();
 		slot->restart_at = *retry_at;
-		slot->attempts += is_pool;
+		slot->attempts += goes_before(slot);
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 				  "the server has no free background worker slot", now);
 		sup_unlock();
 	}
-	if (is_pool || (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading)))
+	if (is_pool || is_taken_over(slot) ||
+		(slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading)))
 		sup_find_place(slot, turn_before, is_pool && processes[slot->pool] > 0, now);
 }
 
@@ -664,7 +681,7 @@ rank_of(const SupSlot *slot)
 	if (slot->kind == SUP_KIND_LOADER)
 		return RANK_LOADER;
 	if (slot->kind != SUP_KIND_POOL)
-		return RANK_DECLARED;
+		return is_taken_over(slot) ? RANK_TAKEN_OVER : RANK_DECLARED;
 	if (processes[slot->pool] == 0)
 		return RANK_ONLY;
 	return sup_is_refused(slot) ? RANK_POOL_REFUSED : RANK_POOL;
@@ -722,7 +739,7 @@ sup_start_due(TimestampTz now)
 
 			if (slot->kind == SUP_KIND_POOL && slot->pool >= 0 && !slot->surplus)
 				processes[slot->pool] += sup_has_process(slot) && slot->state != SUP_STUCK;
-			if (sup_is_refused(slot) && declaration_of(slot) == NULL && slot->restart_at > now)
+			if (sup_is_refused(slot) && goes_before(slot) && slot->restart_at > now)
 				wanted_at = Min(wanted_at, slot->restart_at);
 		}
 		for (Rank rank = RANK_LOADER; rank < RANKS; rank++)

@@ -19,9 +19,12 @@
 /* A worker has to make room for others no more often. */
 #define EVICTION_US		INT64CONST(5000000)
 
-/* How often the loader, or the only worker of a pool, is refused before a command has to. */
-#define LOADER_REFUSED_MAX	5
+/*
+ * How often one is refused before a command has to: the only worker of a pool, or
+ * one for which first those have to that have nothing to do.
+ */
 #define WORKER_REFUSED_MAX	1
+#define IDLE_REFUSED_MAX	5
 
 static bool slots_freed = false;
 static bool states_changed = false;
@@ -344,20 +347,20 @@ command_to_go(TimestampTz since)
 }
 
 /*
- * The loader, which is soon done, or a pool's worker was refused a background worker
- * slot.  A command that was registered since the turn before looked at processes
- * may have got that of a worker that has just ended, and gives it back.  Else one
- * of ours makes room now and then: for the loader one that has nothing to do; if
- * there is none, or the pool has no other worker, a command, after a while.  Takes
- * the lock.
+ * The loader, which is soon done, one that was taken over, whose place the server
+ * would have kept, or a pool's worker was refused a background worker slot.  A command
+ * that was registered since the turn before looked at processes may have got that of
+ * a worker that has just ended, and gives it back.  Else one of ours makes room now
+ * and then: for the first two one that has nothing to do; if there is none, or the
+ * pool has no other worker, a command, after a while.  Takes the lock.
  */
 void
 sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool has_others, TimestampTz now)
 {
 	static TimestampTz next = 0;
-	bool		is_loader = refused->kind == SUP_KIND_LOADER;
-	int			refused_max = is_loader ? LOADER_REFUSED_MAX : WORKER_REFUSED_MAX;
-	SupSlot    *command = is_loader ? NULL : command_to_go(turn_before);
+	bool		is_pool = refused->kind == SUP_KIND_POOL;
+	int			refused_max = is_pool ? WORKER_REFUSED_MAX : IDLE_REFUSED_MAX;
+	SupSlot    *command = is_pool ? command_to_go(turn_before) : NULL;
 	SupSlot    *idle = NULL;
 
 	if (command == NULL)
@@ -368,7 +371,7 @@ sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool has_others,
 			command = command_to_go(0);
 	}
 	sup_lock();
-	if (is_loader)
+	if (!is_pool)
 		idle = idle_one();
 	if (idle != NULL)
 		sup_ask_leave(idle, SUP_LEAVE_RECYCLE);

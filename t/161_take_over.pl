@@ -275,6 +275,19 @@ foreach my $function (qw(stop start restart))
 }
 $node->stop;
 
+note 'room';
+
+# of the server, supervisor, its pool, and this one
+start('room', 'pointer', 'after', 'supervisor.take_over' => '*', max_worker_processes => 5, 'supervisor.pool_size' => 2);
+becomes('SELECT running = 2 FROM supervisor.pool_status', 'all places of background workers are taken');
+becomes(sprintf($running, 1), 'by one that was taken over, too');
+value('CREATE EXTENSION pg_prewarm');
+value(q{SELECT supervisor.stop_worker('pointing worker', '60 s')});
+value('SELECT autoprewarm_start_worker()');
+is(value(q{SELECT supervisor.start_worker('pointing worker', '60 s')}), 't', 'when somebody has taken its place, a worker of the pool makes room');
+is(value('SELECT running FROM supervisor.pool_status'), '1', 'which waits');
+$node->stop;
+
 note 'what is not taken over';
 
 start('full', 'pointer, wide, twin, twin', 'before', 'supervisor.take_over' => '*', 'supervisor.max_workers' => 2, 'supervisor.pool_size' => 0);
