@@ -445,7 +445,7 @@ sup_default_policy(void)
 	return policy;
 }
 
-/* And keep others from defining more of that prefix. */
+/* And keep others from defining more of that prefix.  Long, as it is one call for each. */
 void
 sup_define_settings(void)
 {

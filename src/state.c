@@ -264,6 +264,30 @@ init_pools(void)
 	}
 }
 
+/* No task, and none of what tasks are grouped by. */
+static void
+init_tasks(void)
+{
+	memset(Sup->tasks, 0, sizeof(SupTask) * sup_max_tasks);
+	for (int i = 0; i < sup_max_tasks; i++)
+	{
+		pg_atomic_init_u32(&Sup->tasks[i].state, SUP_TASK_FREE);
+		ConditionVariableInit(&Sup->tasks[i].ended);
+		Sup->tasks[i].slot = i + 1 < sup_max_tasks ? i + 1 : -1;
+		Sup->task_ids[i] = 0;
+		Sup->task_places[i] = -1;
+		Sup->task_deadlines[i] = 0;
+	}
+
+	memset(Sup->bindings, 0, sizeof(SupBinding) * number_of_bindings());
+	for (int i = 0; i < number_of_bindings(); i++)
+		Sup->bindings[i].next = i + 1 < number_of_bindings() ? i + 1 : -1;
+
+	Sup->nbuckets = number_of_buckets();
+	for (int i = 0; i < Sup->nbuckets; i++)
+		Sup->buckets[i] = -1;
+}
+
 /*
  * Called by shmem_startup_hook.  The postmaster calls it at its start and
  * after each crash; with EXEC_BACKEND each process does, to attach.
@@ -331,24 +355,7 @@ sup_state_init(void)
 			Sup->slots[i].last_exit_code = -1;
 		}
 
-		memset(Sup->tasks, 0, sizeof(SupTask) * sup_max_tasks);
-		for (int i = 0; i < sup_max_tasks; i++)
-		{
-			pg_atomic_init_u32(&Sup->tasks[i].state, SUP_TASK_FREE);
-			ConditionVariableInit(&Sup->tasks[i].ended);
-			Sup->tasks[i].slot = i + 1 < sup_max_tasks ? i + 1 : -1;
-			Sup->task_ids[i] = 0;
-			Sup->task_places[i] = -1;
-			Sup->task_deadlines[i] = 0;
-		}
-
-		memset(Sup->bindings, 0, sizeof(SupBinding) * number_of_bindings());
-		for (int i = 0; i < number_of_bindings(); i++)
-			Sup->bindings[i].next = i + 1 < number_of_bindings() ? i + 1 : -1;
-
-		Sup->nbuckets = number_of_buckets();
-		for (int i = 0; i < Sup->nbuckets; i++)
-			Sup->buckets[i] = -1;
+		init_tasks();
 
 		memset(Sup->sessions, 0, sizeof(SupSession) * MaxBackends);
 		for (int i = 0; i < MaxBackends; i++)
