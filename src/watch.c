@@ -312,26 +312,27 @@ require_owner_of_database(const char *name)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_DATABASE, name);
 }
 
-/* The same for a table, view or index, if it is ours. */
+/*
+ * The same for a table, view or index, if it is ours.  What else a name means now it
+ * is made to mean when core looks: renamed meanwhile, ours might come in its place.
+ */
 static void
-require_owner(const RangeVar *name)
+require_owner(RangeVar *name)
 {
 	Oid			schema = get_namespace_oid("supervisor", true);
-	Oid			relation;
+	Oid			ours = InvalidOid;
+	Oid			found;
 
-	if (name == NULL || !OidIsValid(schema) ||
-		(name->schemaname != NULL && strcmp(name->schemaname, "supervisor") != 0))
+	if (name != NULL && OidIsValid(schema) &&
+		(name->schemaname == NULL || strcmp(name->schemaname, "supervisor") == 0))
+		ours = get_relname_relid(name->relname, schema);
+	if (!OidIsValid(ours) || sup_owns_relation(ours) || !is_ours(RelationRelationId, ours))
 		return;
-	relation = get_relname_relid(name->relname, schema);
-	if (!OidIsValid(relation) || sup_owns_relation(relation) || !is_ours(RelationRelationId, relation))
-		return;
-
-	/* What is found before it is locked, lest it is gone when core looks. */
-	if (name->schemaname == NULL &&
-		(!list_member_oid(fetch_search_path(true), schema) ||
-		 RangeVarGetRelid(name, AccessShareLock, true) != relation))
-		return;
-	aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relation)), name->relname);
+	found = RangeVarGetRelid(name, NoLock, true);
+	if (found == ours)
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(ours)), name->relname);
+	if (OidIsValid(found) && name->schemaname == NULL)
+		name->schemaname = get_namespace_name(get_rel_namespace(found));
 }
 
 /* The tables that definitions of columns and constraints refer to. */
@@ -351,7 +352,15 @@ require_owner_of_referenced(List *definitions)
 	}
 }
 
-/* Of all such commands. */
+/* Does it name a table that core may lock too early? */
+static bool
+may_lock_early(const Node *stmt)
+{
+	return IsA(stmt, RuleStmt) || IsA(stmt, CreateTrigStmt) || IsA(stmt, AlterObjectDependsStmt) ||
+		IsA(stmt, CreateStmt) || IsA(stmt, CreateForeignTableStmt) || IsA(stmt, AlterTableStmt);
+}
+
+/* Of all such commands, whose names may be qualified. */
 static void
 refuse_to_lock(Node *stmt)
 {
@@ -525,6 +534,12 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		sup_note_prepare(transaction->gid);
 	else if (watch && !known)
 	{
+		if (readOnlyTree && may_lock_early(stmt))
+		{
+			pstmt = copyObject(pstmt);
+			stmt = pstmt->utilityStmt;
+			readOnlyTree = false;
+		}
 		refuse_to_lock(stmt);
 		look_at_grant(stmt, &granted, &acls);
 		sup_make_room(pstmt, context);

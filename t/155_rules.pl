@@ -137,7 +137,19 @@ until_true("SELECT count(*) = 1 FROM pg_locks WHERE pid = $pid AND NOT granted")
 $renamer->query_safe('COMMIT');
 becomes("SELECT count(*) = 0 FROM pg_locks WHERE pid = $pid AND NOT granted", 'the session does not come to wait for ours');
 ($out, $err) = $session->finish;
-is(SupervisorTest::sqlstate($err), '42501', 'it is refused');
+is(SupervisorTest::sqlstate($err), '42P01', 'his own is not there');
+
+# Nor is what is not ours locked twice: two who do so would be in each other's way.
+$session->query_safe('CREATE TABLE his.worker (name name)');
+$renamer->query_safe('BEGIN');
+$renamer->query_safe('SELECT FROM his.worker');
+$session->begin('CREATE RULE r AS ON INSERT TO worker DO NOTHING');
+until_true("SELECT count(*) = 1 FROM pg_locks WHERE pid = $pid AND NOT granted");
+is(value("SELECT count(*) FROM pg_locks WHERE pid = $pid AND relation = 'his.worker'::regclass AND granted"), '0',
+	'a table of somebody\'s own is locked by core alone');
+$renamer->query_safe('COMMIT');
+($out, $err) = $session->finish;
+is($err, '', 'when it is free');
 $reader->query_safe('COMMIT');
 
 $_->quit foreach $session, $reader, $writer, $renamer;
