@@ -36,6 +36,7 @@ static TimestampTz turn_before = DT_NOEND;
 
 /* How many processes each pool has or gets that count for it and are not stuck. */
 static int	processes[SUP_MAX_POOLS];
+static int	stuck[SUP_MAX_POOLS];	/* and are */
 
 /* Who is started first. */
 typedef enum Rank
@@ -672,7 +673,8 @@ start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
 	}
 	if (is_pool || is_taken_over(slot) ||
 		(slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading)))
-		sup_find_place(slot, turn_before, is_pool && processes[slot->pool] > 0, now);
+		sup_find_place(slot, turn_before,
+					   is_pool && processes[slot->pool] == 0 && stuck[slot->pool] > 0, now);
 }
 
 static Rank
@@ -733,12 +735,15 @@ sup_start_due(TimestampTz now)
 	if (sup_next_startable(-1) >= 0)
 	{
 		memset(processes, 0, sizeof(processes));
+		memset(stuck, 0, sizeof(stuck));
 		for (int i = 0; i < sup_nslots(); i++)
 		{
 			const SupSlot *slot = &Sup->slots[i];
 
-			if (slot->kind == SUP_KIND_POOL && slot->pool >= 0 && !slot->surplus)
-				processes[slot->pool] += sup_has_process(slot) && slot->state != SUP_STUCK;
+			if (slot->kind == SUP_KIND_POOL && slot->pool >= 0 && slot->state == SUP_STUCK)
+				stuck[slot->pool]++;
+			else if (slot->kind == SUP_KIND_POOL && slot->pool >= 0 && !slot->surplus)
+				processes[slot->pool] += sup_has_process(slot);
 			if (sup_is_refused(slot) && goes_before(slot) && slot->restart_at > now)
 				wanted_at = Min(wanted_at, slot->restart_at);
 		}

@@ -16,12 +16,13 @@
 #include "match.h"
 #include "transition.h"
 
-/* A worker has to make room for others no more often. */
+/* A worker that has nothing to do has to make room no more often; one that runs a command. */
 #define EVICTION_US		INT64CONST(5000000)
+#define COMMAND_EVICTION_US	INT64CONST(300000000)
 
 /*
- * How often one is refused before a command has to: the only worker of a pool, or
- * one for which first those have to that have nothing to do.
+ * How often one is refused before a command has to: the worker of a pool that has
+ * none that is not stuck; the loader, or one that was taken over.
  */
 #define WORKER_REFUSED_MAX	1
 #define IDLE_REFUSED_MAX	5
@@ -347,27 +348,32 @@ command_to_go(TimestampTz since)
 }
 
 /*
- * The loader, which is soon done, one that was taken over, whose place the server
- * would have kept, or a pool's worker was refused a background worker slot.  A command
- * that was registered since the turn before looked at processes may have got that of
- * a worker that has just ended, and gives it back.  Else one of ours makes room now
- * and then: for the first two one that has nothing to do; if there is none, or the
- * pool has no other worker, a command, after a while.  Takes the lock.
+ * One that goes before declared workers was refused a background worker slot.  For a
+ * pool's worker: a command that was registered since the turn before looked at
+ * processes may have got that of a worker that has just ended, and gives it back; and
+ * where all that the pool has are stuck, a command makes room for one more.
+ * For the loader, which is soon done, and one that was taken over, whose place the
+ * server would have kept: one of ours makes room now and then that has nothing to do;
+ * if there is none for a while, a command, and that seldom, as anybody who may add a
+ * worker can have the loader started.  Takes the lock.
  */
 void
-sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool has_others, TimestampTz now)
+sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool all_stuck, TimestampTz now)
 {
 	static TimestampTz next = 0;
+	static TimestampTz next_command = 0;
 	bool		is_pool = refused->kind == SUP_KIND_POOL;
-	int			refused_max = is_pool ? WORKER_REFUSED_MAX : IDLE_REFUSED_MAX;
-	SupSlot    *command = is_pool ? command_to_go(turn_before) : NULL;
+	SupSlot    *command = NULL;
 	SupSlot    *idle = NULL;
 
+	if (is_pool)
+		command = command_to_go(turn_before);
 	if (command == NULL)
 	{
 		if (now < next)
 			return;
-		if (refused->attempts > refused_max && !has_others)
+		if (is_pool ? all_stuck && refused->attempts > WORKER_REFUSED_MAX :
+			refused->attempts > IDLE_REFUSED_MAX && now >= next_command)
 			command = command_to_go(0);
 	}
 	sup_lock();
@@ -376,7 +382,11 @@ sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool has_others,
 	if (idle != NULL)
 		sup_ask_leave(idle, SUP_LEAVE_RECYCLE);
 	else if (command != NULL)
+	{
 		sup_end_process(command, SUP_LEAVE_RECYCLE);
+		if (!is_pool)
+			next_command = now + COMMAND_EVICTION_US;
+	}
 	if (idle != NULL || command != NULL)
 		next = now + EVICTION_US;
 	sup_unlock();

@@ -29,10 +29,10 @@ extern bool sup_slots_freed(void);
 extern bool sup_states_changed(void);
 
 /*
- * A pool's worker, or the loader, has just been refused a background worker slot:
- * another may have to give it its own.  Takes the lock.
+ * One that goes before declared workers has just been refused a background worker
+ * slot: another may have to give it its own.  Takes the lock.
  */
-extern void sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool has_others,
+extern void sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool all_stuck,
 						   TimestampTz now);
 
 /* All that follow: the caller holds the lock. */
