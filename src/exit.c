@@ -11,9 +11,10 @@
  * core reads even where there is nothing to drop.  So core's callback takes
  * interrupts here, and a timeout ends it.
  *
- * Then temporary objects are left, as after a crash, and are dropped by whoever is
- * given that temporary schema next, before the first temporary object is made in
- * it; tables by autovacuum as well.  That waits for the lock, but takes a cancel.
+ * Then temporary objects are left, as after a crash.  Core would have them dropped by
+ * whoever is given that temporary schema next, who would wait for the same lock.  So
+ * the schema is renamed, to one that nobody is given: core knows it for a temporary
+ * one by its prefix, and autovacuum drops tables in it once they are free.
  *
  * Callbacks run in reverse order.  Core registers its own at the end of the
  * transaction that has made a temporary schema, and ours follows at once: nobody
@@ -26,13 +27,19 @@
 
 #include <signal.h>
 
+#include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timeout.h"
 
 #include "compat.h"
@@ -46,6 +53,7 @@
  */
 #define LOOK_TIMEOUT_MS	10
 #define DROP_TIMEOUT_MS	1000
+#define RENAME_TIMEOUT_MS	500
 
 static bool session_is_reset = false;
 
@@ -55,8 +63,9 @@ static bool registered = false;
 /* Is core's callback running, and takes interrupts? */
 static bool dropping = false;
 
-/* Has it been cut short? */
+/* Has it been cut short, and has what was left another schema? */
 static bool cut = false;
+static bool renamed = false;
 
 /* The code of an exit that may be cut short; -1: it may not. */
 static int	code_meant = -1;
@@ -85,6 +94,18 @@ take_cancel(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
+/* Until the next transaction commits, or a timeout ends it. */
+static void
+take_interrupts(int timeout)
+{
+	dropping = true;
+	pqsignal(SIGINT, take_cancel);
+	enable_timeout_after(STATEMENT_TIMEOUT, timeout);
+	QueryCancelPending = false;
+	QueryCancelHoldoffCount = 0;
+	RESUME_INTERRUPTS();		/* which proc_exit() has held */
+}
+
 /*
  * What the timeout ends is ended by a FATAL error: the next callbacks follow.
  * Core's would abort the transaction that is open: no cancel shall meet that.
@@ -95,11 +116,45 @@ before_drop(int code, Datum arg)
 	note_exit();
 	AbortOutOfAnyTransaction();
 	code_meant = code;
-	dropping = true;
-	pqsignal(SIGINT, take_cancel);
-	enable_timeout_after(STATEMENT_TIMEOUT, session_is_reset ? LOOK_TIMEOUT_MS : DROP_TIMEOUT_MS);
-	QueryCancelHoldoffCount = 0;
-	RESUME_INTERRUPTS();		/* which proc_exit() has held */
+	take_interrupts(session_is_reset ? LOOK_TIMEOUT_MS : DROP_TIMEOUT_MS);
+}
+
+/* Have nobody be given the schema of what is left: no backend has that number. */
+static void
+rename_schema(Oid schema)
+{
+	Relation	rel = table_open(NamespaceRelationId, RowExclusiveLock);
+	HeapTuple	tuple = SearchSysCacheCopy1(NAMESPACEOID, ObjectIdGetDatum(schema));
+
+	if (HeapTupleIsValid(tuple))
+	{
+		snprintf(NameStr(((Form_pg_namespace) GETSTRUCT(tuple))->nspname), NAMEDATALEN,
+				 "pg_temp_%u", 1000000000 + schema % 1000000000);
+		CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+	}
+	table_close(rel, RowExclusiveLock);
+}
+
+/* Comes after core's callback, since it is registered before. */
+static void
+after_drop(int code, Datum arg)
+{
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+
+	if (!cut || session_is_reset)
+		return;
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	AbortOutOfAnyTransaction();
+	take_interrupts(RENAME_TIMEOUT_MS);
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED; /* waits for no safe snapshot */
+	XactDeferrable = false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rename_schema(temp_namespace);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	renamed = true;
 }
 
 /*
@@ -166,6 +221,7 @@ void
 sup_exit_init(void)
 {
 	RegisterXactCallback(xact_ends, NULL);
+	before_shmem_exit(after_drop, (Datum) 0);
 }
 
 void
@@ -181,8 +237,10 @@ sup_exit_is_cut(int sqlstate)
 	if (!dropping)
 		return false;
 	dropping = false;
-	cut = sqlstate == ERRCODE_QUERY_CANCELED;
-	return cut;
+	if (sqlstate != ERRCODE_QUERY_CANCELED)
+		return false;
+	cut = true;
+	return true;
 }
 
 /* For the exit report, which runs later in the exit. */
@@ -192,6 +250,9 @@ sup_exit_code(int code)
 	if (cut && !session_is_reset)
 		ereport(LOG,
 				(errmsg("temporary objects were left behind"),
-				 errdetail("Somebody has locked one of them, or what depends on one.  They are dropped when their schema is used again.")));
+				 errdetail("They could not be dropped in %d ms.  Somebody may have locked one of them, or what depends on one.",
+						   DROP_TIMEOUT_MS),
+				 renamed ? errhint("Autovacuum drops the tables when they are free.") :
+				 errhint("They are dropped when their schema is used again.")));
 	return code_meant >= 0 ? code_meant : code;
 }

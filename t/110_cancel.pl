@@ -610,6 +610,9 @@ is($node->safe_psql('postgres', q{SELECT to_regclass('common.made') IS NOT NULL}
 $user->query_safe('ROLLBACK');
 
 # Who may only connect can lock what he knows the number of, and keeps no worker by it, whatever it has done.
+$admin->query_safe('ALTER SYSTEM SET autovacuum = off');
+$admin->query_safe('ALTER SYSTEM SET autovacuum_naptime = 1');
+$admin->query_safe('SELECT pg_reload_conf()');
 my $stranger = SupervisorTest::session($node, user => 'other');
 my $n = 0;
 foreach my $case (
@@ -635,10 +638,17 @@ foreach my $case (
 	until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'its process ends');
 	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE oid = $mine"), '1', '... and has left what is locked');
 	is($node->safe_psql('postgres', $stuck), 't', 'no worker is stuck');
-	$stranger->query_safe('ROLLBACK');
 	is($node->safe_psql('postgres', "SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one')"), 'CREATE TABLE',
-		'temporary objects can be made again');
+		'a task is not in the way of it');
+	is($node->safe_psql('postgres', "SET lock_timeout = 1000; CREATE TEMP TABLE t (a int); SELECT 1"), '1', 'nor is a session');
+	$stranger->query_safe('ROLLBACK');
 }
+is($node->safe_psql('postgres', q{
+		SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+		WHERE relname ~ '^mine_\\d$' AND nspname ~ '^pg_temp_\\d{10}$'}), '4', 'all is where nobody looks');
+$admin->query_safe('ALTER SYSTEM RESET autovacuum');
+$admin->query_safe('SELECT pg_reload_conf()');
+until_true(q{SELECT count(*) = 0 FROM pg_class WHERE relname ~ '^mine_'}, 'but autovacuum, which drops it');
 $stranger->quit;
 
 # A worker that does hang in its exit is seen to be stuck, and another takes its place.
