@@ -161,7 +161,7 @@ runs('x');
 my @changes = (
 	q{add_worker('y', 'SELECT 1', '1 h')}, q{alter_worker('x', instances => 1)}, q{stop_worker('x')}, q{start_worker('x')}, q{remove_worker('x')});
 my $ours_again = 'CREATE OR REPLACE TRIGGER worker_changed AFTER INSERT ON supervisor.worker FOR EACH ROW EXECUTE FUNCTION evil_trigger()';
-refused($_, '42501', "not made: $_", session => $m, message => qr/must be superuser to create a trigger or a foreign key/)
+refused($_, '42501', "not made: $_", session => $m, message => qr/must be owner of table worker/)
   foreach (
 	"$trigger WHEN (public.evil(NEW.name)) $ours", "$trigger $ours", "$trigger EXECUTE FUNCTION evil_trigger()", $ours_again,
 	"CREATE CONSTRAINT TRIGGER more AFTER INSERT ON supervisor.worker FOR EACH ROW $ours",
