@@ -474,7 +474,7 @@ $node->safe_psql('z', q{
 	SELECT supervisor.add_worker('made', $$
 		SELECT nextval('runs');
 		CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-		CREATE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
+		CREATE OR REPLACE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
 		COMMIT;
 		SELECT pg_sleep(pause) FROM state$$, run_every => '10 ms')});
 $node->poll_query_until('z', 'SELECT last_value > 2 FROM runs') or die 'it does not run';

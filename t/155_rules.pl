@@ -81,7 +81,6 @@ foreach my $command (
 	'REINDEX TABLE supervisor.worker',
 	'REINDEX INDEX supervisor.worker_pkey',
 	q{COMMENT ON TABLE supervisor.worker IS 'x'},
-	'COPY supervisor.worker FROM STDIN',
 	'INSERT INTO supervisor.worker DEFAULT VALUES',
 	'SELECT FROM supervisor.worker FOR UPDATE')
 {
