@@ -170,11 +170,12 @@ add_declaration(const char *name, SupSource source, const SupProgram *program,
 
 /*
  * Which of them, by their index, were stopped by name or had ended for good when the
- * server crashed: in the postmaster's own memory.  They are declared again in the
- * same order.
+ * server crashed: in the postmaster's own memory, and so is where it looks.  They are
+ * declared again in the same order.
  */
 static bool *resting = NULL;
 static int	nresting = 0;
+static const SupDeclaration *declared;
 
 /* on_shmem_exit callback of the postmaster: all others are gone. */
 static void
@@ -183,7 +184,7 @@ note_resting(int code, Datum arg)
 	if (getpid() != PostmasterPid)
 		return;
 	for (int i = 0; i < nresting; i++)
-		resting[i] = Sup->declarations[i].rests == SUP_RESTS + i;
+		resting[i] = declared[i].rests == SUP_RESTS + i;
 }
 
 /* A declaration that was stopped before the crash stays so. */
@@ -389,6 +390,7 @@ sup_api_declare(void)
 		nresting = Sup->ndeclarations;
 		resting = MemoryContextAllocZero(TopMemoryContext, sizeof(bool) * nresting);
 	}
+	declared = Sup->declarations;
 	on_shmem_exit(note_resting, (Datum) 0);
 
 	for (; worker != NULL; worker = worker->next)

@@ -37,6 +37,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -63,7 +64,7 @@ static bool registered = false;
 /* Is core's callback running, and takes interrupts? */
 static bool dropping = false;
 
-/* Has it been cut short, and has what was left another schema? */
+/* Has it come to no end, and has what was left another schema? */
 static bool cut = false;
 static bool renamed = false;
 
@@ -99,6 +100,7 @@ static void
 take_interrupts(int timeout)
 {
 	dropping = true;
+	LockTimeout = 0;			/* the session's own may be shorter */
 	pqsignal(SIGINT, take_cancel);
 	enable_timeout_after(STATEMENT_TIMEOUT, timeout);
 	QueryCancelPending = false;
@@ -230,17 +232,18 @@ sup_exit_is_reset(bool is_reset)
 	session_is_reset = is_reset;
 }
 
-/* Asked by the log hook: what follows in the exit is said as ever. */
+/*
+ * Asked by the log hook: what follows in the exit is said as ever, and so is what
+ * else has ended core's callback, such as a deadlock.
+ */
 bool
 sup_exit_is_cut(int sqlstate)
 {
 	if (!dropping)
 		return false;
 	dropping = false;
-	if (sqlstate != ERRCODE_QUERY_CANCELED)
-		return false;
 	cut = true;
-	return true;
+	return sqlstate == ERRCODE_QUERY_CANCELED;
 }
 
 /* For the exit report, which runs later in the exit. */

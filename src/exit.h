@@ -16,7 +16,7 @@ extern void sup_exit_init(void);
  */
 extern void sup_exit_is_reset(bool is_reset);
 
-/* Is a FATAL error that of an exit that has been cut short? */
+/* Is a FATAL error only how an exit is cut short? */
 extern bool sup_exit_is_cut(int sqlstate);
 
 /*

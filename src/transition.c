@@ -284,8 +284,8 @@ sup_end_process(SupSlot *slot, SupLeave why)
 
 /*
  * Background worker slots of the server, where they are used up.  The loader comes
- * first, then the workers of pools, then declared workers.  What other processes of
- * the server take is not known, nor how many there are.
+ * first, then workers that were taken over, those of pools, and declared ones.  What
+ * other processes of the server take is not known, nor how many there are.
  */
 
 /* One that has nothing to do; NULL: there is none. */
@@ -317,8 +317,8 @@ may_go(const SupSlot *slot, TimestampTz since)
 /*
  * The command that goes, of those that were started since then: one of the role that
  * has most, superusers last, and of these the one that was started last.  NULL: there
- * is none.  Looks without the lock, since it may take long: none of these gets
- * another process meanwhile, and a role that has just changed does no harm.
+ * is none.  Looks without the lock, since it may take long: the caller asks again
+ * with it whether that one may go.
  */
 static SupSlot *
 command_to_go(TimestampTz since)
@@ -381,7 +381,7 @@ sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool all_stuck, 
 		idle = idle_one();
 	if (idle != NULL)
 		sup_ask_leave(idle, SUP_LEAVE_RECYCLE);
-	else if (command != NULL)
+	else if (command != NULL && may_go(command, 0))
 	{
 		sup_end_process(command, SUP_LEAVE_RECYCLE);
 		if (!is_pool)

@@ -35,6 +35,9 @@ extern bool sup_states_changed(void);
 extern void sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool all_stuck,
 						   TimestampTz now);
 
+/* Start in this turn all that were refused a background worker slot.  Takes the lock. */
+extern void sup_retry_refused(TimestampTz now);
+
 /* All that follow: the caller holds the lock. */
 
 /* Is there something left to look at? */
@@ -78,9 +81,6 @@ sup_is_refused(const SupSlot *slot)
 
 /* Start it in this turn, if it is wanted and has no process. */
 extern void sup_make_due(SupSlot *slot, TimestampTz now);
-
-/* The same for all that were refused a background worker slot.  Takes the lock. */
-extern void sup_retry_refused(TimestampTz now);
 
 /* The same for all that have waited for what has come. */
 extern void sup_make_due_again(TimestampTz now);

@@ -21,9 +21,9 @@
 
 #include "args.h"
 #include "declaration.h"
-#include "preloaded.h"
 #include "format.h"
 #include "members.h"
+#include "preloaded.h"
 #include "rights.h"
 #include "state.h"
 

@@ -619,6 +619,7 @@ foreach my $case (
 	[ 'succeeds', '', 'succeeded' ],
 	[ 'fails', 'SELECT 1/0', 'failed' ],
 	[ 'ends its process', 'SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ],
+	[ 'ends its process, and waits less for locks', q{SET lock_timeout = 100; COMMIT; SELECT pg_terminate_backend(pg_backend_pid())}, 'failed' ],
 	[ 'ends its process in a transaction', 'BEGIN; CREATE TEMP TABLE u (a serial); SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ])
 {
 	my ($name, $end, $state) = @$case;
@@ -626,7 +627,7 @@ foreach my $case (
 
 	$admin->query_safe('SELECT pg_advisory_lock(54)');
 	my $made = $poor->query_safe(qq{
-		SELECT supervisor.launch('CREATE TEMP TABLE $table (a serial); COMMIT; SELECT pg_advisory_lock_shared(54); $end', pool => 'one')});
+		SELECT supervisor.launch('CREATE TEMP TABLE $table (a serial, b text); COMMIT; SELECT pg_advisory_lock_shared(54); $end', pool => 'one')});
 	until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, "a task that $name has made a temporary sequence");
 	my $mine = $node->safe_psql('postgres', "SELECT oid FROM pg_class WHERE relname = '${table}_a_seq'");
 	$stranger->query("BEGIN; SAVEPOINT s; SELECT nextval($mine)");
@@ -638,14 +639,14 @@ foreach my $case (
 	until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'its process ends');
 	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE oid = $mine"), '1', '... and has left what is locked');
 	is($node->safe_psql('postgres', $stuck), 't', 'no worker is stuck');
-	is($node->safe_psql('postgres', "SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one')"), 'CREATE TABLE',
+	is($node->safe_psql('postgres', "SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one', timeout => '1 min')"), 'CREATE TABLE',
 		'a task is not in the way of it');
 	is($node->safe_psql('postgres', "SET lock_timeout = 1000; CREATE TEMP TABLE t (a int); SELECT 1"), '1', 'nor is a session');
 	$stranger->query_safe('ROLLBACK');
 }
 is($node->safe_psql('postgres', q{
 		SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-		WHERE relname ~ '^mine_\\d$' AND nspname ~ '^pg_temp_\\d{10}$'}), '4', 'all is where nobody looks');
+		WHERE relname ~ '^mine_\\d$' AND nspname ~ '^pg_temp_\\d{10}$'}), '5', 'all is where nobody looks');
 $admin->query_safe('ALTER SYSTEM RESET autovacuum');
 $admin->query_safe('SELECT pg_reload_conf()');
 until_true(q{SELECT count(*) = 0 FROM pg_class WHERE relname ~ '^mine_'}, 'but autovacuum, which drops it');
