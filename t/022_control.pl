@@ -10,7 +10,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(becomes refused value);
+use SupervisorTest qw(becomes refused value stop_process continue_process);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -19,32 +19,6 @@ my $node = SupervisorTest::new_node(
 	'supervisor.pool_size' => 2,
 	'supervisor.pools' => 'none:0',
 	'supervisor.restart_delay' => '10ms');
-
-# What has been stopped must go on, or the server could not be stopped.
-my %stopped;
-
-END
-{
-	my $status = $?;
-	kill 'CONT', $_ foreach keys %stopped;
-	$? = $status;
-}
-
-sub stop_process
-{
-	my ($pid) = @_;
-
-	$stopped{$pid} = 1;
-	kill('STOP', $pid) == 1 or die "could not stop $pid: $!";
-}
-
-sub continue_process
-{
-	my ($pid) = @_;
-
-	delete $stopped{$pid};
-	kill('CONT', $pid) == 1 or die "could not continue $pid: $!";
-}
 
 SupervisorTest::ask(\$node);
 

@@ -11,33 +11,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(value becomes until_true eventually);
-
-# What has been stopped must go on, or the server could not be stopped.
-my %stopped;
-
-END
-{
-	my $status = $?;
-	kill 'CONT', $_ foreach keys %stopped;
-	$? = $status;
-}
-
-sub stop_process
-{
-	my ($pid) = @_;
-
-	$stopped{$pid} = 1;
-	kill('STOP', $pid) == 1 or die "could not stop $pid: $!";
-}
-
-sub continue_process
-{
-	my ($pid) = @_;
-
-	delete $stopped{$pid};
-	kill('CONT', $pid) == 1 or die "could not continue $pid: $!";
-}
+use SupervisorTest qw(value becomes until_true eventually stop_process continue_process);
 
 # Of 8, one is the supervisor's, and 'default' has two: five are left.
 my $node = SupervisorTest::new_node(
@@ -157,7 +131,7 @@ is(value($served, user => 'vic'), 'SELECT 1', 'and serves');
 becomes(sprintf($services, q{count(*) FILTER (WHERE state = 'running') = 4}), 'since a service has made room');
 like(value(q{SELECT string_agg(detail, ';') FROM supervisor.event WHERE event = 'stopping' AND name LIKE 'w%'}),
 	qr/it makes room/, 'which is an event');
-continue_process($_) foreach keys %stopped;
+continue_process();
 pool_has('default', 2, 'when they have ended, the pool has all of its workers');
 becomes($some_wait, 'and services what is left');
 is(value($served, user => 'vic'), 'SELECT 1', 'it serves');

@@ -10,17 +10,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(value becomes until_true);
-
-# What has been stopped must go on, or the server could not be stopped.
-my %stopped;
-
-END
-{
-	my $status = $?;
-	kill 'CONT', $_ foreach keys %stopped;
-	$? = $status;
-}
+use SupervisorTest qw(value becomes until_true stop_process continue_process);
 
 my $node = SupervisorTest::new_node(
 	'main',
@@ -51,6 +41,8 @@ sub running
 	return "SELECT count(*) FROM supervisor.task_status WHERE usename = '$user' AND state = 'running'";
 }
 
+my $stopped = 0;
+
 # Lets all workers stand still that run a task of that role.
 sub stand_still
 {
@@ -60,11 +52,11 @@ sub stand_still
 	{
 		my ($slot, $pid) = split /\|/, $line;
 
-		$stopped{$pid} = 1;
-		kill('STOP', $pid) == 1 or die "could not stop $pid: $!";
+		stop_process($pid);
+		$stopped++;
 		value("SELECT supervisor.terminate_worker($slot, '0')");
 	}
-	until_true(sprintf($nstuck, scalar keys %stopped), keys(%stopped) . ' are stuck');
+	until_true(sprintf($nstuck, $stopped), "$stopped are stuck");
 	return;
 }
 
@@ -81,8 +73,8 @@ sub served
 # Makes the processes end.
 sub all_end
 {
-	kill 'CONT', keys %stopped;
-	%stopped = ();
+	continue_process();
+	$stopped = 0;
 	until_true(sprintf($nstuck, 0), 'none is left');
 	SupervisorTest::wait_ready($node, 'default', 2);
 	return;

@@ -15,7 +15,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT_OK = qw(value becomes refused until_true workers_become quote eventually survivors);
+our @EXPORT_OK = qw(value becomes refused until_true workers_become quote eventually survivors stop_process continue_process);
 
 # Whom the first five ask: a reference to a variable with a node or a session.
 my $asked;
@@ -252,6 +252,37 @@ sub log_is_clean
 
 	unlike($log, qr/PANIC|TRAP|was terminated by signal|server process .*exited with exit code/, 'nothing has crashed');
 	is($leak, undef, 'nothing has leaked');
+}
+
+# Processes that stand still must go on, or their server could not be stopped.
+my %stopped;
+
+END
+{
+	my $status = $?;
+	kill 'CONT', keys %stopped if %stopped;
+	$? = $status;
+}
+
+sub stop_process
+{
+	my ($pid) = @_;
+
+	$stopped{$pid} = 1;
+	kill('STOP', $pid) == 1 or die "could not stop $pid: $!";
+}
+
+# Returns how many go on; without arguments, all that stand still.
+sub continue_process
+{
+	my @pids = @_ ? @_ : keys %stopped;
+
+	foreach my $pid (@pids)
+	{
+		delete $stopped{$pid};
+		kill('CONT', $pid) == 1 or die "could not continue $pid: $!";
+	}
+	return scalar @pids;
 }
 
 # Compares workers with a slot, busy workers and tasks with those of the first
