@@ -986,7 +986,8 @@ my @explained = (
 	qr/FATAL:  the database system is (starting up|shutting down|in recovery mode|not yet accepting connections|not accepting connections)/,
 	qr/FATAL:  sorry, too many clients already/,
 	qr/FATAL:  database ("(gone|db2|renamed|copy)"|\d+) (does not exist|is not currently accepting connections)/,
-	qr/FATAL:  cannot connect to invalid database/,
+	# A DROP DATABASE that is cut leaves it invalid.
+	qr/(WARNING|ERROR|FATAL):  (cannot connect to|cannot alter|cannot use|(autovacuum: )?skipping) invalid database "(gone|db2|renamed|copy)"/,
 	qr/FATAL:  permission denied for database "db1"/,
 	qr/FATAL:  role "mallory" does not exist/,
 	qr/(FATAL|ERROR):  role with OID \d+ does not exist/,
