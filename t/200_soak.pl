@@ -990,7 +990,7 @@ my @explained = (
 	qr/(WARNING|ERROR|FATAL):  (cannot connect to|cannot alter|cannot use|(autovacuum: )?skipping) invalid database "(gone|db2|renamed|copy)"/,
 	qr/FATAL:  permission denied for database "db1"/,
 	qr/FATAL:  role "mallory" does not exist/,
-	qr/(FATAL|ERROR):  role with OID \d+ does not exist/,
+	qr/(FATAL|ERROR):  (role with OID \d+ does not exist|invalid role OID: \d+)/,
 	qr/FATAL:  role "bob" is not permitted to log in/,
 	qr/ERROR:  worker exited while it ran the task/,
 	qr/ERROR:  canceling statement (due to|because)/,
