@@ -312,9 +312,22 @@ require_owner_of_database(const char *name)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_DATABASE, name);
 }
 
+static bool
+is_in_search_path(Oid schema)
+{
+	Oid			path[64];
+	int			n = fetch_search_path_array(path, lengthof(path));
+
+	for (int i = 0; i < Min(n, lengthof(path)); i++)
+		if (path[i] == schema)
+			return true;
+	return n > lengthof(path);
+}
+
 /*
- * The same for a table, view or index, if it is ours.  What else a name means now it
- * is made to mean when core looks: renamed meanwhile, ours might come in its place.
+ * The same for a table, view or index that is there, if it is ours.  What else a name
+ * means now it is made to mean when core looks: renamed meanwhile, ours might come in
+ * its place.
  */
 static void
 require_owner(RangeVar *name)
@@ -328,6 +341,8 @@ require_owner(RangeVar *name)
 		ours = get_relname_relid(name->relname, schema);
 	if (!OidIsValid(ours) || sup_owns_relation(ours) || !is_ours(RelationRelationId, ours))
 		return;
+	if (name->schemaname == NULL && !is_in_search_path(schema))
+		return;
 	found = RangeVarGetRelid(name, NoLock, true);
 	if (found == ours)
 		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(ours)), name->relname);
@@ -335,7 +350,10 @@ require_owner(RangeVar *name)
 		name->schemaname = get_namespace_name(get_rel_namespace(found));
 }
 
-/* The tables that definitions of columns and constraints refer to. */
+/*
+ * The tables that definitions of columns and constraints refer to.  Not of a table that
+ * is to be made: it may refer to itself.  Core makes an ALTER TABLE of that later.
+ */
 static void
 require_owner_of_referenced(List *definitions)
 {
@@ -381,8 +399,6 @@ refuse_to_lock(Node *stmt)
 		case T_CreateForeignTableStmt:
 			foreach(lc, ((CreateStmt *) stmt)->inhRelations)
 				require_owner(lfirst_node(RangeVar, lc));
-			require_owner_of_referenced(((CreateStmt *) stmt)->tableElts);
-			require_owner_of_referenced(((CreateStmt *) stmt)->constraints);
 			break;
 		case T_DropdbStmt:
 			require_owner_of_database(((DropdbStmt *) stmt)->dbname);

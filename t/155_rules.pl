@@ -113,6 +113,19 @@ value(q{
 	ALTER TABLE his.own ADD FOREIGN KEY (name) REFERENCES worker;
 	CREATE TABLE his.heir () INHERITS (worker);
 	DROP TABLE his.worker CASCADE}, user => 'noone');
+foreach my $path ('his', 'his, supervisor', 'his, other')
+{
+	is(value(qq{
+		SET search_path = $path;
+		CREATE TABLE worker (name name PRIMARY KEY, boss name REFERENCES worker, other name, FOREIGN KEY (other) REFERENCES worker);
+		SELECT count(*) FROM pg_constraint WHERE conrelid = 'his.worker'::regclass AND confrelid = 'his.worker'::regclass;
+		DROP TABLE worker}, user => 'noone'), '2', "a table that refers to itself, with search_path $path");
+	is(value(qq{
+		SET search_path = $path;
+		CREATE TEMP TABLE worker (name name PRIMARY KEY, boss name REFERENCES worker);
+		SELECT count(*) FROM pg_constraint WHERE conrelid = 'pg_temp.worker'::regclass AND confrelid = 'pg_temp.worker'::regclass},
+		user => 'noone'), '1', "a temporary one, with search_path $path");
+}
 is(($session->error_of('CREATE RULE r AS ON INSERT TO other.worker DO NOTHING'))[0], '42501', 'others\' tables are core\'s affair');
 is(($session->error_of('CREATE RULE r AS ON INSERT TO nowhere.worker DO NOTHING'))[0], '3F000', 'as those that there are none');
 $reader->query_safe('COMMIT');
