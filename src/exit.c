@@ -11,10 +11,15 @@
  * core reads even where there is nothing to drop.  So core's callback takes
  * interrupts here, and a timeout ends it.
  *
- * Then temporary objects are left, as after a crash.  Core would have them dropped by
+ * Then non-superusers who hold the lock that it has waited for are terminated, as a
+ * standby does with who is in the way of recovery, and it is tried again: nobody has
+ * much to do with the temporary objects of another session.  If that does not help,
+ * temporary objects are left, as after a crash.  Core would have them dropped by
  * whoever is given that temporary schema next, who would wait for the same lock.  So
  * the schema is renamed, to one that nobody is given: core knows it for a temporary
- * one by its prefix, and autovacuum drops tables in it once they are free.
+ * one by its prefix, and autovacuum drops tables in it once they are free.  It would
+ * wait as well, for what depends on such a table: that is why it is not enough to
+ * rename.
  *
  * Callbacks run in reverse order.  Core registers its own at the end of the
  * transaction that has made a temporary schema, and ours follows at once: nobody
@@ -37,7 +42,9 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -54,7 +61,10 @@
  */
 #define LOOK_TIMEOUT_MS	10
 #define DROP_TIMEOUT_MS	1000
-#define RENAME_TIMEOUT_MS	500
+#define DROP_LOCK_TIMEOUT_MS	500
+#define RETRY_TIMEOUT_MS	200
+#define RETRIES_MAX		3
+#define RENAME_TIMEOUT_MS	300
 
 static bool session_is_reset = false;
 
@@ -67,6 +77,10 @@ static bool dropping = false;
 /* Has it come to no end, and has what was left another schema? */
 static bool cut = false;
 static bool renamed = false;
+
+/* The lock that it waited for then; its type is LOCKTAG_LAST_TYPE + 1 if for none. */
+static LOCKTAG awaited;
+static int	retries = 0;
 
 /* The code of an exit that may be cut short; -1: it may not. */
 static int	code_meant = -1;
@@ -83,12 +97,19 @@ note_exit(void)
 	sup_unlock();
 }
 
-/* The timeout: core's own handler takes no cancel in an exit. */
+/*
+ * The timeout: core's own handler takes no cancel in an exit.  The lock that is
+ * awaited may just be granted, and its memory be another's: it is compared with those
+ * that are held.
+ */
 static void
 take_cancel(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
+	LOCK	   *lock = MyProc->waitLock;
 
+	if (lock != NULL)
+		awaited = lock->tag;
 	InterruptPending = true;
 	QueryCancelPending = true;
 	SetLatch(MyLatch);
@@ -97,10 +118,12 @@ take_cancel(SIGNAL_ARGS)
 
 /* Until the next transaction commits, or a timeout ends it. */
 static void
-take_interrupts(int timeout)
+take_interrupts(int timeout, int lock_timeout)
 {
 	dropping = true;
-	LockTimeout = 0;			/* the session's own may be shorter */
+	memset(&awaited, 0, sizeof(awaited));
+	awaited.locktag_type = LOCKTAG_LAST_TYPE + 1;
+	LockTimeout = lock_timeout; /* the session's own may be shorter */
 	pqsignal(SIGINT, take_cancel);
 	enable_timeout_after(STATEMENT_TIMEOUT, timeout);
 	QueryCancelPending = false;
@@ -117,8 +140,54 @@ before_drop(int code, Datum arg)
 {
 	note_exit();
 	AbortOutOfAnyTransaction();
+	sup_no_transaction_timeout();
 	code_meant = code;
-	take_interrupts(session_is_reset ? LOOK_TIMEOUT_MS : DROP_TIMEOUT_MS);
+	if (session_is_reset)
+		take_interrupts(LOOK_TIMEOUT_MS, 0);
+	else
+		take_interrupts(DROP_TIMEOUT_MS, DROP_LOCK_TIMEOUT_MS);
+}
+
+/* A transaction of our own in the exit, which a timeout may end. */
+static void
+begin(int timeout)
+{
+	AbortOutOfAnyTransaction();
+	take_interrupts(timeout, 0);
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED; /* waits for no safe snapshot */
+	XactDeferrable = false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* Terminates who holds that lock, but superusers; whoever else waits for it gets it then. */
+static void
+terminate_holders(const LOCKTAG *tag)
+{
+	LockData   *locks = GetLockStatusData();
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		LockInstanceData *lock = &locks->locks[i];
+		PGPROC	   *proc;
+
+		if (lock->holdMask == 0 || lock->pid == MyProcPid || memcmp(&lock->locktag, tag, sizeof(LOCKTAG)) != 0)
+			continue;
+		proc = BackendPidGetProc(lock->pid);
+		if (proc == NULL || !OidIsValid(proc->roleId) || superuser_arg(proc->roleId))
+			continue;
+		ereport(LOG,
+				(errmsg("terminating process %d, which keeps temporary objects from being dropped", lock->pid),
+				 errdetail("This process ends, and has waited for a lock that the other holds.")));
+		kill(lock->pid, SIGTERM);
+	}
 }
 
 /* Have nobody be given the schema of what is left: no backend has that number. */
@@ -137,9 +206,26 @@ rename_schema(Oid schema)
 	table_close(rel, RowExclusiveLock);
 }
 
-/* Comes after core's callback, since it is registered before. */
+/* Comes after core's callback, since it is registered before, and once more if it is cut itself. */
 static void
-after_drop(int code, Datum arg)
+drop_again(int code, Datum arg)
+{
+	LOCKTAG		tag = awaited;
+
+	if (!cut || session_is_reset || tag.locktag_type > LOCKTAG_LAST_TYPE || retries == RETRIES_MAX)
+		return;
+	retries++;
+	before_shmem_exit(drop_again, (Datum) 0);
+	begin(RETRY_TIMEOUT_MS);
+	terminate_holders(&tag);
+	ResetTempTableNamespace();
+	commit();
+	cut = false;
+}
+
+/* Comes last. */
+static void
+rename_left(int code, Datum arg)
 {
 	Oid			temp_namespace;
 	Oid			temp_toast_namespace;
@@ -147,15 +233,9 @@ after_drop(int code, Datum arg)
 	if (!cut || session_is_reset)
 		return;
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
-	AbortOutOfAnyTransaction();
-	take_interrupts(RENAME_TIMEOUT_MS);
-	StartTransactionCommand();
-	XactIsoLevel = XACT_READ_COMMITTED; /* waits for no safe snapshot */
-	XactDeferrable = false;
-	PushActiveSnapshot(GetTransactionSnapshot());
+	begin(RENAME_TIMEOUT_MS);
 	rename_schema(temp_namespace);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	commit();
 	renamed = true;
 }
 
@@ -223,7 +303,8 @@ void
 sup_exit_init(void)
 {
 	RegisterXactCallback(xact_ends, NULL);
-	before_shmem_exit(after_drop, (Datum) 0);
+	before_shmem_exit(rename_left, (Datum) 0);
+	before_shmem_exit(drop_again, (Datum) 0);
 }
 
 void
@@ -243,7 +324,7 @@ sup_exit_is_cut(int sqlstate)
 		return false;
 	dropping = false;
 	cut = true;
-	return sqlstate == ERRCODE_QUERY_CANCELED;
+	return sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /* For the exit report, which runs later in the exit. */
@@ -253,8 +334,7 @@ sup_exit_code(int code)
 	if (cut && !session_is_reset)
 		ereport(LOG,
 				(errmsg("temporary objects were left behind"),
-				 errdetail("They could not be dropped in %d ms.  Somebody may have locked one of them, or what depends on one.",
-						   DROP_TIMEOUT_MS),
+				 errdetail("They could not be dropped in time.  A superuser may have locked one of them, or what depends on one."),
 				 renamed ? errhint("Autovacuum drops the tables when they are free.") :
 				 errhint("They are dropped when their schema is used again.")));
 	return code_meant >= 0 ? code_meant : code;

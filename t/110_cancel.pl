@@ -609,20 +609,21 @@ ok($node->wait_for_log(qr/LOG:  temporary objects were left behind/), 'what it h
 is($node->safe_psql('postgres', q{SELECT to_regclass('common.made') IS NOT NULL}), 't', 'it is there');
 $user->query_safe('ROLLBACK');
 
-# Who may only connect can lock what he knows the number of, and keeps no worker by it, whatever it has done.
+# Whoever may connect can lock what he knows the number of, and keeps no worker by it, whatever it has done:
+# who is no superuser is terminated, and what a superuser has locked is left where it is in nobody's way.
 $admin->query_safe('ALTER SYSTEM SET autovacuum = off');
 $admin->query_safe('ALTER SYSTEM SET autovacuum_naptime = 1');
 $admin->query_safe('SELECT pg_reload_conf()');
-my $stranger = SupervisorTest::session($node, user => 'other');
+my $superuser = SupervisorTest::session($node);
 my $n = 0;
-foreach my $case (
+foreach my $case (map { [ @$_, 0 ], [ @$_, 1 ] }
 	[ 'succeeds', '', 'succeeded' ],
 	[ 'fails', 'SELECT 1/0', 'failed' ],
 	[ 'ends its process', 'SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ],
 	[ 'ends its process, and waits less for locks', q{SET lock_timeout = 100; COMMIT; SELECT pg_terminate_backend(pg_backend_pid())}, 'failed' ],
 	[ 'ends its process in a transaction', 'BEGIN; CREATE TEMP TABLE u (a serial); SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ])
 {
-	my ($name, $end, $state) = @$case;
+	my ($name, $end, $state, $by_superuser) = @$case;
 	my $table = 'mine_' . ++$n;
 
 	$admin->query_safe('SELECT pg_advisory_lock(54)');
@@ -630,27 +631,35 @@ foreach my $case (
 		SELECT supervisor.launch('CREATE TEMP TABLE $table (a serial, b text); COMMIT; SELECT pg_advisory_lock_shared(54); $end', pool => 'one')});
 	until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, "a task that $name has made a temporary sequence");
 	my $mine = $node->safe_psql('postgres', "SELECT oid FROM pg_class WHERE relname = '${table}_a_seq'");
-	$stranger->query("BEGIN; SAVEPOINT s; SELECT nextval($mine)");
+	my $stranger = SupervisorTest::session($node, user => 'other');
+	my $locker = $by_superuser ? $superuser : $stranger;
+	$locker->query("BEGIN; SAVEPOINT s; SELECT nextval($mine)");
 	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = $mine AND mode = 'RowExclusiveLock' AND granted}, 'which somebody else has locked');
+	my $gone = $node->safe_psql('postgres', "SELECT pid FROM pg_locks WHERE relation = $mine AND mode = 'RowExclusiveLock'");
+	my $log = -s $node->logfile;
 	my $pid = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
 	$admin->query_safe('SELECT pg_advisory_unlock(54)');
 	is($poor->query_safe("SELECT supervisor.wait($made)"), $state, 'the task ends');
 	is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'others are served');
 	until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'its process ends');
-	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE oid = $mine"), '1', '... and has left what is locked');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE oid = $mine"), $by_superuser ? '1' : '0',
+		$by_superuser ? '... and has left what is locked' : '... and nothing is left');
+	until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $gone", '... but not who has locked it') if !$by_superuser;
+	ok($node->wait_for_log($by_superuser ? qr/LOG:  temporary objects were left behind/ : qr/LOG:  terminating process $gone, which keeps temporary objects/, $log), '... and why is told');
 	is($node->safe_psql('postgres', $stuck), 't', 'no worker is stuck');
 	is($node->safe_psql('postgres', "SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one', timeout => '1 min')"), 'CREATE TABLE',
 		'a task is not in the way of it');
 	is($node->safe_psql('postgres', "SET lock_timeout = 1000; CREATE TEMP TABLE t (a int); SELECT 1"), '1', 'nor is a session');
-	$stranger->query_safe('ROLLBACK');
+	$superuser->query_safe('ROLLBACK') if $by_superuser;
+	$stranger->quit;
 }
 is($node->safe_psql('postgres', q{
 		SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-		WHERE relname ~ '^mine_\\d$' AND nspname ~ '^pg_temp_\\d{10}$'}), '5', 'all is where nobody looks');
+		WHERE relname ~ '^mine_\\d+$' AND nspname ~ '^pg_temp_\\d{10}$'}), '5', 'all is where nobody looks');
 $admin->query_safe('ALTER SYSTEM RESET autovacuum');
 $admin->query_safe('SELECT pg_reload_conf()');
 until_true(q{SELECT count(*) = 0 FROM pg_class WHERE relname ~ '^mine_'}, 'but autovacuum, which drops it');
-$stranger->quit;
+$superuser->quit;
 
 # A worker that does hang in its exit is seen to be stuck, and another takes its place.
 my $library = SupervisorTest::build_library('lingers');
