@@ -116,12 +116,12 @@ sup_declaration_free(SupDeclaration *declaration)
 	Sup->declaration_keys[declaration - Sup->declarations] = 0;
 }
 
-/* Forget a database's declarations. */
+/* Forget a database's declarations.  Takes the lock. */
 void
 sup_forget_database(Oid database)
 {
-	SUP_ASSERT_LOCKED();
-	sup_foreach_declaration(d)
+	sup_lock();
+	sup_foreach_declaration_in_slices(d)
 	{
 		if (d->database == database && OidIsValid(database))
 		{
@@ -129,6 +129,7 @@ sup_forget_database(Oid database)
 			sup_attend_declaration(d);
 		}
 	}
+	sup_unlock();
 }
 
 /*
@@ -287,15 +288,18 @@ sup_declaration_has_room(Oid account, Oid role, Oid database, int rows, int rows
 	SUP_ASSERT_LOCKED();
 	sup_foreach_declaration(d)
 	{
-		bool		mine = d->account == account && d->program.role == role;
+		/* without branches, as there may be thousands */
+		bool		of_account = d->account == account;
+		bool		is_here = d->database == database;
+		bool		mine = of_account & (d->program.role == role);
 
 		if (!d->capped || d->gone)
 			continue;
 		n++;
-		all += d->account == account;
-		here += d->account == account && d->database == database;
+		all += of_account;
+		here += of_account & is_here;
 		of_role += mine;
-		of_role_here += mine && d->database == database;
+		of_role_here += mine & is_here;
 	}
 	n -= all;
 	all += Max(rows - here, 0);

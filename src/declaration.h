@@ -72,7 +72,34 @@ sup_next_declaration(const SupDeclaration *d)
 #define sup_foreach_declaration(d) \
 	for (SupDeclaration *d = sup_next_declaration(NULL); d != NULL; d = sup_next_declaration(d))
 
+/* How many entries are looked at under one hold of the lock. */
+#define SUP_DECLARATIONS_PER_LOCK	64
+
+/* The same, but others get the lock now and then: then what was looked at may change. */
+static inline SupDeclaration *
+sup_next_declaration_in_slices(const SupDeclaration *d)
+{
+	for (int i = d != NULL ? d - Sup->declarations + 1 : 0; i < Sup->ndeclarations; i++)
+	{
+		if (i % SUP_DECLARATIONS_PER_LOCK == SUP_DECLARATIONS_PER_LOCK - 1)
+		{
+			sup_unlock();
+			sup_lock();
+		}
+		if (Sup->declaration_keys[i] != 0)
+			return &Sup->declarations[i];
+	}
+	return NULL;
+}
+
+#define sup_foreach_declaration_in_slices(d) \
+	for (SupDeclaration *d = sup_next_declaration_in_slices(NULL); d != NULL; \
+		 d = sup_next_declaration_in_slices(d))
+
+/* Takes the lock. */
 extern void sup_forget_database(Oid database);
+
+/* The caller holds the lock. */
 extern SupLoad *sup_load_of(Oid database);
 extern SupLoad *sup_load_get(Oid database);
 extern void sup_request_load(Oid database);

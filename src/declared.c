@@ -29,8 +29,8 @@
 #include "lifecycle.h"
 #include "transition.h"
 
-/* How many declarations are brought up to date under one hold of the lock. */
-#define RECONCILED_PER_LOCK	8
+/* How many instances are brought up to date under one hold of the lock: each may have an event. */
+#define INSTANCES_PER_LOCK	2
 
 /* An instance that has no process and shall have none. */
 static void
@@ -45,16 +45,16 @@ keep_down(SupSlot *slot, SupReason reason, const char *detail, TimestampTz now)
 	sup_enter(slot, state, reason, detail, now);
 }
 
-/* Has what kept it down, or from beginning, gone? */
+/* Has what kept it down, or from beginning, gone?  'reloaded': it has been read again. */
 static bool
-may_run_now(const SupSlot *slot, const SupDeclaration *d)
+may_run_now(const SupSlot *slot, bool reloaded)
 {
 	if (slot->state == SUP_STOPPED || slot->state == SUP_FAILED)
 		return slot->reason == SUP_DISABLED || slot->reason == SUP_INVALID;
 	if (slot->state != SUP_WAITING || slot->reason == SUP_FENCED ||
 		slot->reason == SUP_NO_BACKGROUND_WORKER_SLOT)
 		return false;
-	return slot->restart_at == DT_NOEND || (d->reloaded && slot->exit_reason != SUP_NO_REASON);
+	return slot->restart_at == DT_NOEND || (reloaded && slot->exit_reason != SUP_NO_REASON);
 }
 
 /*
@@ -79,71 +79,133 @@ revive(SupSlot *slot, SupDeclaration *d, TimestampTz now)
 	}
 }
 
+/* What has been asked of a declaration since it was last looked at. */
+typedef struct Request
+{
+	bool		roll;
+	bool		start;
+	bool		reloaded;
+} Request;
+
+/* How many instances it shall have.  The caller holds the lock. */
+static int
+wanted_instances(const SupDeclaration *d)
+{
+	return d->gone ? 0 : d->terms.instances;
+}
+
 /*
- * Bring a declaration's slots to what is wanted.  The caller holds the lock.
- * Returns how many instances have just been found to be without a slot.
+ * Bring one of its instances to what is wanted; true: it is to be replaced by a rolling
+ * restart.  The caller holds the lock.
+ */
+static bool
+reconcile_slot(SupSlot *slot, SupDeclaration *d, const Request *request, TimestampTz now)
+{
+	const char *detail = NULL;
+	SupReason	reason = sup_declaration_why_not(d, &detail);
+
+	if (slot->instance > wanted_instances(d) || slot->kind != d->program.kind || reason == SUP_RECOVERY)
+	{
+		if (sup_has_process(slot))
+			sup_end_process(slot, SUP_LEAVE_SURPLUS);
+		else
+			sup_release_slot(slot, reason == SUP_RECOVERY ? detail :
+							 "it is not declared any more", now);
+	}
+	else if (reason != SUP_NO_REASON)
+	{
+		if (sup_has_process(slot))
+			sup_end_process(slot, SUP_LEAVE_SURPLUS);
+		else if (slot->state != SUP_FAILED || slot->reason == SUP_INVALID)
+			keep_down(slot, reason, detail, now);
+	}
+	else if (sup_has_process(slot))
+	{
+		slot->roll |= slot->version != d->version || request->roll;
+		return slot->roll;
+	}
+	else if (request->start || request->roll || may_run_now(slot, request->reloaded) ||
+			 (slot->version != d->version && slot->state != SUP_FAILED))
+		revive(slot, d, now);
+	return false;
+}
+
+/*
+ * Take slots for instances that have none, as long as they are wanted, and note for
+ * how many there is none.
+ */
+static void
+take_slots(SupDeclaration *d, TimestampTz now)
+{
+	const char *detail;
+	bool		has_slot[SUP_MAX_WORKERS + 1] = {0};
+	int			no_slot = 0;
+	dlist_iter	iter;
+
+	sup_lock();
+	dlist_foreach(iter, &d->slots)
+		has_slot[dlist_container(SupSlot, owner_node, iter.cur)->instance] = true;
+	for (int instance = 1, taken = 0;
+		 instance <= wanted_instances(d) && sup_declaration_why_not(d, &detail) == SUP_NO_REASON;
+		 instance++)
+	{
+		if (has_slot[instance])
+			continue;
+		if (sup_take_slot(-1, d - Sup->declarations, instance, now) == NULL)
+			no_slot++;
+		else if (++taken % INSTANCES_PER_LOCK == 0)
+		{
+			sup_unlock();
+			sup_lock();
+		}
+	}
+	d->no_slot = no_slot;
+	sup_unlock();
+}
+
+/*
+ * Bring a declaration's slots to what is wanted; releases the lock.  Lets others have the lock now and
+ * then, as there may be many: its slots are the supervisor's, and so is its end.  What
+ * is asked for meanwhile, or changes, has it looked at again.  Returns how many
+ * instances have just been found to be without a slot.
  */
 static int
 reconcile(SupDeclaration *d, TimestampTz now)
 {
-	const char *detail = NULL;
-	SupReason	reason = sup_declaration_why_not(d, &detail);
-	int			wanted = d->gone ? 0 : d->terms.instances;
+	Request		request = {d->roll, d->start, d->reloaded};
 	int			had_no_slot = d->no_slot;
+	int			no_slot = 0;
+	int			n = 0;
 	bool		roll = false;
 	dlist_mutable_iter iter;
 
+	SUP_ASSERT_LOCKED();
+	d->roll = d->start = d->reloaded = false;
 	dlist_foreach_modify(iter, &d->slots)
 	{
-		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
-
-		if (slot->instance > wanted || slot->kind != d->program.kind || reason == SUP_RECOVERY)
+		roll |= reconcile_slot(dlist_container(SupSlot, owner_node, iter.cur), d, &request, now);
+		if (++n % INSTANCES_PER_LOCK == 0)
 		{
-			if (sup_has_process(slot))
-				sup_end_process(slot, SUP_LEAVE_SURPLUS);
-			else
-				sup_release_slot(slot, reason == SUP_RECOVERY ? detail :
-								 "it is not declared any more", now);
+			sup_unlock();
+			sup_lock();
 		}
-		else if (reason != SUP_NO_REASON)
-		{
-			if (sup_has_process(slot))
-				sup_end_process(slot, SUP_LEAVE_SURPLUS);
-			else if (slot->state != SUP_FAILED || slot->reason == SUP_INVALID)
-				keep_down(slot, reason, detail, now);
-		}
-		else if (sup_has_process(slot))
-		{
-			if (slot->version != d->version || d->roll)
-				slot->roll = true;
-			roll |= slot->roll;
-		}
-		else if (d->start || d->roll || may_run_now(slot, d) ||
-				 (slot->version != d->version && slot->state != SUP_FAILED))
-			revive(slot, d, now);
 	}
-	d->roll = d->start = d->reloaded = false;
 	if (roll)
 		sup_roll(&d->slots, now);
+	sup_unlock();
 
-	d->no_slot = 0;
-	for (int instance = 1; instance <= wanted && reason == SUP_NO_REASON; instance++)
-	{
-		bool		found = false;
+	take_slots(d, now);
 
-		dlist_foreach_modify(iter, &d->slots)
-			found |= dlist_container(SupSlot, owner_node, iter.cur)->instance == instance;
-		if (!found && sup_take_slot(-1, d - Sup->declarations, instance, now) == NULL)
-			d->no_slot++;
-	}
+	sup_lock();
 	if (d->gone && dlist_is_empty(&d->slots))
 		sup_declaration_free(d);
 	else if (d->no_slot > 0 && had_no_slot == 0)
 	{
 		sup_add_event(NULL, "waiting", "all slots are taken: see supervisor.max_workers");
-		return d->no_slot;
+		no_slot = d->no_slot;
 	}
-	return 0;
+	sup_unlock();
+	return no_slot;
 }
 
 /* As core's bgw_notify_pid.  Whoever has that process ID now takes no harm. */
@@ -156,22 +218,21 @@ wake_backend(int pid)
 		SetLatch(&proc->procLatch);
 }
 
-/*
- * Takes the lock, and lets it go to wake a process that has asked for that.
- * One line in the log tells of all for which there is no slot.
- */
+/* Takes the lock.  One line in the log tells of all for which there is no slot. */
 void
 sup_look_at_declarations(bool slots_freed, TimestampTz now)
 {
 	int			no_slot = 0;
-	int			n = 0;
 	bool		reconciled;
 
 	sup_lock();
-	sup_foreach_declaration(d)
+	if (slots_freed)
 	{
-		if (slots_freed && d->no_slot > 0)
-			sup_attend_declaration(d);
+		sup_foreach_declaration_in_slices(d)
+		{
+			if (d->no_slot > 0)
+				sup_attend_declaration(d);
+		}
 	}
 
 	/* Whatever a reconciliation changes comes once more, at the end. */
@@ -184,13 +245,9 @@ sup_look_at_declarations(bool slots_freed, TimestampTz now)
 
 		d->attended = false;
 		no_slot += reconcile(d, now);
-		if (notify_pid != 0 || ++n % RECONCILED_PER_LOCK == 0)
-		{
-			sup_unlock();
-			if (notify_pid != 0)
-				wake_backend(notify_pid);
-			sup_lock();
-		}
+		if (notify_pid != 0)
+			wake_backend(notify_pid);
+		sup_lock();
 	}
 	sup_unlock();
 	if (reconciled)

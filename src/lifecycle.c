@@ -867,7 +867,7 @@ sup_lifecycle_init(void)
 			sup_lock();
 		}
 	}
-	sup_foreach_declaration(d)
+	sup_foreach_declaration_in_slices(d)
 		sup_attend_declaration(d);
 	sup_add_event(NULL, "supervisor", adopted > 0 ? "started, and adopted its workers" : "started");
 	sup_unlock();

@@ -54,6 +54,24 @@ database_is_closed(void)
 	return result;
 }
 
+/*
+ * Has the role of a row its share, or has the row an entry for that role?  Room that
+ * there is stays: loaders alone take it, and there is one at a time.
+ */
+static bool
+has_room(const SupRow *row, Oid account)
+{
+	const SupDeclaration *d;
+	bool		result;
+
+	sup_lock();
+	d = sup_declaration_find(MyDatabaseId, row->name);
+	result = (d != NULL && !d->gone && d->capped && d->program.role == row->program.role) ||
+		sup_declaration_has_room(account, row->program.role, MyDatabaseId, 0, 0);
+	sup_unlock();
+	return result;
+}
+
 /* Bring the declaration of a row up to date. */
 static void
 publish(const SupRow *row)
@@ -88,15 +106,13 @@ publish(const SupRow *row)
 	}
 
 	/* What is known stays. */
-	sup_lock();
-	d = sup_declaration_find(MyDatabaseId, row->name);
-	if (capped && (d == NULL || d->gone || !d->capped || d->program.role != row->program.role) &&
-		!sup_declaration_has_room(account, row->program.role, MyDatabaseId, 0, 0))
+	if (capped && !has_room(row, account))
 	{
-		sup_unlock();
 		beyond_share++;
 		return;
 	}
+	sup_lock();
+	d = sup_declaration_find(MyDatabaseId, row->name);
 	if (d == NULL)
 	{
 		d = sup_declaration_add(MyDatabaseId, row->name);
@@ -167,7 +183,7 @@ static void
 sweep(void)
 {
 	sup_lock();
-	sup_foreach_declaration(d)
+	sup_foreach_declaration_in_slices(d)
 	{
 		if (d->database != MyDatabaseId || d->source != SUP_FROM_TABLE || d->seen)
 			continue;
@@ -216,7 +232,7 @@ sup_loader_main(SupSlot *slot)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sup_lock();
-	sup_foreach_declaration(d)
+	sup_foreach_declaration_in_slices(d)
 	{
 		d->seen = false;
 	}

@@ -72,11 +72,12 @@ static TimestampTz loading_since;
 /* Whose turn it is: the pass's, or that of a database that was asked for. */
 static bool pass_is_next = false;
 
-/* Its workers can't run: say so.  The caller holds the lock. */
+/* Its workers can't run: say so. */
 static void
 shut_database(Oid database, const char *detail)
 {
-	sup_foreach_declaration(d)
+	sup_lock();
+	sup_foreach_declaration_in_slices(d)
 	{
 		if (d->database == database)
 		{
@@ -85,6 +86,7 @@ shut_database(Oid database, const char *detail)
 			sup_attend_declaration(d);
 		}
 	}
+	sup_unlock();
 }
 
 /* For list_sort(): ascending. */
@@ -132,9 +134,7 @@ find_databases(Oid wanted, List **databases_found)
 		found = true;
 		if (!sup_database_listed(NameStr(form->datname)))
 		{
-			sup_lock();
 			sup_forget_database(form->oid);
-			sup_unlock();
 			continue;
 		}
 		if (form->datistemplate)
@@ -143,9 +143,7 @@ find_databases(Oid wanted, List **databases_found)
 			shut = "its database is invalid";
 		if (shut != NULL)
 		{
-			sup_lock();
 			shut_database(form->oid, shut);
-			sup_unlock();
 			continue;
 		}
 		oldcontext = MemoryContextSwitchTo(context);
@@ -158,11 +156,7 @@ find_databases(Oid wanted, List **databases_found)
 	MemoryContextSwitchTo(context);
 
 	if (OidIsValid(wanted) && !found)
-	{
-		sup_lock();
 		sup_forget_database(wanted);
-		sup_unlock();
-	}
 	list_sort(result, compare_oids);
 	*databases_found = result;
 	return true;
@@ -173,7 +167,7 @@ static void
 forget_dropped(const List *existing)
 {
 	sup_lock();
-	sup_foreach_declaration(d)
+	sup_foreach_declaration_in_slices(d)
 	{
 		if (OidIsValid(d->database) && d->bad != SUP_DATABASE_NOT_ALLOWED &&
 			!list_member_oid(existing, d->database))

@@ -334,28 +334,24 @@ publish_notes(const Notes *n)
 	publish_names(n);
 }
 
-/* Before its fence is lowered, or the workers of the database would be tried once more. */
-static void
-publish_drop(void)
-{
-	sup_lock();
-	sup_forget_database(doomed_database);
-	sup_unlock();
-}
-
 /* What was started or stopped here by name follows its row again. */
 static void
 release_workers(void)
 {
+	Oid			database = InvalidOid;
+
 	sup_lock();
-	sup_foreach_declaration(d)
+	sup_foreach_declaration_in_slices(d)
 	{
 		if (d->holder != MyProcPid)
 			continue;
 		d->holder = 0;
 		if (d->source == SUP_FROM_TABLE)
-			sup_request_load(d->database);
+			database = d->database; /* which is this session's */
 	}
+	/* Once all are: a loader leaves those that are held as they are. */
+	if (OidIsValid(database))
+		sup_request_load(database);
 	sup_unlock();
 }
 
@@ -686,8 +682,9 @@ sup_look_at_prepared(void)
 static void
 publish(void)
 {
+	/* Before its fence is lowered, or its workers would be tried once more. */
 	if (database_dropped)
-		publish_drop();
+		sup_forget_database(doomed_database);
 	sort_notes();
 	publish_notes(&notes);
 

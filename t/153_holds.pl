@@ -185,6 +185,43 @@ becomes(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE kind = 'comman
 SupervisorTest::set($node, 'supervisor.pool_size' => 1);
 becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE pool = 'default'}, 'the pool shrinks');
 short('workers that go');
+value(q{SELECT supervisor.add_worker('wide', 'SELECT 1', instances => 950, run_every => '1 h')});
+my $wide = q{SELECT count(*) = %d FROM supervisor.worker_status WHERE name = 'wide'};
+becomes(sprintf($wide, 950), 'a worker of many instances');
+value(q{SELECT supervisor.restart_worker('wide', '0')});
+value(q{SELECT supervisor.stop_worker('wide')});
+value(q{SELECT supervisor.start_worker('wide', '0')});
+value(q{SELECT supervisor.alter_worker('wide', instances => 3)});
+becomes(sprintf($wide, 3), 'it has few');
+value(q{SELECT supervisor.remove_worker('wide')});
+becomes(sprintf($wide, 0), 'and is removed');
+short('many instances of one worker');
+
+# Nearly as many rows as there may be, most of roles that have a share of them.
+value('CREATE DATABASE rows');
+value(q{
+	CREATE EXTENSION supervisor;
+	SELECT supervisor.add_worker('d' || i, 'SELECT 1', enabled => false, 
+		role => CASE WHEN i <= 500 THEN 'r1' WHEN i <= 1000 THEN 'r2' WHEN i <= 1250 THEN 'r3' END) FROM generate_series(1, 1900) i},
+	dbname => 'rows');
+my $rows = q{SELECT count(*) = %d FROM supervisor.worker_status WHERE datname = 'rows'};
+becomes(sprintf($rows, 1900), 'many rows are read');
+short('many rows that come');
+value(q{DO $$ BEGIN PERFORM supervisor.start_worker(name, '0') FROM supervisor.worker WHERE name LIKE 'd1%' LIMIT 800; RAISE 'no'; EXCEPTION WHEN raise_exception THEN END $$}, dbname => 'rows');
+short('many that are started by a transaction that is rolled back');
+value('DELETE FROM supervisor.worker WHERE name > $$d1$$', dbname => 'rows');
+becomes(sprintf($rows, 1), 'nearly all rows are deleted');
+short('many rows that go at once');
+value(q{SELECT supervisor.add_worker('d' || i, 'SELECT 1', enabled => false) FROM generate_series(2, 1900) i}, dbname => 'rows');
+becomes(sprintf($rows, 1900), 'many rows are read');
+SupervisorTest::set($node, 'supervisor.databases' => 'postgres');
+becomes(sprintf($rows, 0), 'their database is not for such workers any more');
+short('many rows that do not count');
+SupervisorTest::set($node, 'supervisor.databases' => '*');
+becomes(sprintf($rows, 1900), 'and is again');
+value('DROP DATABASE rows');
+becomes(sprintf($rows, 0), 'it is dropped');
+short('many rows that go with their database');
 value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'supervisor'});
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'all is well');
 $other->quit;
