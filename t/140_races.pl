@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
 
+use File::Basename;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
@@ -461,6 +462,150 @@ foreach my $point (qw(picked login))
 	$drop->quit;
 }
 is(SupervisorTest::leaks($node), '', 'nothing is lost by all that');
+$node->stop;
+
+note 'workers that were taken over';
+
+# Exit code 1 at SIGTERM, and 0.
+my %of = ('pointing worker' => 'pointer', 'wide worker' => 'wide');
+my $registers = SupervisorTest::build_library('registers');
+$node = SupervisorTest::new_node(
+	'taken',
+	'shared_preload_libraries' => 'supervisor, registers',
+	'dynamic_library_path' => dirname($registers) . ':$libdir',
+	'registers.workers' => join(', ', values %of),
+	'restart_after_crash' => 'on',
+	'supervisor.take_over' => 'registers',
+	'supervisor.pool_size' => 0,
+	'supervisor.databases' => '',
+	'supervisor.start_timeout' => '1h',
+	'supervisor.stop_timeout' => '1h',
+	'supervisor.restart_delay' => '10ms',
+	'supervisor.restart_delay_max' => '10ms');
+$node->safe_psql('postgres', qq{
+	CREATE EXTENSION injection_points;
+	CREATE FUNCTION held_at(text) RETURNS text AS '$library' LANGUAGE C STRICT});
+
+sub taken
+{
+	my ($name, $columns) = @_;
+
+	return value("SELECT $columns FROM supervisor.worker_status WHERE name = '$name'");
+}
+
+# How often its function has been called.
+sub begun
+{
+	my ($name) = @_;
+
+	return scalar(() = slurp_file($node->logfile) =~ /registers: name "$name"/g);
+}
+
+# Ends its process, and returns when that is gone.
+sub end_process
+{
+	my ($name) = @_;
+	my $pid = taken($name, 'pid');
+
+	kill 'TERM', $pid;
+	is(survivors($pid), '', "$name: its process ends");
+}
+
+becomes("SELECT state = 'running' FROM supervisor.worker_status WHERE name = '$_'", "$_ runs") foreach sort keys %of;
+foreach my $name (sort keys %of)
+{
+	foreach my $call ('stop', 'restart')
+	{
+		foreach my $first ('its end', 'the request')
+		{
+			my $what = "$name, ${call}_worker, $first comes first";
+			my $begun = begun($name);
+			my $pid = taken($name, 'pid');
+
+			attach('reload', 'wait');
+			kill 'HUP', supervisor();
+			held('reload', 1);
+			end_process($name) if $first eq 'its end';
+			is(value("SELECT supervisor.${call}_worker('$name', '0')"), 'f', "$what: the supervisor has yet to see both");
+			end_process($name) if $first eq 'the request';
+			detach('reload');
+			release('reload');
+			if ($call eq 'stop')
+			{
+				becomes("SELECT state = 'stopped' AND reason = 'disabled' AND pid IS NULL FROM supervisor.worker_status WHERE name = '$name'",
+					"$what: it is stopped");
+				is(value("SELECT supervisor.start_worker('$name', '1 min')"), 't', "$what: and can be started");
+			}
+			becomes("SELECT state = 'running' AND pid <> $pid FROM supervisor.worker_status WHERE name = '$name'", "$what: it runs again");
+			is(begun($name), $begun + 1, "$what: it was started once");
+		}
+	}
+}
+
+foreach my $late (0, 1)
+{
+	my $name = 'pointing worker';
+	my $what = $late ? 'its process is late' : 'its process is there';
+	my $supervisor = supervisor();
+	my $begun = begun($name);
+	my $offset = -s $node->logfile;
+
+	note "the supervisor dies between registering it and noting that, and $what";
+	attach('attach', 'wait') if $late;
+	attach('start', 'wait');
+	attach('registered', 'error');
+	end_process($name);
+	ok($node->wait_for_log(qr/ERROR: .*supervisor-registered/, $offset), "$what: the supervisor dies after it registered the process");
+	detach('registered');
+	held('start', 1);
+	my $process;
+	if ($late)
+	{
+		($process) = held('attach', 1);
+	}
+	else
+	{
+		SupervisorTest::eventually(sub { begun($name) == $begun + 1 });
+		$process = taken($name, 'pid');
+	}
+	detach('start');
+	release('start');
+	if ($late)
+	{
+		held('attach', 2);
+		is(release('attach'), $process, "$what: the former supervisor's comes first");
+		is(survivors($process), '', "$what: it leaves");
+		is(begun($name), $begun, "$what: its function was not called");
+		detach('attach');
+		$process = release('attach');
+	}
+	becomes("SELECT state = 'running' AND pid = $process FROM supervisor.worker_status WHERE name = '$name'", "$what: one runs");
+	isnt(supervisor(), $supervisor, "$what: under a new supervisor");
+	is(begun($name), $begun + 1, "$what: its function was called once");
+}
+
+note 'the server crashes while they start';
+
+foreach my $stopped (0, 1)
+{
+	my $name = 'pointing worker';
+	my $what = $stopped ? 'one that is to stop' : 'one that is to run';
+	my $session = SupervisorTest::session($node);
+
+	attach('attach', 'wait');
+	value("SELECT supervisor.restart_worker('$name', '0')");
+	held('attach', 1);
+	is(value("SELECT supervisor.stop_worker('$name', '0')"), 'f', "$what: while it starts") if $stopped;
+	my %begun = map { $_ => begun($_) } keys %of;
+	kill 'KILL', $session->pid;
+	eval { $session->quit };
+	SupervisorTest::wait_true($node, q{SELECT count(*) > 0 FROM supervisor.pool_status});
+	becomes(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'wide worker'}, "$what: after the crash the other runs");
+	becomes(sprintf(q{SELECT state = '%s' FROM supervisor.worker_status WHERE name = '%s'}, $stopped ? 'stopped' : 'running', $name),
+		$stopped ? "$what: it does not" : "$what: so does this one");
+	is(begun('wide worker'), $begun{'wide worker'} + 1, "$what: the other was started once");
+	is(begun($name), $begun{$name} + !$stopped, $stopped ? "$what: this one was not" : "$what: this one was, too");
+}
 $node->stop;
 
 done_testing();
