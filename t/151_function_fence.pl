@@ -55,6 +55,31 @@ $ddl->query_safe('COMMIT');
 is_so('running', 'it may go on');
 until_true($connected, 'it is connected');
 
+note 'a first login';
+# Nobody knows where it is about to go: it gets no further than the lock that the DDL has.
+my $waits = q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND NOT granted AND objid = %s};
+my $oid = value(q{SELECT oid FROM pg_database WHERE datname = 'a'});
+$ddl->query_safe('BEGIN; ALTER DATABASE a RENAME TO b');
+value(qq{SELECT supervisor.add_worker('first', library => '$library', function => 'takes_its_time', extra => '$dir', argument => $oid)});
+becomes(sprintf($waits, $oid), 'the first login of a function waits for the lock of DDL');
+is(value(q{SELECT state FROM supervisor.worker_status WHERE name = 'first'}), 'running', 'its process is there');
+$ddl->query_safe('ROLLBACK');
+becomes($connected =~ s/slow/first/r, 'it is let in when the DDL is over');
+value(q{SELECT supervisor.stop_worker('first', '1 min')});
+value('CREATE DATABASE c');
+value(q{SELECT supervisor.alter_worker('first', argument => oid::int) FROM pg_database WHERE datname = 'c'});
+$oid = value(q{SELECT oid FROM pg_database WHERE datname = 'c'});
+$ddl->query_safe('BEGIN; ALTER DATABASE c RENAME TO d');
+value(q{SELECT supervisor.start_worker('first', '1 min')});
+becomes(sprintf($waits, $oid), 'so does one to another database than before');
+$ddl->query_safe('COMMIT');
+becomes($connected =~ s/'a'.*slow/'d' AND backend_type = 'first/r, 'which is let in, too');
+$generation = value(q{SELECT generation FROM supervisor.worker_status WHERE name = 'first'});
+$ddl->query_safe('BEGIN; ALTER DATABASE d RENAME TO c');
+becomes(q{SELECT concat_ws(' ', state, reason) = 'waiting fenced' FROM supervisor.worker_status WHERE name = 'first'}, 'from then on it makes way before');
+$ddl->query_safe('COMMIT');
+value(q{SELECT supervisor.remove_worker('first')});
+
 note 'stuck';
 # How DDL ends, and whether it has waited for workers to leave before core did for everybody.
 sub ends_without_waiting
