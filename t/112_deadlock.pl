@@ -104,6 +104,29 @@ is_deadlock(
 	0, 'a timeout that is far away');
 $session[0]->query_safe('SELECT pg_advisory_unlock(1)');
 
+# An index is built concurrently, and then waits for all older snapshots: the statement's, too.
+foreach my $call (q{SELECT supervisor.execute('VACUUM n')}, q{CALL supervisor.perform('VACUUM n')})
+{
+	$session[1]->query_safe('BEGIN; INSERT INTO n VALUES (1, 1)');
+	$session[2]->begin('CREATE INDEX CONCURRENTLY i ON n (b)');
+	blocked(1);
+	$session[0]->begin($call);
+	blocked(2);
+	$session[1]->query_safe('ROLLBACK');
+	my (undef, $said) = $session[0]->finish;
+	if ($call =~ /^CALL/)
+	{
+		is($said, '', 'perform has no snapshot that an index that is built waits for');
+	}
+	else
+	{
+		like($said, qr/ERROR:  40P01.*HINT:.*CALL supervisor\.perform\(\), which holds no snapshot/s, 'execute has, and says what to use');
+	}
+	$session[2]->finish;
+	$session[2]->query_safe('DROP INDEX i');
+	no_task();
+}
+
 # Other kinds of locks.
 my %locks = (
 	'a table' => [ 'LOCK TABLE l', 'SELECT count(*) FROM l' ],

@@ -93,6 +93,7 @@ note 'as many as one likes';
 
 is($boss->query_safe(inserts(500)), '500', 'a superuser launches and forgets more tasks than there is room for');
 is($alice->query_safe(inserts(500)), '500', 'so does a role that has half of it');
+is($alice->query_safe(q{SELECT count(supervisor.forget(supervisor.launch('SELECT 1'))) FROM generate_series(1, 20000)}), '20000', 'however many they are');
 all_done(1000, 'all of them run');
 {
 	my @sessions = map { SupervisorTest::session($node, user => $_) } qw(alice alice bob bob), undef, undef;
