@@ -124,7 +124,7 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 	else if (has_process && slot->deadline != 0)
 		when = slot->deadline;
 	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0)
-		when = slot->heartbeat_at + slot->heartbeat_timeout;
+		when = Min(slot->heartbeat_at, now) + slot->heartbeat_timeout;
 	else if (slot->state == SUP_RUNNING)
 		when = Min(slot->login_until, slot->overdue_at);
 	if (has_process)

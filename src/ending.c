@@ -19,6 +19,29 @@ sup_jitter(void)
 	return pg_prng_double(&pg_global_prng_state);
 }
 
+/* Can a process say that it could not begin its work for that reason? */
+static bool
+is_missing(SupReason reason)
+{
+	return reason == SUP_NO_DATABASE || reason == SUP_DATABASE_NOT_ALLOWED || reason == SUP_NO_ROLE ||
+		reason == SUP_NO_LOGIN || reason == SUP_NO_CONNECTION || reason == SUP_NO_LIBRARY ||
+		reason == SUP_NO_FUNCTION;
+}
+
+/*
+ * The process is gone, and what it has left of itself is its word, or of whatever has
+ * written there: what can't be so is not believed.
+ */
+void
+sup_check_report(SupSlot *slot, bool started, TimestampTz now)
+{
+	if (!started || !is_missing(slot->exit_reason))
+		slot->exit_reason = SUP_NO_REASON;
+	if (started)
+		slot->exited_at = Max(Min(slot->exited_at, now), slot->started_at);
+	slot->last_error[SUP_MESSAGE - 1] = '\0';
+}
+
 /* Before the slot's state changes, which says why it had to end. */
 SupEnding
 sup_ending_of(const SupSlot *slot, bool started)

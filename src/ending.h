@@ -24,6 +24,8 @@ typedef struct SupEnding
 
 extern double sup_jitter(void);
 
+extern void sup_check_report(SupSlot *slot, bool started, TimestampTz now);
+
 extern SupEnding sup_ending_of(const SupSlot *slot, bool started);
 
 extern SupVerdict sup_verdict_on(SupSlot *slot, const SupEnding *e, const SupPolicy *policy,

@@ -300,7 +300,9 @@ makes_way(const SupSlot *slot, Oid role)
 static void
 ask_to_leave(SupSlot *slot, Oid database, Oid role, SupCause cause)
 {
-	if (slot->state == SUP_EMPTY || slot->exited_at != 0 || slot->pid == 0 || !makes_way(slot, role))
+	const PGPROC *proc = sup_slot_proc(slot);
+
+	if (slot->state == SUP_EMPTY || slot->exited_at != 0 || proc == NULL || !makes_way(slot, role))
 		return;
 
 	/*
@@ -308,7 +310,7 @@ ask_to_leave(SupSlot *slot, Oid database, Oid role, SupCause cause)
 	 * connected, it is about to go where the last one was.
 	 */
 	if (slot->kind == SUP_KIND_LIBRARY)
-		slot->database = OidIsValid(slot->proc->databaseId) ? slot->proc->databaseId : slot->last_database;
+		slot->database = OidIsValid(proc->databaseId) ? proc->databaseId : slot->last_database;
 	if (slot->database != database)
 		return;
 

@@ -145,7 +145,7 @@ sup_launch_terminate(SupSlot *slot)
 	else
 	{
 		sup_lock();
-		if (slot->pid != 0)
+		if (sup_slot_proc(slot) != NULL)
 			kill(slot->pid, SIGTERM);
 		sup_unlock();
 	}

@@ -446,8 +446,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	bool		news = true;
 	const char *name = name_of(slot);
 
-	if (!started)
-		slot->exit_reason = SUP_NO_REASON;
+	sup_check_report(slot, started, now);
 	e = sup_ending_of(slot, started);
 	verdict = sup_verdict_on(slot, &e, &policy, now, &restart_at);
 
@@ -602,7 +601,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 					slot->phase == SUP_PHASE_CONNECT ? "it did not end its login in time" :
 					"somebody asked to terminate it", now);
 	else if (slot->state == SUP_RUNNING && slot->heartbeat_timeout > 0 &&
-			 now >= slot->heartbeat_at + slot->heartbeat_timeout)
+			 now - slot->heartbeat_timeout >= slot->heartbeat_at)
 		to_stopping(slot, SUP_NO_HEARTBEAT, "it sent no heartbeat in time", now);
 	else if (slot->deadline == 0 || now < slot->deadline)
 		return;

@@ -628,7 +628,7 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 	pg_write_barrier();
 	pg_atomic_write_u32(&slot->task, sup_task_index(task) + 1);
 	if (slot->proc != MyProc)
-		sup_wake(slot->proc);
+		sup_wake_slot(slot);
 }
 
 /* Idle workers of a binding take its queued tasks, as long as that is not blocked. */
@@ -783,8 +783,7 @@ sup_ask_leave(SupSlot *slot, SupLeave why)
 	slot->leave = why;
 	if (slot->listed)
 		leaves(slot);
-	if (slot->proc != NULL)
-		sup_wake(slot->proc);
+	sup_wake_slot(slot);
 }
 
 /* A worker shall be terminated: until it is, it is given no task. */

@@ -701,6 +701,29 @@ sup_wake_supervisor_by(TimestampTz when)
 	}
 }
 
+/* What a slot says of its process is that one's word: it is looked at before it is used. */
+PGPROC *
+sup_slot_proc(const SupSlot *slot)
+{
+	Size		offset = (char *) slot->proc - (char *) ProcGlobal->allProcs;
+
+	SUP_ASSERT_LOCKED();
+	if (slot->pid <= 0 || offset % sizeof(PGPROC) != 0 ||
+		offset / sizeof(PGPROC) >= ProcGlobal->allProcCount || slot->proc->pid != slot->pid)
+		return NULL;
+	return slot->proc;
+}
+
+/* Once the lock is released. */
+void
+sup_wake_slot(const SupSlot *slot)
+{
+	PGPROC	   *proc = sup_slot_proc(slot);
+
+	if (proc != NULL)
+		sup_wake(proc);
+}
+
 /* Points into shared memory, so the caller copies it under the lock. */
 const char *
 sup_slot_name(const SupSlot *slot)

@@ -871,6 +871,10 @@ extern void sup_attend_owner(SupSlot *slot);
 extern void sup_wake_supervisor_by(TimestampTz when);
 extern const char *sup_slot_name(const SupSlot *slot);
 
+/* NULL: it has no process, or what that has written, or somebody else, can't be it. */
+extern PGPROC *sup_slot_proc(const SupSlot *slot);
+extern void sup_wake_slot(const SupSlot *slot);
+
 extern Oid	sup_slot_role(const SupSlot *slot);
 
 extern bool sup_database_fenced(Oid database);

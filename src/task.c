@@ -270,7 +270,7 @@ signal_worker(SupTask *task, SupCancel why)
 		task->cancel = why;
 	pg_memory_barrier();
 	/* again if asked again: the command may have caught the first */
-	if (slot->pid != 0)
+	if (sup_slot_proc(slot) != NULL)
 		kill(slot->pid, SIGINT);
 
 	/* a login takes no cancel, and may wait for as long as somebody likes */
@@ -280,8 +280,7 @@ signal_worker(SupTask *task, SupCancel why)
 		sup_attend(slot);
 	}
 	/* it may be waiting for a reader to make room */
-	if (slot->proc != NULL)
-		sup_wake(slot->proc);
+	sup_wake_slot(slot);
 }
 
 /* Detach a task from its session.  The caller holds the lock. */

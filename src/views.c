@@ -143,8 +143,10 @@ static void
 copy_worker(WorkerRow *row, const SupSlot *slot)
 {
 	uint32		t = pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &slot->task));
+	const PGPROC *proc = sup_slot_proc(slot);
 
 	row->slot = *slot;
+	row->slot.last_error[SUP_MESSAGE - 1] = '\0';	/* it is a child's word */
 	row->kind = slot->kind;
 	strlcpy(row->name, sup_slot_name(slot), NAMEDATALEN);
 	row->role = sup_slot_role(slot);
@@ -161,8 +163,8 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 	{
 		/* where it has connected to, and as whom */
 		row->role = sup_slot_role(slot);
-		row->datid = slot->proc != NULL ? slot->proc->databaseId : InvalidOid;
-		row->userid = slot->proc != NULL ? slot->proc->roleId : InvalidOid;
+		row->datid = proc != NULL ? proc->databaseId : InvalidOid;
+		row->userid = proc != NULL ? proc->roleId : InvalidOid;
 	}
 	else if (t != 0)
 	{

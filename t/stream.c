@@ -1,6 +1,6 @@
 /*
- * For t/147_stream.pl: messages of every wrong shape, and what a process that
- * has lost its mind would leave in shared memory for another.
+ * For t/147_stream.pl and t/163_spoiled.pl: messages of every wrong shape, and what a
+ * process that has lost its mind would leave in shared memory for another.
  */
 #include "postgres.h"
 
@@ -141,6 +141,33 @@ spoil_command(PG_FUNCTION_ARGS)
 	for (int i = 0; i < max_tasks; i++)
 		if (sup->tasks[i].id == id)
 			memcpy(sup->tasks[i].head + PG_GETARG_INT32(2), &value, sizeof(value));
+	LWLockRelease(sup->lock);
+	PG_RETURN_VOID();
+}
+
+/* Overwrite something that the process of a slot has written there. */
+PG_FUNCTION_INFO_V1(spoil_worker);
+Datum
+spoil_worker(PG_FUNCTION_ARGS)
+{
+	SupShared  *sup = shared(PG_GETARG_INT64(0));
+	SupSlot    *slot = &sup->slots[PG_GETARG_INT32(1)];
+	char	   *what = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	int64		value = PG_GETARG_INT64(3);
+
+	LWLockAcquire(sup->lock, LW_EXCLUSIVE);
+	if (strcmp(what, "rests") == 0)
+		sup->declarations[slot->declaration].rests = value;
+	else if (strcmp(what, "exit_reason") == 0)
+		slot->exit_reason = (SupReason) value;
+	else if (strcmp(what, "heartbeat_at") == 0)
+		slot->heartbeat_at = value;
+	else if (strcmp(what, "last_error") == 0)
+		memset(slot->last_error, 'x', sizeof(slot->last_error));
+	else if (strcmp(what, "proc") == 0)
+		slot->proc = (PGPROC *) (uintptr_t) value;
+	else if (strcmp(what, "pid") == 0)
+		slot->pid = (int) value;
 	LWLockRelease(sup->lock);
 	PG_RETURN_VOID();
 }
