@@ -204,7 +204,7 @@ note 'ends';
 
 start('ends', 'pointer, wide, never, zero, fails, done, early', 'after', 'supervisor.take_over' => '*');
 my $state = q{SELECT concat_ws(' ', state, reason) FROM supervisor.worker_status WHERE name = '%s'};
-until_true(q{SELECT consecutive_failures > 12 FROM supervisor.worker_status WHERE name = 'at once again'});
+until_true(q{SELECT restarts > 12 FROM supervisor.worker_status WHERE name = 'at once again'});
 isnt(value(sprintf $state, 'at once again'), 'failed max_restarts', 'one that fails again and again is not given up');
 becomes(q{SELECT restart_at - last_exit_at BETWEEN '1 s' AND '1.3 s' FROM supervisor.worker_status WHERE name = 'failing worker' AND state = 'backoff'},
 	'it waits for as long as it was registered with');
