@@ -12,7 +12,7 @@ use File::Basename;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(becomes eventually refused until_true value);
+use SupervisorTest qw(becomes eventually refused survivors until_true value);
 
 my $library = SupervisorTest::build_library('registers');
 my $version = int(SupervisorTest::pg_config('version') =~ s/^PostgreSQL (\d+).*/$1/sr);
@@ -243,6 +243,48 @@ value("SELECT pg_terminate_backend($supervisor)");
 until_true("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor' AND pid <> $supervisor");
 is(value($pids), $before, 'a new supervisor takes them as they are');
 $node->stop;
+
+note 'what is one for all';
+
+# A latch of which a second owner would be a PANIC, and one that refuses another.
+start('one', 'latch, sole', 'after', 'supervisor.take_over' => 'registers');
+value(qq{
+	CREATE FUNCTION wake() RETURNS void LANGUAGE C AS 'registers', 'registers_wake';
+	CREATE FUNCTION work() RETURNS int LANGUAGE C AS 'registers', 'registers_work'});
+
+# The worker that owns the latch is woken by it, once all run.
+sub works
+{
+	my ($property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	until_true(sprintf $running, 2);
+	my $work = value('SELECT work()');
+	until_true("SELECT work() > $work FROM wake()");
+	pass($property);
+}
+works('one that waits on a shared latch works');
+foreach my $round (1 .. 5)
+{
+	terminate('latch worker');
+	terminate('sole worker');
+	works("killed $round times, it does");
+}
+value(q{SELECT supervisor.restart_worker(name, '60 s') FROM supervisor.worker_status WHERE source = 'registration'});
+works('restarted by name, it does');
+crash();
+works('so it does after a crash');
+until_true(q{SELECT wait_event IS NOT NULL FROM pg_stat_activity WHERE backend_type = 'sole worker'});
+my $sole = value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'sole worker'});
+value(q{SELECT supervisor.add_worker('another', library => 'registers', function => 'registers_main',
+	extra_bytes => decode(repeat('00', 127) || '05', 'hex'))});
+becomes(qq{SELECT last_error = 'registers runs already, as process $sole' FROM supervisor.worker_status WHERE name = 'another'},
+	'one that is sole refuses another, as it would without supervisor');
+is(value(q{SELECT state, pid FROM supervisor.worker_status WHERE name = 'sole worker'}), "running|$sole", 'and runs on');
+value(q{SELECT supervisor.remove_worker('another')});
+my @children = SupervisorTest::children($node);
+$node->stop;
+is(survivors(@children), '', 'a fast shutdown ends all');
 
 note 'databases and rights';
 

@@ -2,18 +2,23 @@
  * A library that registers background workers itself when it is preloaded, for the
  * tests of supervisor.take_over: those of the table below that registers.workers
  * lists.  Each says in the log what it sees of itself, connects to
- * registers.database if it may, and waits for SIGTERM.
+ * registers.database if it may, and waits for SIGTERM.  One waits on a latch in shared
+ * memory, as pg_net's does, and one refuses to run beside another, as TimescaleDB's
+ * launcher does.
  */
 #include "postgres.h"
 
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "storage/procsignal.h"
+#include "storage/shmem.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/wait_event.h"
@@ -27,6 +32,17 @@ static char *workers;
 static char *database;
 static bool in_hook;
 static shmem_request_hook_type next_shmem_request_hook = NULL;
+static shmem_startup_hook_type next_shmem_startup_hook = NULL;
+
+/* Of which there is one, whoever uses it. */
+typedef struct Shared
+{
+	Latch		latch;
+	pg_atomic_uint32 sole;		/* process ID */
+	pg_atomic_uint32 work;		/* how often the latch has woken somebody */
+} Shared;
+
+static Shared *shared = NULL;
 
 #define NAME_OF_95 \
 	"a name with all bytes that core has room for, which are more than a name in a catalog may have,"
@@ -42,7 +58,9 @@ typedef enum
 	ENDS_WITH_1,
 	ENDS_WITH_0,
 	FAILS_AT_ONCE,
-	ENDS_AT_ONCE
+	ENDS_AT_ONCE,
+	SHARES_LATCH,
+	REFUSES_ANOTHER
 } End;
 
 static const struct
@@ -66,7 +84,9 @@ static const struct
 	{"twin", "twin", "twins", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_WITH_1},
 	{"long", NAME_OF_95, NAME_OF_95, CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_WITH_1},
 	{"nameless", "", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_WITH_1},
-	{"accents", "\303\251t\303\251", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_WITH_1}
+	{"accents", "\303\251t\303\251", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, ENDS_WITH_1},
+	{"latch", "latch worker", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, SHARES_LATCH},
+	{"sole", "sole worker", "", CONNECTS, BgWorkerStart_RecoveryFinished, 1, 0, REFUSES_ANOTHER}
 };
 
 static void
@@ -92,6 +112,70 @@ say_what_is_seen(Datum main_arg)
 			 errhidestmt(true)));
 }
 
+/* Whoever owns the latch is the one that works, and is woken to end. */
+static void
+end_sharing(SIGNAL_ARGS)
+{
+	ShutdownRequestPending = true;
+	SetLatch(&shared->latch);
+}
+
+static void
+disown_latch(int code, Datum arg)
+{
+	DisownLatch(&shared->latch);
+}
+
+/* To own a latch that another process owns is a PANIC. */
+static void
+work_by_latch(void)
+{
+	OwnLatch(&shared->latch);
+	on_shmem_exit(disown_latch, (Datum) 0);
+	pqsignal(SIGTERM, end_sharing);
+	while (!ShutdownRequestPending)
+	{
+		if (WaitLatch(&shared->latch, WL_LATCH_SET | WL_POSTMASTER_DEATH, -1, PG_WAIT_EXTENSION) & WL_POSTMASTER_DEATH)
+			proc_exit(1);
+		ResetLatch(&shared->latch);
+		CHECK_FOR_INTERRUPTS();
+		pg_atomic_fetch_add_u32(&shared->work, 1);
+	}
+	proc_exit(1);
+}
+
+static void
+leave_sole(int code, Datum arg)
+{
+	pg_atomic_write_u32(&shared->sole, 0);
+}
+
+static void
+be_sole(void)
+{
+	uint32		nobody = 0;
+
+	if (!pg_atomic_compare_exchange_u32(&shared->sole, &nobody, MyProcPid))
+		ereport(FATAL, (errmsg("registers runs already, as process %u", nobody)));
+	before_shmem_exit(leave_sole, (Datum) 0);
+}
+
+/* Wakes whoever owns the latch. */
+PG_FUNCTION_INFO_V1(registers_wake);
+Datum
+registers_wake(PG_FUNCTION_ARGS)
+{
+	SetLatch(&shared->latch);
+	PG_RETURN_VOID();
+}
+
+PG_FUNCTION_INFO_V1(registers_work);
+Datum
+registers_work(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32((int32) pg_atomic_read_u32(&shared->work));
+}
+
 void
 registers_main(Datum main_arg)
 {
@@ -106,6 +190,10 @@ registers_main(Datum main_arg)
 		proc_exit(0);
 	if ((MyBgworkerEntry->bgw_flags & BGWORKER_BACKEND_DATABASE_CONNECTION) != 0)
 		BackgroundWorkerInitializeConnection(database[0] != '\0' ? database : NULL, NULL, 0);
+	if (end == SHARES_LATCH)
+		work_by_latch();
+	if (end == REFUSES_ANOTHER)
+		be_sole();
 	while (!ShutdownRequestPending)
 	{
 		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_POSTMASTER_DEATH, -1, PG_WAIT_EXTENSION) & WL_POSTMASTER_DEATH)
@@ -169,7 +257,27 @@ request_hook(void)
 {
 	if (next_shmem_request_hook)
 		next_shmem_request_hook();
-	register_all();
+	RequestAddinShmemSpace(sizeof(Shared));
+	if (in_hook)
+		register_all();
+}
+
+static void
+startup_hook(void)
+{
+	bool		found;
+
+	if (next_shmem_startup_hook)
+		next_shmem_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shared = ShmemInitStruct("registers", sizeof(Shared), &found);
+	if (!found)
+	{
+		InitSharedLatch(&shared->latch);
+		pg_atomic_init_u32(&shared->sole, 0);
+		pg_atomic_init_u32(&shared->work, 0);
+	}
+	LWLockRelease(AddinShmemInitLock);
 }
 
 void
@@ -183,11 +291,10 @@ _PG_init(void)
 							   &database, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("registers.in_hook", "Registers them in shmem_request_hook.", NULL,
 							 &in_hook, false, PGC_POSTMASTER, 0, NULL, NULL, NULL);
-	if (in_hook)
-	{
-		next_shmem_request_hook = shmem_request_hook;
-		shmem_request_hook = request_hook;
-	}
-	else
+	next_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_hook;
+	next_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_hook;
+	if (!in_hook)
 		register_all();
 }
