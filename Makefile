@@ -49,6 +49,14 @@ $(OBJS): $(wildcard src/*.h) Makefile META.json .build
 		echo '$(VERSION) $(bindir) $(CC) $(CFLAGS)' >$@
 FORCE:
 
+# initdb would say so, in a log, for each test.
+installcheck: may-start-server
+may-start-server:
+	@test "$$(id -u)" -ne 0 || { \
+		echo 'make installcheck starts servers, which PostgreSQL refuses to do for root.' >&2; \
+		echo 'Run it as another user, or run make test, which changes to one.' >&2; \
+		false; }
+
 else
 
 all install uninstall installcheck clean:
@@ -69,4 +77,4 @@ bench bench-docs:
 	scripts/install "$$pg_config" && \
 	PG_CONFIG="$$pg_config" bench/run $(if $(filter bench-docs,$@),--docs)
 
-.PHONY: demo test bench bench-docs FORCE
+.PHONY: demo test bench bench-docs may-start-server FORCE

@@ -8,6 +8,7 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
 
+use PostgreSQL::Test::Utils;
 use SupervisorTest;
 
 my $node = SupervisorTest::new_node('main');
@@ -101,4 +102,18 @@ $node->psql('postgres', 'CREATE EXTENSION supervisor', stderr => \$stderr);
 like($stderr, qr/WARNING: .*supervisor is not preloaded.*HINT: .*"shared_preload_libraries"/s, 'CREATE EXTENSION says what is missing');
 
 $node->stop;
+
+note 'make installcheck as root';
+
+# Whoever runs this is not: a program in the path says so.
+my $bin = PostgreSQL::Test::Utils::tempdir();
+append_to_file("$bin/id", "#!/bin/sh\necho 0\n");
+chmod 0755, "$bin/id" or die "could not chmod $bin/id: $!";
+{
+	delete local @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES)};
+	local $ENV{PATH} = "$bin:$ENV{PATH}";
+	my $make = join ' ', 'make', '-C', "$FindBin::RealBin/..", 'installcheck', 'PROVE_TESTS=t/nothing.pl', 'PG_CONFIG=' . ($ENV{PG_CONFIG} || 'pg_config');
+
+	like(`$make 2>&1`, qr/refuses to do for root\.\nRun it as another user, or run make test/, 'it says why it cannot, and what to do');
+}
 done_testing();
