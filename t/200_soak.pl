@@ -6,7 +6,8 @@
 # - each effect happens once if its task succeeded, not at all if it failed or was
 #   canceled, and never twice, also where nobody was left to hear;
 # - it happens in the database and as the role of the session;
-# - never do more instances of a declared worker run than declared;
+# - never do more instances of a declared worker run than declared, nor two of one that was
+#   taken over from a preloaded library;
 # - a non-superuser role holds half of the tasks at most, and no slot, process or
 #   task is in two places;
 # - after the faults all is whole again, and nothing is left: the pools, the declared
@@ -24,6 +25,7 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin";
+use File::Basename;
 use List::Util qw(sum);
 use POSIX qw(WNOHANG);
 use Test::More;
@@ -81,7 +83,12 @@ sub weighted
 note 'a server';
 
 my $max_worker_processes = 30;
+my $library = SupervisorTest::build_library('registers');
 my %settings = (
+	'shared_preload_libraries' => 'supervisor, registers',
+	'dynamic_library_path' => dirname($library) . ':$libdir',
+	'registers.workers' => 'pointer, wide',
+	'supervisor.take_over' => 'registers',
 	'max_connections' => 60,
 	'restart_after_crash' => 'on',
 	'max_worker_processes' => $max_worker_processes,
@@ -104,7 +111,7 @@ my $node = PostgreSQL::Test::Cluster->new('soak');
 
 $node->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C' ]);
 $node->append_conf('postgresql.conf',
-	SupervisorTest::conf('shared_preload_libraries' => 'supervisor', %settings));
+	SupervisorTest::conf(%settings));
 $node->start;
 my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
 $node->safe_psql('postgres', q{
@@ -165,6 +172,10 @@ my %workers = (
 	service => q{'SELECT run(''service'', 1, 5)', restart => 'always', role => 'alice'},
 	mallorys => q{'SELECT run(''mallorys'', 1, 0.02)', run_every => '500 ms', role => 'mallory'},
 	failing => q{'SELECT 1/0', run_every => '1 s', role => 'bob'});
+
+# Those that were taken over: at SIGTERM one ends with exit code 1, and one, for good, with 0.
+my @taken = ('pointing worker', 'wide worker');
+my $taken = q{backend_type IN ('pointer', 'wide worker')};
 
 note 'children of this test';
 
@@ -652,7 +663,7 @@ sub session_ended
 note 'faults';
 
 my $pool_workers = q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND pid IS NOT NULL ORDER BY slot};
-my $declared_workers = q{SELECT pid FROM supervisor.worker_status WHERE kind = 'command' AND pid IS NOT NULL ORDER BY slot};
+my $declared_workers = q{SELECT pid FROM supervisor.worker_status WHERE kind IN ('command', 'library') AND pid IS NOT NULL ORDER BY slot};
 my $all_workers = q{SELECT pid FROM supervisor.worker_status WHERE pid IS NOT NULL ORDER BY slot};
 my $supervisor = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'};
 my $clients = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname LIKE 'db_' ORDER BY pid};
@@ -918,6 +929,13 @@ my @faults = (
 				"SELECT supervisor.remove_worker('$name');\nSELECT supervisor.add_worker('$name', $workers{$name});\n")[ $random->(4) ]);
 		return "$dbname: $name, $done";
 	},
+	about_taken => 3 => sub {
+		my ($random) = @_;
+		my $call = ('stop', 'start', 'restart')[ $random->(3) ];
+		my $name = $taken[ $random->(scalar @taken) ];
+		job('taken', 'postgres', "SELECT supervisor.${call}_worker('$name', '1 s');\n");
+		return "$call $name";
+	},
 	fast_restart => 1 => sub { restart('fast') },
 	immediate_restart => 1 => sub { restart('immediate') });
 my (%fault, @weights);
@@ -973,7 +991,7 @@ my $checked_log = 0;
 # Lines at WARNING or above that the faults explain.
 my @explained = (
 	qr/WARNING:  (could not open directory|some useless files may be left behind in old database directory) "base/,
-	qr/WARNING:  worker ("\w+"|in slot \d+) has not (started|stopped|restarted|ended) yet/,
+	qr/WARNING:  worker ("[\w ]+"|in slot \d+) has not (started|stopped|restarted|ended) yet/,
 	qr/WARNING:  not all workers of pool "default" have restarted yet/,
 	qr/WARNING:  terminating connection because of crash of another server process/,
 	qr/WARNING:  canceling (the )?wait for synchronous replication/,
@@ -1078,6 +1096,7 @@ sub leftovers
 		SELECT format('worker %s %s in slot %s: %s %s %s', name, instance, slot, state, reason, detail) FROM supervisor.worker_status
 		WHERE slot IS NOT NULL AND CASE kind
 			WHEN 'pool' THEN state <> 'running' OR activity = 'busy'
+			WHEN 'library' THEN state <> 'running'
 			ELSE datname IS NULL OR datname NOT IN ('db1', 'db2', 'gone') END
 		UNION ALL
 		SELECT format('lock %s of %s', locktype, pid) FROM pg_locks l
@@ -1166,10 +1185,12 @@ sub wrong_now
 		UNION ALL
 		SELECT format('task %s twice', task) FROM supervisor.worker_status GROUP BY task HAVING count(task) > 1
 		UNION ALL
+		SELECT format('two of %s', backend_type) FROM pg_stat_activity WHERE TAKEN GROUP BY backend_type HAVING count(*) > 1
+		UNION ALL
 		SELECT format('two tasks run in slot %s', slot) FROM supervisor.task_status WHERE state = 'running' GROUP BY slot HAVING count(*) > 1
 		UNION ALL
 		SELECT format('more than half of the tasks are those of %s', usename) FROM supervisor.task_status WHERE owner_pid IS NOT NULL OR finished_at IS NULL
-		GROUP BY usename HAVING count(*) > 64 AND usename IN ('alice', 'bob')});
+		GROUP BY usename HAVING count(*) > 64 AND usename IN ('alice', 'bob')} =~ s/TAKEN/$taken/r);
 }
 
 # Ends all faults, lets the sessions end, and looks whether all is as it should be.
@@ -1230,6 +1251,7 @@ sub repair
 		ALTER ROLE bob LOGIN;
 		ALTER ROLE alice RESET ALL;
 		CREATE DATABASE gone TEMPLATE base;});
+	query(q{SELECT supervisor.start_worker(name, '0 s') FROM supervisor.worker_status WHERE source = 'registration'});
 	foreach my $dbname (@kept, 'gone')
 	{
 		# a role's name in the table is its OID's
@@ -1239,11 +1261,15 @@ sub repair
 	}
 }
 
-# All declared workers run, and go on running.
+# All declared workers run, and go on running; those that were taken over run once.
 sub check_workers
 {
 	my ($when) = @_;
 
+	until_true("SELECT string_agg(backend_type, ', ' ORDER BY backend_type) = 'pointer, wide worker' FROM pg_stat_activity WHERE $taken",
+		"$when: those that were taken over run, each once");
+	until_true(q{SELECT count(*) = 2 FROM supervisor.worker_status w JOIN pg_stat_activity a USING (pid)
+		WHERE w.source = 'registration' AND w.state = 'running'}, "$when: under supervision");
 	foreach my $dbname (@kept, 'gone')
 	{
 		until_true(q{
