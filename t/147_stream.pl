@@ -231,6 +231,18 @@ foreach my $case (
 	is($stderr =~ s/\n.*//sr, $expected, "$what: it is passed on as what it can be");
 	is(value("SELECT tag FROM supervisor.execute_all(ARRAY[$command])"), 'SELECT 1', "$what: in execute_all");
 }
+SKIP:
+{
+	skip 'orafce is not installed', 3 if !-f SupervisorTest::pg_config('sharedir') . '/extension/orafce.control';
+	my ($stdout, $stderr);
+	my $command = quote(q{DO $$ BEGIN PERFORM dbms_output.serveroutput(true), dbms_output.put_line('hello'); END $$; SELECT 1});
+
+	value('CREATE EXTENSION orafce');
+	$node->psql('postgres', "SELECT a FROM supervisor.run($command) AS (a int)", stdout => \$stdout, stderr => \$stderr);
+	is($stdout, '1', 'a task that prints by orafce succeeds');
+	like($stderr, qr/^(?:psql:\S+ )?NOTICE:  hello$/m, 'and is heard');
+	is(value("SELECT tag FROM supervisor.execute_all(ARRAY[$command])"), 'SELECT 1', 'in execute_all, too');
+}
 foreach my $bytes ('', '53', '4d68656c6c6f', '4d680000', '00')
 {
 	is(value("SELECT supervisor.execute('SELECT send_raw(''N'', ''\\x$bytes'')')"), 'SELECT 1', "a broken message: $bytes");
