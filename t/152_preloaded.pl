@@ -41,7 +41,7 @@ foreach my $preloaded ('supervisor, own_worker', 'own_worker, supervisor')
 	ok(eventually(sub { $said = said(sprintf $add, 'own_worker', 'own_main'); ($pid) = $said =~ /"worker of its own" itself, which runs as process (\d+)/ }),
 		"$preloaded: who adds it is told who runs it");
 	like($said, $warning, "$preloaded: that is a warning");
-	like($said, qr/HINT: .*shared_preload_libraries/, "$preloaded: which says what to do");
+	like($said, qr/HINT: .*"supervisor\.take_over".*"shared_preload_libraries"/, "$preloaded: which says what to do");
 	is(kill(0, $pid), 1, "$preloaded: there is that process");
 	like(said(sprintf $add, $_, 'own_main'), $warning, "$preloaded: also by the name $_") foreach ($library, "$library.so", 'own_worker.so');
 	unlike(said(sprintf $add, 'own_worker', 'other_main'), qr/WARNING/, "$preloaded: not for another function of it");
