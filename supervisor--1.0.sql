@@ -338,7 +338,7 @@ CREATE FUNCTION supervisor.get_workers(
     OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
     OUT runs_succeeded bigint, OUT runs_failed bigint, OUT last_run_at timestamptz, OUT last_run_duration interval,
     OUT last_success_at timestamptz, OUT next_run_at timestamptz, OUT stats_since timestamptz,
-    OUT task bigint, OUT command text, OUT source text, OUT declared_in oid, OUT library text)
+    OUT task bigint, OUT command text, OUT source text, OUT declared_in oid, OUT library text, OUT run_every interval)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_workers'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32;
@@ -347,7 +347,7 @@ COMMENT ON FUNCTION supervisor.get_workers() IS 'rows of the view supervisor.wor
 CREATE FUNCTION supervisor.get_pools(
     OUT pool text, OUT size integer, OUT members text[], OUT running integer, OUT unbound integer, OUT idle integer, OUT busy integer,
     OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
-    OUT stats_since timestamptz)
+    OUT stats_since timestamptz, OUT no_worker_since timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_pools'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4;
@@ -370,13 +370,20 @@ AS 'MODULE_PATHNAME', 'supervisor_get_events'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1000;
 COMMENT ON FUNCTION supervisor.get_events() IS 'rows of the view supervisor.event';
 
+CREATE FUNCTION supervisor.get_server(
+    OUT state text, OUT pid integer, OUT since timestamptz, OUT tasks integer, OUT max_tasks integer,
+    OUT memory_used bigint, OUT memory bigint, OUT unread_databases oid[])
+AS 'MODULE_PATHNAME', 'supervisor_get_server'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION supervisor.get_server() IS 'row of the view supervisor.server_status, with OIDs';
+
 CREATE VIEW supervisor.worker_status AS
 SELECT w.slot, w.generation, w.name, w.instance, w.kind, w.pool, w.pid, d.datname, a.rolname AS usename,
        w.state, w.activity, w.reason, w.detail, w.started_at, w.state_since,
        w.restarts, w.consecutive_failures, w.restart_at,
        w.last_exit_at, w.last_exit_code, w.last_sqlstate, w.last_error,
        w.tasks_succeeded, w.tasks_failed, w.tasks_canceled,
-       w.runs_succeeded, w.runs_failed, w.last_run_at, w.last_run_duration, w.last_success_at, w.next_run_at,
+       w.run_every, w.runs_succeeded, w.runs_failed, w.last_run_at, w.last_run_duration, w.last_success_at, w.next_run_at,
        w.stats_since, w.task, w.command,
        w.source, i.datname AS declared_in, w.library
 FROM supervisor.get_workers() w
@@ -399,7 +406,7 @@ COMMENT ON COLUMN supervisor.worker_status.activity IS 'of a running pool worker
 COMMENT ON COLUMN supervisor.worker_status.reason IS 'why the worker is in this state, one of a fixed set of words';
 COMMENT ON COLUMN supervisor.worker_status.detail IS 'the reason in words; hidden as pg_stat_activity hides a query';
 COMMENT ON COLUMN supervisor.worker_status.started_at IS 'when this process was registered with the postmaster';
-COMMENT ON COLUMN supervisor.worker_status.state_since IS 'when the state last changed';
+COMMENT ON COLUMN supervisor.worker_status.state_since IS 'when the state, or the reason, last changed';
 COMMENT ON COLUMN supervisor.worker_status.restarts IS 'processes of this slot that have ended since stats_since';
 COMMENT ON COLUMN supervisor.worker_status.consecutive_failures IS 'failed processes in a row; a run that lasted, or succeeded, resets it';
 COMMENT ON COLUMN supervisor.worker_status.restart_at IS 'when a worker in backoff or waiting is tried next';
@@ -410,6 +417,7 @@ COMMENT ON COLUMN supervisor.worker_status.last_error IS 'message of the error t
 COMMENT ON COLUMN supervisor.worker_status.tasks_succeeded IS 'tasks of this slot that succeeded since stats_since';
 COMMENT ON COLUMN supervisor.worker_status.tasks_failed IS 'tasks of this slot that failed since stats_since';
 COMMENT ON COLUMN supervisor.worker_status.tasks_canceled IS 'tasks of this slot that were canceled while they ran since stats_since';
+COMMENT ON COLUMN supervisor.worker_status.run_every IS 'of a command worker: time from the start of one run to that of the next; NULL: it runs once per start';
 COMMENT ON COLUMN supervisor.worker_status.runs_succeeded IS 'runs of a command worker that succeeded since stats_since';
 COMMENT ON COLUMN supervisor.worker_status.runs_failed IS 'runs of a command worker that failed since stats_since; not those that it was asked to break off';
 COMMENT ON COLUMN supervisor.worker_status.last_run_at IS 'when the last run of a command worker began; it may run still';
@@ -424,7 +432,7 @@ COMMENT ON COLUMN supervisor.worker_status.declared_in IS 'database whose table 
 COMMENT ON COLUMN supervisor.worker_status.library IS 'library whose function it runs, without path and suffix; NULL for others than of kind library';
 
 CREATE VIEW supervisor.pool_status AS
-SELECT pool, size, members, running, unbound, idle, busy, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled, stats_since
+SELECT pool, size, members, running, unbound, idle, busy, no_worker_since, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled, stats_since
 FROM supervisor.get_pools();
 
 COMMENT ON VIEW supervisor.pool_status IS 'one row per pool';
@@ -435,6 +443,7 @@ COMMENT ON COLUMN supervisor.pool_status.running IS 'workers that are ready: unb
 COMMENT ON COLUMN supervisor.pool_status.unbound IS 'workers that are attached to no database yet';
 COMMENT ON COLUMN supervisor.pool_status.idle IS 'workers that are bound to a database and role, and have no task';
 COMMENT ON COLUMN supervisor.pool_status.busy IS 'workers that run a task';
+COMMENT ON COLUMN supervisor.pool_status.no_worker_since IS 'since when none of its workers has been ready; NULL: there is one, or none is wanted';
 COMMENT ON COLUMN supervisor.pool_status.queued_tasks IS 'tasks that wait for a worker';
 COMMENT ON COLUMN supervisor.pool_status.tasks_succeeded IS 'tasks that succeeded since stats_since';
 COMMENT ON COLUMN supervisor.pool_status.tasks_failed IS 'tasks that failed since stats_since';
@@ -480,6 +489,184 @@ COMMENT ON COLUMN supervisor.event.detail IS 'why, in words; hidden as pg_stat_a
 COMMENT ON COLUMN supervisor.event.count IS 'how often it has happened: more than 1 if a declared worker goes on repeating itself';
 COMMENT ON COLUMN supervisor.event.last_at IS 'when it happened the last time';
 
+CREATE VIEW supervisor.server_status AS
+SELECT s.state, s.pid, s.since, s.tasks, s.max_tasks, s.memory_used, s.memory,
+       ARRAY(SELECT d.datname FROM pg_catalog.pg_database d
+             WHERE d.oid OPERATOR(pg_catalog.=) ANY (s.unread_databases) ORDER BY d.datname) AS unread_databases
+FROM supervisor.get_server() s;
+
+COMMENT ON VIEW supervisor.server_status IS 'one row: the supervisor itself, and what there is for tasks; no error where the library is not preloaded';
+COMMENT ON COLUMN supervisor.server_status.state IS 'running; away, of a supervisor that has ended and will be started again; no place, if the server had no background worker slot for it; or not preloaded, and then the rest is NULL';
+COMMENT ON COLUMN supervisor.server_status.pid IS 'process ID of the supervisor; NULL if it does not run';
+COMMENT ON COLUMN supervisor.server_status.since IS 'since when that supervisor runs, or none does';
+COMMENT ON COLUMN supervisor.server_status.tasks IS 'tasks that count against supervisor.max_tasks: queued, running, or launched and not yet read';
+COMMENT ON COLUMN supervisor.server_status.max_tasks IS 'the setting supervisor.max_tasks';
+COMMENT ON COLUMN supervisor.server_status.memory_used IS 'bytes of shared memory that commands and results of tasks, and prepared transactions, hold';
+COMMENT ON COLUMN supervisor.server_status.memory IS 'the setting supervisor.shared_memory, in bytes';
+COMMENT ON COLUMN supervisor.server_status.unread_databases IS 'databases whose declared workers could not be read the last time; it is tried again, see supervisor.event';
+
+--
+-- What a person should look at.  Its operators are looked up when it is called,
+-- in pg_catalog alone.  A row more: a SELECT more.
+--
+
+CREATE FUNCTION supervisor.health(OUT severity text, OUT what text, OUT since timestamptz, OUT hint text)
+RETURNS SETOF record
+LANGUAGE sql VOLATILE PARALLEL UNSAFE ROWS 10
+SET search_path = pg_catalog, pg_temp
+AS $$
+WITH
+server AS MATERIALIZED (
+    SELECT *, state <> 'not preloaded' AS preloaded FROM supervisor.server_status),
+-- the views behind these raise an error where the library is not preloaded, so they are not read there
+workers AS MATERIALIZED (
+    SELECT *, coalesce(declared_in, datname) AS home, kind <> 'pool' AS declared,
+           CASE WHEN reason IN ('no_background_worker_slot', 'no_slot') THEN replace(reason, '_', ' ')
+                ELSE coalesce(detail, replace(reason, '_', ' '), state) END AS why,
+           CASE kind WHEN 'command' THEN coalesce(last_success_at, stats_since) ELSE last_exit_at END AS worked_at
+    FROM supervisor.worker_status WHERE (SELECT preloaded FROM server) AND kind <> 'loader'),
+pools AS MATERIALIZED (
+    SELECT * FROM supervisor.pool_status WHERE (SELECT preloaded FROM server)),
+tasks AS MATERIALIZED (
+    SELECT pool, usename, state, submitted_at FROM supervisor.task_status
+    WHERE (SELECT preloaded FROM server) AND (owner_pid IS NOT NULL OR finished_at IS NULL)),
+hints (reason, hint) AS (VALUES
+    ('no_background_worker_slot', 'raise max_worker_processes (restart), or stop something'),
+    ('no_slot', 'raise supervisor.max_workers (restart), or stop something'),
+    ('no_database', 'create the database, or remove the worker'),
+    ('database_not_allowed', 'GRANT CONNECT, or ALTER DATABASE: see detail'),
+    ('no_role', 'create the role, or alter_worker with another role'),
+    ('no_login', 'ALTER ROLE ... LOGIN'),
+    ('no_connection', 'end connections, or raise the CONNECTION LIMIT'),
+    ('no_library', 'install the library, then restart_worker'),
+    ('no_function', 'install the library''s version that has it'),
+    ('fenced', 'end the DDL on its database: see pg_prepared_xacts'),
+    ('start_timeout', 'see the server log, and supervisor.start_timeout'),
+    ('no_heartbeat', 'see what it does: the server log, gdb'),
+    ('exited', 'fix the cause; restart_worker tries at once')),
+
+-- Pools that lack workers: why those do not run, by one of them.
+lacking AS (
+    SELECT p.pool, p.size, p.running, p.no_worker_since, w.*
+    FROM pools p LEFT JOIN LATERAL (
+        SELECT reason, why, min(state_since) OVER () AS since FROM workers
+        WHERE pool = p.pool AND state NOT IN ('running', 'stuck') ORDER BY reason IS NULL, state_since DESC NULLS LAST LIMIT 1) w ON true
+    WHERE p.no_worker_since < statement_timestamp() - interval '5 s'
+       OR (p.running BETWEEN 1 AND p.size - 1 AND (w.reason IN ('no_background_worker_slot', 'no_slot', 'exited', 'start_timeout')
+           OR w.since < statement_timestamp() - interval '5 s'))),
+
+-- The oldest task in a queue that moves too slowly.
+queues AS (
+    SELECT p.pool, p.running, p.unbound + p.idle > 0 AS has_idle, count(*) AS n, min(t.submitted_at) AS since
+    FROM pools p JOIN tasks t ON t.pool = p.pool AND t.state = 'queued'
+    WHERE p.running > 0 GROUP BY p.pool, p.running, p.unbound, p.idle
+    HAVING min(t.submitted_at) < statement_timestamp() - interval '1 min'),
+
+-- What is wrong with a declared worker, if anything: its instances have one row.
+troubles AS (
+    SELECT *, CASE
+               WHEN state = 'failed' THEN 'failed'
+               WHEN state = 'waiting' AND reason IN ('no_background_worker_slot', 'no_slot') THEN 'place'
+               WHEN state = 'waiting' AND reason NOT IN ('recovery', 'fenced') THEN 'lacks'
+               WHEN state IN ('waiting', 'starting', 'stopping') AND reason IS DISTINCT FROM 'recovery'
+                    AND state_since < statement_timestamp() - interval '1 min' THEN 'slow'
+               -- a process that lasts has not failed yet, but is counted as one only when it ends
+               WHEN state = 'backoff' OR (consecutive_failures > 0 AND (state = 'starting'
+                    OR (state = 'running' AND state_since > statement_timestamp() - interval '1 min'))) THEN 'fails'
+               WHEN state = 'running' AND state_since < statement_timestamp() - interval '1 min'
+                    AND worked_at < statement_timestamp() - greatest(3 * run_every, interval '1 min') THEN 'overdue' END AS trouble
+    FROM workers WHERE declared),
+declared AS (
+    SELECT trouble, name, home, min(reason) AS reason, min(why) AS why, min(worked_at) AS worked_at, min(state) AS state,
+           min(last_error) AS last_error, min(run_every) AS run_every, max(consecutive_failures) AS failures, min(state_since) AS since,
+           format('worker "%s"%s', name, ' in "' || home || '"') AS worker
+    FROM troubles WHERE trouble IS NOT NULL GROUP BY trouble, name, home),
+
+found (severity, what, since, hint) AS (
+    SELECT CASE WHEN state = 'away' AND since > statement_timestamp() - interval '5 s' THEN 'notice' ELSE 'critical' END,
+           CASE state WHEN 'away' THEN 'the supervisor is away: nothing is started or replaced'
+                      WHEN 'no place' THEN 'the supervisor does not run: it found no background worker slot'
+                      ELSE 'the library supervisor is not preloaded: all calls fail' END,
+           coalesce(since, pg_postmaster_start_time()),
+           CASE state WHEN 'away' THEN 'wait: it is started again; else see the server log'
+                      WHEN 'no place' THEN 'raise max_worker_processes, and restart the server'
+                      ELSE 'add it to shared_preload_libraries, and restart' END
+    FROM server WHERE state <> 'running'
+    UNION ALL
+    SELECT 'warning', format('the declared workers of database "%s" cannot be read', d), NULL, 'see "loader failed" in supervisor.event'
+    FROM server, unnest(unread_databases) d
+    UNION ALL
+    SELECT 'notice', 'declared workers do not run: supervisor.start_workers is off', NULL, 'set it on, and reload'
+    WHERE current_setting('supervisor.start_workers', true) = 'off' AND EXISTS (SELECT FROM workers WHERE declared)
+    UNION ALL
+    SELECT CASE WHEN running > 0 THEN 'warning' ELSE 'critical' END,
+           format('pool "%s" has %s of %s workers: %s', pool, running, size, coalesce(why, 'no reason is known')),
+           coalesce(no_worker_since, since), coalesce(h.hint, 'see its workers in worker_status, and the server log')
+    FROM lacking l LEFT JOIN hints h USING (reason)
+    UNION ALL
+    SELECT CASE WHEN since < statement_timestamp() - interval '5 min' THEN 'warning' ELSE 'notice' END,
+           format(CASE WHEN has_idle THEN '%s tasks wait in pool "%s", though some workers are idle'
+                       ELSE '%s tasks wait in pool "%s": all %s workers are busy' END, n, pool, running),
+           since, CASE WHEN has_idle THEN 'see task_status: a role is held back, or a database is'
+                         ELSE 'cancel what takes long, or make the pool larger' END
+    FROM queues
+    UNION ALL
+    SELECT 'notice', format('pool "%s" is for role "%s", which does not exist', pool, m), NULL,
+           'create the role, or change supervisor.pools'
+    FROM pools, unnest(members) m WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = m)
+    UNION ALL
+    SELECT CASE WHEN declared THEN 'critical' ELSE 'warning' END,
+           format('process %s of %s "%s" does not end: %s', pid, CASE WHEN declared THEN 'worker' ELSE 'pool' END, name, why),
+           state_since, format('see where it hangs: gdb -p %s -batch -ex bt', pid)
+    FROM workers WHERE state = 'stuck'
+    UNION ALL
+    SELECT 'critical', format('%s is given up: %s', worker, coalesce(last_error, why)), since,
+           CASE reason WHEN 'invalid' THEN 'fix its row: supervisor.alter_worker'
+                       ELSE format('fix the cause, then supervisor.start_worker(%L)', name) END
+    FROM declared WHERE trouble = 'failed'
+    UNION ALL
+    SELECT 'warning', format('%s waiting for a place: %s', CASE count(*) WHEN 1 THEN '1 worker is' ELSE count(*) || ' workers are' END,
+           string_agg(name, ', ' ORDER BY since, name)), min(since), h.hint
+    FROM declared JOIN hints h USING (reason) WHERE trouble = 'place' GROUP BY h.hint
+    UNION ALL
+    SELECT 'warning', format('%s waits: %s', worker, why), since, coalesce(h.hint, 'see worker_status')
+    FROM declared LEFT JOIN hints h USING (reason) WHERE trouble = 'lacks'
+    UNION ALL
+    SELECT 'notice', format('%s is %s for long: %s', worker, state, why), since, coalesce(h.hint, 'see the server log')
+    FROM declared LEFT JOIN hints h USING (reason) WHERE trouble = 'slow'
+    UNION ALL
+    SELECT CASE WHEN failures < 3 THEN 'notice' ELSE 'warning' END,
+           format('%s has failed %s: %s', worker, CASE WHEN failures < 2 THEN 'once' ELSE failures || ' times in a row' END,
+                  coalesce(last_error, why)),
+           worked_at, coalesce(h.hint, 'fix the cause; restart_worker tries at once')
+    FROM declared LEFT JOIN hints h USING (reason) WHERE trouble = 'fails'
+    UNION ALL
+    SELECT 'warning', format('%s should succeed every %s, and has not', worker, run_every), worked_at,
+           'see what its run waits for in pg_stat_activity'
+    FROM declared WHERE trouble = 'overdue'
+    UNION ALL
+    SELECT CASE WHEN tasks < max_tasks THEN 'warning' ELSE 'critical' END, format('%s of %s tasks are taken', tasks, max_tasks), NULL,
+           'read or forget tasks, or raise supervisor.max_tasks (restart)'
+    FROM server WHERE tasks >= 0.9 * max_tasks
+    UNION ALL
+    SELECT 'warning', format('role "%s" has %s of the %s tasks that it may have', usename, count(*), max_tasks / 2), NULL,
+           'have it read or forget tasks, or raise supervisor.max_tasks'
+    FROM tasks t JOIN pg_roles r ON r.rolname = t.usename AND NOT r.rolsuper, server
+    GROUP BY usename, max_tasks HAVING count(*) >= 0.9 * (max_tasks / 2)
+    UNION ALL
+    SELECT 'warning', format('%s of %s of supervisor.shared_memory are taken', pg_size_pretty(memory_used), pg_size_pretty(memory)), NULL,
+           'read or forget tasks, or raise it (restart)'
+    FROM server WHERE memory_used >= 0.9 * memory)
+
+-- One line for each in psql, whatever a message has in it.
+SELECT severity, CASE WHEN length(line) > 80 THEN left(line, 77) || '...' ELSE line END, date_trunc('second', since), hint
+FROM found, LATERAL (SELECT regexp_replace(what, '[[:cntrl:]]+', ' ', 'g') AS line) l
+ORDER BY array_position(ARRAY['critical', 'warning', 'notice'], severity), since NULLS LAST, what
+$$;
+
+COMMENT ON FUNCTION supervisor.health() IS
+'what a person should look at, the worst first: critical, warning or notice; what it is; since when, NULL if that is not known; and what can be done. No row: all is well. Also where the library is not preloaded, or the supervisor is away. Details are hidden as pg_stat_activity hides a query';
+
 --
 -- Who may do what.  Nobody but the owner has more than is granted here: not
 -- what core gives to PUBLIC, nor what the default privileges give to anybody.
@@ -509,8 +696,8 @@ BEGIN
 END $$;
 
 GRANT USAGE ON SCHEMA supervisor TO PUBLIC;
-GRANT SELECT ON supervisor.worker, supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event TO PUBLIC;
-GRANT EXECUTE ON FUNCTION supervisor.get_workers(), supervisor.get_pools(), supervisor.get_tasks(), supervisor.get_events() TO PUBLIC;
+GRANT SELECT ON supervisor.worker, supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event, supervisor.server_status TO PUBLIC;
+GRANT EXECUTE ON FUNCTION supervisor.get_workers(), supervisor.get_pools(), supervisor.get_tasks(), supervisor.get_events(), supervisor.get_server(), supervisor.health() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
     supervisor.restart_worker(integer, interval, bigint),

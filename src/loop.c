@@ -62,8 +62,11 @@ supervisor_turn(void)
 static void
 leave_office(int code, Datum arg)
 {
+	TimestampTz now = sup_now();
+
 	sup_lock();
 	Sup->supervisor = NULL;
+	Sup->supervisor_since = now;
 	sup_unlock();
 }
 
@@ -71,6 +74,7 @@ leave_office(int code, Datum arg)
 static void
 take_office(void)
 {
+	TimestampTz now = sup_now();
 	int			other = 0;
 
 	(void) sup_area();			/* tasks that can't be run end under the lock */
@@ -79,7 +83,10 @@ take_office(void)
 	if (Sup->supervisor != NULL)
 		other = Sup->supervisor->pid;
 	else
+	{
 		Sup->supervisor = MyProc;
+		Sup->supervisor_since = now;
+	}
 	sup_unlock();
 	if (other != 0)
 		ereport(FATAL,

@@ -165,8 +165,8 @@ sup_clock_set(void)
  */
 
 /* Enough that sup_binding_get() never fails. */
-static int
-number_of_bindings(void)
+int
+sup_nbindings(void)
 {
 	/* each has a task or a worker */
 	return sup_max_tasks + sup_max_workers;
@@ -228,7 +228,7 @@ lay_out(char *base)
 	PLACE(Sup->task_ids, sup_max_tasks, sizeof(uint64));
 	PLACE(Sup->task_places, sup_max_tasks, sizeof(int));
 	PLACE(Sup->task_deadlines, sup_max_tasks, sizeof(TimestampTz));
-	PLACE(Sup->bindings, number_of_bindings(), sizeof(SupBinding));
+	PLACE(Sup->bindings, sup_nbindings(), sizeof(SupBinding));
 	PLACE(Sup->buckets, number_of_buckets(), sizeof(int));
 	PLACE(Sup->sessions, MaxBackends, sizeof(SupSession));
 	PLACE(Sup->dsa, (Size) sup_shared_memory, 1024);
@@ -279,9 +279,9 @@ init_tasks(void)
 		Sup->task_deadlines[i] = 0;
 	}
 
-	memset(Sup->bindings, 0, sizeof(SupBinding) * number_of_bindings());
-	for (int i = 0; i < number_of_bindings(); i++)
-		Sup->bindings[i].next = i + 1 < number_of_bindings() ? i + 1 : -1;
+	memset(Sup->bindings, 0, sizeof(SupBinding) * sup_nbindings());
+	for (int i = 0; i < sup_nbindings(); i++)
+		Sup->bindings[i].next = i + 1 < sup_nbindings() ? i + 1 : -1;
 
 	Sup->nbuckets = number_of_buckets();
 	for (int i = 0; i < Sup->nbuckets; i++)
@@ -333,6 +333,7 @@ sup_state_init(void)
 			Sup->library_start_at = sup_now() + sup_policy_delay(&policy, crashes, 0);
 		}
 		last_init = sup_steady_clock();
+		Sup->supervisor_since = sup_now();
 
 		init_pools();
 

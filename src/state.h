@@ -577,6 +577,7 @@ typedef struct SupShared
 
 	/* The supervisor. */
 	PGPROC	   *supervisor;		/* NULL: none */
+	TimestampTz supervisor_since;	/* there is one, or none */
 	bool		pools_set;		/* it has read the settings once */
 	TimestampTz next_wakeup;	/* when it will look by itself */
 	dlist_head	attention;		/* SupSlot.attention_node */
@@ -709,6 +710,9 @@ typedef enum SupWaitEvent
 #define SUP_NUM_WAIT_EVENTS (SUP_WAIT_DUE + 1)
 
 extern uint32 sup_wait_event(SupWaitEvent event);
+
+/* How many entries Sup->bindings has. */
+extern int	sup_nbindings(void);
 
 /* Start-up of the server. */
 extern void sup_state_request(void);

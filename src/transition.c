@@ -57,9 +57,10 @@ sup_set_state(SupSlot *slot, SupState state, SupReason reason, const char *detai
 {
 	Assert(!IsUnderPostmaster || MyProc == Sup->supervisor);
 	Assert((legal[slot->state] & TO(state)) != 0);
+	if (slot->state != state || slot->reason != reason)
+		slot->state_since = now;
 	slot->state = state;
 	slot->reason = reason;
-	slot->state_since = now;
 	strlcpy(slot->detail, detail ? detail : "", sizeof(slot->detail));
 }
 

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
@@ -65,6 +66,16 @@ time_or_null(TimestampTz t, bool *isnull)
 	return TimestampTzGetDatum(t + clock_set);
 }
 
+/* In microseconds. */
+static Datum
+interval_of(int64 time)
+{
+	Interval   *interval = palloc0(sizeof(Interval));
+
+	interval->time = time;
+	return IntervalPGetDatum(interval);
+}
+
 /* InvalidOid becomes NULL. */
 static Datum
 oid_or_null(Oid oid, bool *isnull)
@@ -85,7 +96,7 @@ command_head(const SupTask *task, char *head)
 	return len;
 }
 
-#define WORKER_COLS 37
+#define WORKER_COLS 38
 
 /* What a row of worker_status needs beside its slot. */
 typedef struct WorkerRow
@@ -102,10 +113,13 @@ typedef struct WorkerRow
 	uint64		task;
 	int			command_len;	/* -1: there is none */
 	char		command[SUP_INLINE];
+	int64		run_every;		/* microseconds; 0: that of no command, or it
+								 * has none */
 } WorkerRow;
 
 /* Nobody shall have to wait for the lock until all of them are copied. */
 #define ROWS_PER_LOCK 16
+#define BINDINGS_PER_LOCK 512	/* of these a number is read */
 
 static const char *const kind_names[] = {
 	[SUP_KIND_POOL] = "pool",
@@ -130,11 +144,13 @@ copy_declaration(WorkerRow *row, const SupDeclaration *d)
 	row->datid = d->program.kind == SUP_KIND_COMMAND ? d->database : InvalidOid;
 	row->role = row->userid = d->program.role;
 	row->command_len = -1;
+	row->run_every = 0;
 	strlcpy(row->library, d->program.library, sizeof(row->library));
 	if (d->program.kind == SUP_KIND_COMMAND)
 	{
 		row->command_len = d->program.command_len;
 		memcpy(row->command, d->program.command, row->command_len);
+		row->run_every = d->program.run_every;
 	}
 }
 
@@ -154,6 +170,7 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 	row->userid = slot->role;
 	row->task = 0;
 	row->command_len = -1;
+	row->run_every = 0;
 	row->source = -1;
 	row->declared_in = InvalidOid;
 	row->library[0] = '\0';
@@ -194,12 +211,7 @@ put_runs(const SupSlot *slot, Datum *values, bool *nulls)
 	values[2] = time_or_null(slot->last_run_at, &nulls[2]);
 	nulls[3] = slot->last_run_end == 0;
 	if (!nulls[3])
-	{
-		Interval   *interval = palloc0(sizeof(Interval));
-
-		interval->time = Max(took, 0);
-		values[3] = IntervalPGetDatum(interval);
-	}
+		values[3] = interval_of(Max(took, 0));
 	values[4] = time_or_null(slot->last_success_at, &nulls[4]);
 	values[5] = time_or_null(next_run_of(slot), &nulls[5]);
 }
@@ -274,6 +286,9 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	nulls[36] = library_len == 0;
 	if (!nulls[36])
 		values[36] = clipped_text(library, library_len, &nulls[36]);
+	nulls[37] = row->run_every == 0;
+	if (!nulls[37])
+		values[37] = interval_of(row->run_every);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
@@ -395,7 +410,7 @@ members_or_null(const char *pool, bool *isnull)
 						   construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-#define POOL_COLS 12
+#define POOL_COLS 13
 
 /* supervisor.get_pools(): the rows of view pool_status */
 PG_FUNCTION_INFO_V1(supervisor_get_pools);
@@ -453,6 +468,7 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 		values[9] = Int64GetDatum(pools[i].tasks_failed);
 		values[10] = Int64GetDatum(pools[i].tasks_canceled);
 		values[11] = time_or_null(pools[i].stats_since, &nulls[11]);
+		values[12] = time_or_null(pools[i].no_worker_since, &nulls[12]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
@@ -654,4 +670,88 @@ supervisor_get_events(PG_FUNCTION_ARGS)
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
+}
+
+#define SERVER_COLS 8
+
+/* Bytes of the area that tasks and prepared transactions hold.  Takes the lock. */
+static Size
+area_held(void)
+{
+	Size		held;
+
+	sup_lock();
+	held = Sup->prepared_held;
+	for (int i = 0; i < sup_nbindings(); i++)
+	{
+		held += Sup->bindings[i].held;
+		if (i % BINDINGS_PER_LOCK == BINDINGS_PER_LOCK - 1)
+		{
+			sup_unlock();
+			CHECK_FOR_INTERRUPTS();
+			sup_lock();
+		}
+	}
+	sup_unlock();
+	return held;
+}
+
+/* The databases whose declared workers could not be read the last time. */
+static Datum
+unread_databases(void)
+{
+	Datum		databases[SUP_LOADS];
+	int			n = 0;
+
+	sup_lock();
+	for (int i = 0; i < SUP_LOADS; i++)
+		if (OidIsValid(Sup->loads[i].database) && Sup->loads[i].failures > 0)
+			databases[n++] = ObjectIdGetDatum(Sup->loads[i].database);
+	sup_unlock();
+	return PointerGetDatum(n == 0 ? construct_empty_array(OIDOID) :
+						   construct_array(databases, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/*
+ * supervisor.get_server(): the row of view server_status, with OIDs.  It tells
+ * what others can't when the library is not preloaded, so that is no error.
+ */
+PG_FUNCTION_INFO_V1(supervisor_get_server);
+Datum
+supervisor_get_server(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[SERVER_COLS] = {0};
+	bool		nulls[SERVER_COLS] = {0};
+	TimestampTz since;
+	int			pid;
+	int			tasks;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (Sup == NULL)
+	{
+		memset(nulls, true, sizeof(nulls));
+		nulls[0] = false;
+		values[0] = CStringGetTextDatum("not preloaded");
+		return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
+	}
+
+	clock_set = sup_clock_set();
+	sup_lock();
+	pid = Sup->supervisor != NULL ? Sup->supervisor->pid : 0;
+	since = Sup->supervisor_since;
+	tasks = Sup->ntasks;
+	sup_unlock();
+
+	values[0] = CStringGetTextDatum(pid != 0 ? "running" : sup_registered ? "away" : "no place");
+	values[1] = Int32GetDatum(pid);
+	nulls[1] = pid == 0;
+	values[2] = time_or_null(since, &nulls[2]);
+	values[3] = Int32GetDatum(tasks);
+	values[4] = Int32GetDatum(sup_max_tasks);
+	values[5] = Int64GetDatum((int64) area_held());
+	values[6] = Int64GetDatum((int64) sup_shared_memory * 1024);
+	values[7] = unread_databases();
+	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

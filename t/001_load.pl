@@ -83,7 +83,7 @@ my %calls = (
 is( $node->safe_psql('postgres', q{
 		SELECT DISTINCT proname COLLATE "C" FROM pg_proc
 		WHERE pronamespace = 'supervisor'::regnamespace AND prorettype <> 'trigger'::regtype ORDER BY 1}),
-	join("\n", sort keys %calls),
+	join("\n", sort 'get_server', 'health', keys %calls),
 	'no function is left out here');
 
 foreach my $function (sort keys %calls)
@@ -95,6 +95,9 @@ foreach my $function (sort keys %calls)
 		"$function names shared_preload_libraries in a hint");
 }
 
+is($node->safe_psql('postgres', 'SELECT state, max_tasks IS NULL FROM supervisor.server_status'), 'not preloaded|t', 'server_status says that');
+is($node->safe_psql('postgres', 'SELECT severity, what, hint FROM supervisor.health()'),
+	'critical|the library supervisor is not preloaded: all calls fail|add it to shared_preload_libraries, and restart', 'so does health');
 $node->safe_psql('postgres', 'DROP EXTENSION supervisor');
 pass('DROP EXTENSION works where the library is not preloaded');
 my $stderr;

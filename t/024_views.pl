@@ -63,9 +63,9 @@ note 'comments';
 is( value(q{
 		SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
 		WHERE relnamespace = 'supervisor'::regnamespace
-			AND relname IN ('worker_status', 'pool_status', 'task_status', 'event') AND attnum > 0
+			AND relname IN ('worker_status', 'pool_status', 'task_status', 'event', 'server_status') AND attnum > 0
 			AND length(col_description(attrelid, attnum)) > 10}),
-	37 + 12 + 14 + 10, 'every column of the four views has a comment');
+	38 + 13 + 14 + 10 + 8, 'every column of the five views has a comment');
 
 note 'workers';
 

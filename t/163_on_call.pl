@@ -1,0 +1,213 @@
+# supervisor.health(): nothing where all is well, and a row for each thing that a person should look at.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use SupervisorTest qw(becomes until_true value stop_process continue_process);
+
+my $node = SupervisorTest::new_node(
+	'main',
+	'max_worker_processes' => 12,
+	'supervisor.pool_size' => 2,
+	'supervisor.max_tasks' => 8,
+	'supervisor.shared_memory' => '1MB',
+	'supervisor.restart_delay' => '10ms',
+	'supervisor.restart_delay_max' => '1h',
+	'supervisor.stop_timeout' => '100ms');
+
+SupervisorTest::ask(\$node);
+SupervisorTest::wait_ready($node, 'default', 2);
+value(q{
+	CREATE ROLE alice LOGIN;
+	CREATE ROLE bob LOGIN;
+	CREATE ROLE monitor LOGIN IN ROLE pg_monitor;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO alice});
+
+# The same, but what takes minutes is late within seconds.
+value(q{
+	DO $$ BEGIN
+		EXECUTE replace(replace(replace(pg_get_functiondef('supervisor.health'::regproc),
+			'supervisor.health()', 'public.impatient()'), 'supervisor.health(OUT', 'public.impatient(OUT'), '1 min', '1 s');
+	END $$});
+my $rows = q{SELECT concat_ws('|', severity, what, hint) FROM supervisor.health()};
+
+# Tests that there comes to be one row for what a pattern finds, and with that severity.
+sub shows
+{
+	my ($severity, $pattern, $property, %opts) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $function = $opts{function} // 'supervisor.health()';
+	my $since = $opts{no_since} ? 'since IS NULL' : 'since BETWEEN pg_postmaster_start_time() - interval \'1 s\' AND clock_timestamp()';
+	my $hint = $opts{hint} // '.';
+
+	return becomes(qq{
+		SELECT count(*) = 1 AND bool_and(severity = '$severity' AND $since AND hint ~ \$p\$$hint\$p\$)
+		FROM $function WHERE what ~ \$p\$$pattern\$p\$}, $property);
+}
+
+# Tests that all is well again.
+sub is_well
+{
+	my ($property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	becomes('SELECT count(*) = 0 FROM supervisor.health()', $property) or diag value($rows);
+}
+
+sub add
+{
+	my ($name, $arguments) = @_;
+
+	value("SELECT supervisor.add_worker('$name', $arguments)");
+}
+
+sub remove { value("SELECT supervisor.remove_worker('$_')") foreach @_; }
+
+note 'well';
+
+add('fine', q{'SELECT 1', run_every => '10 ms'});
+until_true(q{SELECT runs_succeeded > 3 FROM supervisor.worker_status WHERE name = 'fine'});
+is_well('nothing is wrong with a service and a pool that work');
+is(value("$rows", user => 'bob'), '', 'nor for somebody without any rights');
+is(value("BEGIN READ ONLY; $rows; COMMIT"), '', 'nor in a transaction that only reads');
+is(value(q{SELECT run_every FROM supervisor.worker_status WHERE name = 'fine'}), '00:00:00.01', 'worker_status says how often it runs');
+is(value(q{SELECT state, pid = (SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'),
+	since BETWEEN pg_postmaster_start_time() AND now(), tasks, max_tasks, memory_used, memory, unread_databases
+	FROM supervisor.server_status}), 'running|t|t|0|8|0|1048576|{}', 'server_status tells of the supervisor, and of what there is for tasks');
+
+note 'declared workers';
+
+add('bad', q{E'SELECT 1/0 /*\n*/', run_every => '1 h'});
+shows('warning', '^worker "bad" in "postgres" has failed [34] times in a row: division by zero$', 'a service that fails', hint => 'restart_worker');
+is(value(q{SELECT count(*) FROM supervisor.health() WHERE what LIKE '%"bad"%' AND what LIKE '%division%'}, user => $_->[0]), $_->[1],
+	"its error is for $_->[0]: $_->[1]") foreach [ monitor => 1 ], [ bob => 0 ];
+is(value(q{SELECT count(*) FROM supervisor.health() WHERE what LIKE '%"bad"%'}, user => 'bob'), 1, 'who sees that it fails all the same');
+value(q{SELECT supervisor.alter_worker('bad', max_restarts => 1, restart_window => '1 h')});
+value(q{SELECT supervisor.start_worker('bad', '1 ms')});
+shows('critical', '^worker "bad" in "postgres" is given up: division by zero$', 'one that is given up', hint => q{supervisor\.start_worker\('bad'\)});
+remove('bad');
+
+value('CREATE ROLE gone LOGIN; CREATE ROLE shut LOGIN');
+add('roleless', q{'SELECT 1', role => 'gone'});
+add('locked', q{'SELECT 1', role => 'shut', run_every => '10 ms'});
+value('DROP ROLE gone; ALTER ROLE shut NOLOGIN');
+shows('warning', '^worker "roleless" in "postgres" waits: .*does not exist', 'one without its role', hint => 'create the role');
+shows('warning', '^worker "locked" in "postgres" waits: ', 'one whose role may not log in', hint => 'LOGIN');
+remove('roleless', 'locked');
+
+add('slow', q{'SELECT pg_sleep(3600)', run_every => '300 ms'});
+shows('warning', '^worker "slow" in "postgres" should succeed every 00:00:00.3, and has not$', 'one that has not succeeded for some of its intervals',
+	function => 'public.impatient()', hint => 'pg_stat_activity');
+is(value(q{SELECT count(*) FROM public.impatient() WHERE what LIKE '%"fine"%'}), 0, 'and not one that has');
+my $pid = value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'slow'});
+stop_process($pid);
+value(q{SELECT supervisor.stop_worker('slow', '1 ms')});
+shows('critical', "^process $pid of worker \"slow\" does not end: ", 'one that does not end', hint => "gdb -p $pid ");
+continue_process($pid);
+becomes(q{SELECT state = 'stopped' FROM supervisor.worker_status WHERE name = 'slow'}, 'it ends');
+remove('slow');
+
+SupervisorTest::set($node, 'supervisor.start_workers' => 'off');
+shows('notice', 'start_workers is off', 'that none runs', no_since => 1);
+SupervisorTest::set($node, 'supervisor.start_workers' => 'on');
+
+add('many', q{'SELECT pg_sleep(3600)', instances => 20});
+shows('warning', '^1 worker is waiting for a place: many$', 'one for some of whose instances there is no place', hint => 'max_worker_processes');
+is_deeply([ split /\n/, value(q{SELECT what FROM supervisor.health()}) ], ['1 worker is waiting for a place: many'], 'and that is one row');
+remove('many');
+
+# A lock on a catalog keeps anybody from logging in.
+value('CREATE DATABASE sick');
+my $locks = SupervisorTest::session($node, dbname => 'sick');
+$locks->query_safe('BEGIN; LOCK pg_class');
+value('ALTER DATABASE sick ALLOW_CONNECTIONS true');
+shows('warning', '^the declared workers of database "sick" cannot be read$', 'a database whose table cannot be read', no_since => 1, hint => 'loader failed');
+$locks->quit;
+is_well('all is well again');
+value('DROP DATABASE sick');
+
+note 'pools';
+
+SupervisorTest::set($node, 'supervisor.pools' => 'mail:1(nobody, "bob")');
+shows('notice', '^pool "mail" is for role "nobody", which does not exist$', 'a role that is listed and does not exist', no_since => 1);
+SupervisorTest::set($node, 'supervisor.pools' => '', 'supervisor.pool_size' => 20);
+shows('warning', '^pool "default" has \d+ of 20 workers: no background worker slot$', 'a pool with too few workers',
+	hint => 'max_worker_processes');
+SupervisorTest::set($node, 'supervisor.pools' => 'none:1');
+shows('critical', '^pool "none" has 0 of 1 workers: no background worker slot$', 'a pool without any');
+becomes(q{SELECT since < now() - interval '6 s' FROM supervisor.health() WHERE what LIKE 'pool "default"%'}, 'since it is so, however often it was tried');
+SupervisorTest::set($node, 'supervisor.pools' => '', 'supervisor.pool_size' => 2);
+is_well('all is well again');
+
+$pid = value('SELECT pid FROM supervisor.worker_status WHERE slot = 0');
+stop_process($pid);
+value(q{SELECT supervisor.terminate_worker(0, '1 ms')});
+shows('warning', "^process $pid of pool \"default\" does not end: ", 'a worker that does not end', hint => "gdb -p $pid ");
+continue_process($pid);
+is_well('it ends');
+
+note 'tasks';
+
+my $alice = SupervisorTest::session($node, user => 'alice');
+my $super = SupervisorTest::session($node);
+$alice->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(3600)') FROM generate_series(1, 4)});
+shows('notice', '^2 tasks wait in pool "default": all 2 workers are busy$', 'tasks that wait for long', function => 'public.impatient()');
+shows('warning', '^role "alice" has 4 of the 4 tasks that it may have$', 'a role that has all of its tasks', no_since => 1);
+$super->query_safe(q{SELECT supervisor.launch('SELECT 1') FROM generate_series(1, 4)});
+shows('critical', '^8 of 8 tasks are taken$', 'and if there are no more', no_since => 1);
+is(value(q{SELECT tasks FROM supervisor.server_status}), 8, 'server_status counts them');
+is( value(q{SELECT array_agg(severity || since::text) = array_agg(severity || since::text ORDER BY array_position(ARRAY['critical', 'warning', 'notice'], severity), since)
+		FROM public.impatient()}), 't', 'the worst comes first');
+$_->quit foreach $alice, $super;
+becomes('SELECT tasks = 0 FROM supervisor.server_status', 'they are gone');
+
+$super = SupervisorTest::session($node);
+$super->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(3600) /*' || repeat('x', 250000) || '*/') FROM generate_series(1, 4)});
+shows('warning', '^\d+ kB of 1024 kB of supervisor.shared_memory are taken$', 'memory that is nearly used up', no_since => 1);
+$super->quit;
+is_well('it is free again');
+is(value('SELECT memory_used FROM supervisor.server_status'), 0, 'to the last byte');
+
+note 'names, and a person who reads it';
+
+value(q{SELECT supervisor.add_worker(E'a "b"\n' || repeat('c', 50), command => 'SELECT 1/0', max_restarts => 0)});
+becomes(q{SELECT count(*) = 1 FROM supervisor.health() WHERE severity = 'critical'}, 'a worker has a name that is long and odd');
+is(value(q{SELECT count(*) FROM supervisor.health() WHERE length(what) > 80 OR what ~ '[[:cntrl:]]'}), 0, 'a row is one line of some width');
+my ($start) = value(q{SELECT substring(hint from 'supervisor.start_worker.*') FROM supervisor.health()});
+is(value("SELECT $start IS NOT NULL"), 't', 'what it says to do can be done');
+value(q{SELECT supervisor.remove_worker(name::text) FROM supervisor.worker WHERE name LIKE 'a%'});
+is( value(q{
+		CREATE FUNCTION pg_temp.yes(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
+		CREATE OPERATOR pg_temp.= (FUNCTION = pg_temp.yes, LEFTARG = text, RIGHTARG = text);
+		CREATE TEMP TABLE pg_roles (rolname name);
+		SET search_path = pg_temp, pg_catalog;
+		SELECT count(*) FROM supervisor.health()}), 0, 'a search_path does not mislead it');
+
+note 'the supervisor is away';
+
+my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+my $session = SupervisorTest::session($node);
+SupervisorTest::ask(\$session);
+stop_process($postmaster);
+$session->query_safe(q{SELECT pg_terminate_backend(pid) FROM supervisor.server_status});
+shows('critical', '^the supervisor is away: ', 'one that does not come back', hint => 'server log');
+is($session->query_safe(q{SELECT state, pid IS NULL FROM supervisor.server_status}), 'away|t', 'server_status says that, too');
+continue_process($postmaster);
+is_well('it is back');
+$session->quit;
+SupervisorTest::ask(\$node);
+
+SupervisorTest::set($node, 'max_worker_processes' => 0, 'max_logical_replication_workers' => 0);
+$node->restart;
+shows('critical', '^the supervisor does not run: it found no background worker slot$', 'one that could not be started', hint => 'max_worker_processes');
+is(value('SELECT state FROM supervisor.server_status'), 'no place', 'server_status says that, too');
+$node->stop;
+
+done_testing();
