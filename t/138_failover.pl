@@ -198,6 +198,7 @@ workers_become('postgres', $recovers, 'its standby those that may run there');
 note 'promotion under load';
 
 SupervisorTest::wait_ready($beta, 'default', 3);
+becomes('SELECT count(*) = 0 FROM supervisor.health()', 'all is well there');
 my @load = begin_load($alpha);
 my $pool = processes(q{kind = 'pool'});
 my $kept = processes(q{name IN ('library', 'reads')});
@@ -246,6 +247,16 @@ workers_become('postgres', $all =~ s/reads running/reads running, there running/
 is(processes(q{name IN ('library', 'reads', 'there')}), $kept, 'those that ran are the same processes');
 is(value(q{SELECT count(*) FROM runs WHERE worker = 'once'}), '3', 'what runs once per start has run once more');
 is(value(q{SELECT count(*) FROM supervisor.event WHERE event IN ('failed', 'backoff')}), '0', 'nothing has failed');
+
+note 'a crash, where somebody else restarts the server';
+
+my $postmaster = $alpha->{_pid};
+is(value('SHOW restart_after_crash'), 'off', 'the server does not restart itself');
+kill 'KILL', value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'library'});
+is(SupervisorTest::survivors($postmaster), '', 'a worker that crashes ends it');
+$alpha->_update_pid(0);
+$alpha->start;
+workers_become('postgres', $all =~ s/reads running/reads running, there running/r, 'started again, all run at once, C functions as well');
 $alpha->stop;
 
 done_testing();
