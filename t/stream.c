@@ -1,5 +1,5 @@
 /*
- * For t/147_stream.pl and t/163_spoiled.pl: messages of every wrong shape, and what a
+ * For t/147_stream.pl and t/164_spoiled.pl: messages of every wrong shape, and what a
  * process that has lost its mind would leave in shared memory for another.
  */
 #include "postgres.h"
