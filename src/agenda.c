@@ -129,6 +129,8 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 		when = Min(slot->login_until, slot->overdue_at);
 	if (has_process)
 		when = Min(when, sup_lingers_from(slot));
+	if (has_process && slot->unforked)
+		when = Min(when, slot->started_at + SUP_FORK_US);
 
 	set_member(startable, i, waits && when <= now);
 	set_due(i, waits && when <= now ? DT_NOEND : when);

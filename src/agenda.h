@@ -24,6 +24,12 @@
  */
 #define SUP_LEAVING_US	INT64CONST(2000000)
 
+/*
+ * What the postmaster can't fork, and may restart, it tries again at once, and again:
+ * it is told to forget it after so long.
+ */
+#define SUP_FORK_US	INT64CONST(1000000)
+
 /* When it is late; DT_NOEND: it has something to do.  The caller holds the lock. */
 static inline TimestampTz
 sup_lingers_from(const SupSlot *slot)

@@ -34,6 +34,9 @@
 #include "task.h"
 
 static uint64 my_generation;
+
+/* Does the postmaster start another in the place of this process? */
+static bool keeps_place = false;
 static emit_log_hook_type next_emit_log_hook = NULL;
 
 /*
@@ -118,6 +121,34 @@ note_log(ErrorData *edata)
 }
 
 /*
+ * A pool's worker that has a successor at once leaves it its place, unless that is
+ * wanted for another.  The caller holds the lock.
+ */
+static bool
+leaves_its_place(const SupSlot *slot, int code)
+{
+	bool		wanted = Sup->place_wanted;
+
+	if (!slot->restartable || slot->surplus || slot->leave == SUP_LEAVE_SURPLUS ||
+		(code != 0 && !slot->exit_of_role && slot->leave == SUP_STAY && !slot->terminate))
+		return false;
+	Sup->place_wanted = false;
+	return !wanted;
+}
+
+/*
+ * The last callback of an exit: the postmaster forgets what ends with exit code 0, and
+ * starts another in the place of what ends with 1.  All others have seen the code
+ * that was meant.
+ */
+static void
+set_exit_code(int code, Datum arg)
+{
+	if (code <= 1 && code != keeps_place)
+		proc_exit(keeps_place);
+}
+
+/*
  * The end of this process.  Runs after it has left the ProcArray, where it
  * would be in the way of DROP DATABASE, and before its PGPROC goes.
  */
@@ -156,6 +187,7 @@ report_exit(int code, Datum arg)
 				slot->runs_failed++;
 		}
 		slot->exit_of_role = slot->begun || slot->binding >= 0;
+		slot->keeps_place = keeps_place = leaves_its_place(slot, code);
 		if (code != 0 && slot->leave == SUP_STAY && !slot->terminate)
 			cause = SUP_CAUSE_ROLE;
 		if (slot->exit_of_role && slot->capped && cause != SUP_CAUSE_NONE)
@@ -177,46 +209,72 @@ report_exit(int code, Datum arg)
 	ConditionVariableBroadcast(&Sup->changed);
 }
 
+/* Take the slot, if it waits for this process.  The caller holds the lock. */
+static bool
+attach(SupSlot *slot, char *name, SupProgram *program)
+{
+	if (slot->attached_at != 0 ||
+		!(slot->state == SUP_STARTING || slot->registering ||
+		  (slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY)))
+		return false;
+	my_generation = slot->generation;
+	slot->attached_at = sup_now();
+	slot->pid = MyProcPid;
+	slot->proc = MyProc;
+	if (slot->declaration >= 0)
+	{
+		const SupDeclaration *d = &Sup->declarations[slot->declaration];
+
+		memcpy(program, &d->program, sizeof(SupProgram));	/* compared as bytes */
+		memcpy(name, d->name, NAMEDATALEN);
+		if (slot->version != d->version)
+			slot->leave = SUP_LEAVE_RECYCLE;	/* changed meanwhile */
+	}
+	return true;
+}
+
 /*
  * From here on this process's end is reported, and its last error kept.  If
  * its declaration has changed meanwhile, 'leave' is set, for the caller to
  * exit.
+ *
+ * One in the place of another may come before the supervisor has seen that end.
  */
 SupSlot *
-sup_child_attach(int index, uint64 generation, char *name, SupProgram *program)
+sup_child_attach(int index, const SupOrigin *origin, char *name, SupProgram *program)
 {
 	SupSlot    *slot;
 	bool		mine;
+	bool		waits;
 	static ErrorContextCallback callback = {.callback = note_raised};
 
+	if (MyBgworkerEntry->bgw_restart_time != BGW_NEVER_RESTART)
+		on_proc_exit(set_exit_code, (Datum) 0);
 	if (Sup == NULL || index < 0 || index >= sup_nslots())
 		return NULL;
 	slot = &Sup->slots[index];
-	my_generation = generation;
 
 	(void) sup_area();			/* so that the report may still use it */
 
 	sup_injection_point("supervisor-attach");
-	sup_lock();
-	mine = slot->generation == my_generation && slot->attached_at == 0 &&
-		(slot->state == SUP_STARTING || slot->registering ||
-		 (slot->state == SUP_WAITING && slot->reason == SUP_RECOVERY));
-	if (mine)
+	for (;;)
 	{
-		slot->attached_at = sup_now();
-		slot->pid = MyProcPid;
-		slot->proc = MyProc;
-		if (slot->declaration >= 0)
-		{
-			const SupDeclaration *d = &Sup->declarations[slot->declaration];
-
-			memcpy(program, &d->program, sizeof(SupProgram));	/* compared as bytes */
-			memcpy(name, d->name, NAMEDATALEN);
-			if (slot->version != d->version)
-				slot->leave = SUP_LEAVE_RECYCLE;	/* changed meanwhile */
-		}
+		sup_lock();
+		waits = origin->incarnation == Sup->incarnation && origin->registered == slot->registered;
+		mine = waits && attach(slot, name, program);
+		waits = waits && !mine && slot->keeps_place;
+		if (waits)
+			slot->heir = sup_my_session() + 1;
+		sup_unlock();
+		if (!waits)
+			break;
+		pqsignal(SIGTERM, die);
+		BackgroundWorkerUnblockSignals();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
+						 sup_wait_event(SUP_WAIT_UNBOUND));
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
 	}
-	sup_unlock();
 	if (!mine)
 		return NULL;
 

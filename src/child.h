@@ -8,6 +8,7 @@
 #ifndef SUP_CHILD_H
 #define SUP_CHILD_H
 
+#include "launch.h"
 #include "state.h"
 
 /*
@@ -15,7 +16,7 @@
  * that.  What a declared worker runs goes to *program, and its name to
  * 'name', which has room for NAMEDATALEN bytes.
  */
-extern SupSlot *sup_child_attach(int index, uint64 generation, char *name, SupProgram *program);
+extern SupSlot *sup_child_attach(int index, const SupOrigin *origin, char *name, SupProgram *program);
 
 /* This process is ready: publish that. */
 extern void sup_worker_ready(SupSlot *slot);

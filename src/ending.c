@@ -9,6 +9,7 @@
 
 #include "common/pg_prng.h"
 
+#include "agenda.h"
 #include "ending.h"
 #include "transition.h"
 
@@ -40,6 +41,34 @@ sup_check_report(SupSlot *slot, bool started, TimestampTz now)
 	if (started)
 		slot->exited_at = Max(Min(slot->exited_at, now), slot->started_at);
 	slot->last_error[SUP_MESSAGE - 1] = '\0';
+}
+
+/*
+ * What holds the place of a process that has exited may be the next one of the slot.
+ * One that was started in a place is there before its pid is, which looks as if it had
+ * ended.
+ */
+bool
+sup_settle_status(SupSlot *slot, BgwHandleStatus *status, int holder, TimestampTz now)
+{
+	bool		exited = slot->exited_at != 0;
+	bool		forget = false;
+
+	if (*status == BGWH_STARTED && slot->unforked && (!exited || holder == slot->exited_pid))
+		slot->holder = holder;
+	if (exited && *status == BGWH_STARTED &&
+		holder != (slot->unforked && slot->holder == 0 ? slot->exited_pid : slot->holder) &&
+		slot->restartable)
+		*status = BGWH_STOPPED;
+	else if (slot->unforked && *status == BGWH_STOPPED &&
+			 ((slot->attached_at != 0 && !exited) || now < slot->started_at + SUP_FORK_US))
+		*status = BGWH_NOT_YET_STARTED;
+	else if (*status != BGWH_NOT_YET_STARTED || now >= slot->started_at + SUP_FORK_US)
+	{
+		forget = slot->unforked && *status == BGWH_NOT_YET_STARTED;
+		slot->unforked = false;
+	}
+	return forget;
 }
 
 /* Before the slot's state changes, which says why it had to end. */

@@ -25,6 +25,12 @@ typedef struct SupEnding
 extern double sup_jitter(void);
 
 extern void sup_check_report(SupSlot *slot, bool started, TimestampTz now);
+/*
+ * What core says of the process at the slot's handle, and its pid, becomes what that
+ * means for the process of the slot's generation.  True: the postmaster can't start
+ * it, and shall forget it.  The caller holds the lock.
+ */
+extern bool sup_settle_status(SupSlot *slot, BgwHandleStatus *status, int holder, TimestampTz now);
 
 extern SupEnding sup_ending_of(const SupSlot *slot, bool started);
 

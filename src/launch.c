@@ -11,11 +11,38 @@
 
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "storage/pmsignal.h"
 #include "utils/memutils.h"
 
 #include "compat.h"
 #include "entries.h"
 #include "launch.h"
+
+static emit_log_hook_type next_emit_log_hook = NULL;
+
+/*
+ * In the postmaster: that a pool's worker has ended as it should is logged as it is of
+ * one that ends with exit code 0.  Why one has failed is logged by the supervisor.
+ */
+static void
+hide_exit(ErrorData *edata)
+{
+	if (!IsUnderPostmaster && edata->elevel == LOG && log_min_messages > DEBUG1 &&
+		edata->message_id != NULL &&
+		strcmp(edata->message_id, "%s (PID %d) exited with exit code %d") == 0 &&
+		strstr(edata->message, "\"" SUP_POOL_WORKER_TYPE "\"") != NULL)
+	{
+		/* In any language the code is the last number. */
+		const char *end = edata->message + strlen(edata->message);
+
+		while (end > edata->message && (end[-1] < '0' || end[-1] > '9'))
+			end--;
+		if (end - edata->message >= 2 && end[-1] == '1' && (end[-2] < '0' || end[-2] > '9'))
+			edata->output_to_server = false;
+	}
+	if (edata->output_to_server && next_emit_log_hook)
+		next_emit_log_hook(edata);
+}
 
 /* Whatever it dies of, the postmaster starts another one a second later. */
 void
@@ -35,6 +62,8 @@ sup_register_supervisor(void)
 	strlcpy(worker.bgw_name, "supervisor", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "supervisor", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
+	next_emit_log_hook = emit_log_hook;
+	emit_log_hook = hide_exit;
 
 	/* Core only logs it if there was no room. */
 	sup_registered = sup_static_worker_registered(SUP_SUPERVISOR_FUNCTION, 0, NULL);
@@ -74,18 +103,21 @@ copy_as_ascii(char *dest, const char *source)
 }
 
 /*
- * The postmaster never restarts it: that is for policy.c to say.  The
- * process knows its slot by the argument, and its generation by bgw_extra.
+ * Whether there is a next one is for policy.c to say: the postmaster restarts none.
+ * But a pool's worker keeps its place, which anybody could take that is free for a
+ * moment: the postmaster starts another at once, which waits to be wanted, if it
+ * ends with exit code 1 (see child.c).
  */
 bool
 sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 {
 	BackgroundWorker worker = {0};
 	BackgroundWorkerHandle *original;
+	SupOrigin	origin;
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = launch->start_after;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker.bgw_restart_time = slot->restartable ? 0 : BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "supervisor", sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, SUP_WORKER_FUNCTION, sizeof(worker.bgw_function_name));
 	switch (slot->kind)
@@ -106,7 +138,9 @@ sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 			break;
 	}
 	worker.bgw_main_arg = Int32GetDatum(sup_slot_index(slot));
-	memcpy(worker.bgw_extra, &slot->generation, sizeof(slot->generation));
+	origin.incarnation = Sup->incarnation;
+	origin.registered = slot->registered;
+	memcpy(worker.bgw_extra, &origin, sizeof(origin));
 	worker.bgw_notify_pid = MyProcPid;
 
 	if (!RegisterDynamicBackgroundWorker(&worker, &original))
@@ -117,36 +151,50 @@ sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 	return true;
 }
 
+void
+sup_launch_remind(void)
+{
+	SendPostmasterSignal(PMSIGNAL_BACKGROUND_WORKER_CHANGE);
+}
+
 /* Without a handle: is the process that has attached still there? */
 BgwHandleStatus
-sup_launch_status(const SupSlot *slot)
+sup_launch_status(const SupSlot *slot, int *pid)
 {
-	pid_t		pid;
+	BgwHandleStatus status = BGWH_STOPPED;
+	pid_t		holder;
 
 	if (slot->has_handle)
-		return GetBackgroundWorkerPid((BackgroundWorkerHandle *) &slot->handle, &pid);
+	{
+		status = GetBackgroundWorkerPid((BackgroundWorkerHandle *) &slot->handle, &holder);
+		*pid = status == BGWH_STARTED ? holder : 0;
+		return status;
+	}
 
 	/* A former supervisor died before it stored the handle. */
-	pid = slot->pid;
-	if (pid != 0 && GetBackgroundWorkerTypeByPid(pid) != NULL)
-		return BGWH_STARTED;
-	return BGWH_STOPPED;
+	*pid = slot->pid;
+	if (*pid != 0 && GetBackgroundWorkerTypeByPid(*pid) != NULL)
+		status = BGWH_STARTED;
+	return status;
 }
 
 /*
- * Without a handle it sends SIGTERM itself, under the lock: as long as the
- * slot has a pid, it is that process's.
+ * What the postmaster terminates it does not start again.  So a worker that is to
+ * have a successor is sent SIGTERM by us, and so is one without a handle: under the
+ * lock, since as long as the slot has a pid it is that process's.
  */
 void
 sup_launch_terminate(SupSlot *slot)
 {
-	if (slot->has_handle)
+	bool		by_handle;
+
+	sup_lock();
+	by_handle = slot->has_handle && (!slot->restartable || slot->surplus || sup_slot_proc(slot) == NULL);
+	if (by_handle)
+		sup_give_up_place(slot);
+	else if (sup_slot_proc(slot) != NULL)
+		kill(slot->pid, SIGTERM);
+	sup_unlock();
+	if (by_handle)
 		TerminateBackgroundWorker((BackgroundWorkerHandle *) &slot->handle);
-	else
-	{
-		sup_lock();
-		if (sup_slot_proc(slot) != NULL)
-			kill(slot->pid, SIGTERM);
-		sup_unlock();
-	}
 }

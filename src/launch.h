@@ -26,14 +26,34 @@ typedef struct SupLaunch
 } SupLaunch;
 
 /*
+ * What a process knows of its registration, which it may not be the first of, nor
+ * in this life of shared memory.
+ */
+typedef struct SupOrigin
+{
+	uint64		incarnation;
+	uint64		registered;		/* SupSlot.registered */
+} SupOrigin;
+
+/*
  * Register the process of a slot; false if the server has no background
  * worker slot for it.  Only the supervisor calls this, and the next ones.
  */
 extern bool sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle);
 
-extern BgwHandleStatus sup_launch_status(const SupSlot *slot);
+/*
+ * Have the postmaster look at once for what it is to start: up to 15, it may have gone
+ * to sleep when it saw that a process had ended.
+ */
+extern void sup_launch_remind(void);
 
-/* Ask the postmaster to terminate the process, or forget it if not started. */
+/* Of the process that holds its place, which may be the next one's by now. */
+extern BgwHandleStatus sup_launch_status(const SupSlot *slot, int *pid);
+
+/*
+ * Terminate the process, or have the postmaster forget it if it has not started.
+ * Takes the lock.
+ */
 extern void sup_launch_terminate(SupSlot *slot);
 
 #endif							/* SUP_LAUNCH_H */

@@ -159,6 +159,9 @@ new_process(SupSlot *slot, TimestampTz now)
 
 	slot->has_handle = false;
 	slot->notifies = true;
+	slot->keeps_place = false;
+	slot->unforked = slot->restartable;
+	slot->holder = 0;
 	slot->attached_at = slot->ready_at = slot->exited_at = slot->leaving_since = 0;
 	slot->exit_reason = slot->stop_reason = SUP_NO_REASON;
 	slot->phase = SUP_PHASE_ATTACH;
@@ -208,6 +211,23 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	sup_set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 }
 
+/* One line until there are some again; the loader asks for one now and then: that is another matter. */
+static void
+say_refused(const SupSlot *slot)
+{
+	bool	   *refused = slot->kind == SUP_KIND_LOADER ? &no_loader_slot : &no_background_worker_slot;
+
+	if (*refused)
+		return;
+	*refused = true;
+	ereport(LOG,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("could not start %s: out of background worker slots", name_of(slot)),
+			 goes_before(slot) ? errdetail("It is tried again every second, and before declared workers.") :
+			 errdetail("It is tried again with growing delays."),
+			 errhint("You might need to increase \"%s\".", "max_worker_processes")));
+}
+
 /* Register the process of a slot that waits; takes the lock itself. */
 static bool
 waiting_to_starting(SupSlot *slot, TimestampTz now)
@@ -220,8 +240,6 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	bool		recovery = RecoveryInProgress();
 	bool		registered;
 	bool		was_refused = false;
-	int64		delay;
-	bool	   *refused;
 
 	Assert(slot->state == SUP_WAITING || slot->state == SUP_BACKOFF);
 
@@ -236,7 +254,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		RESUME_INTERRUPTS();
 		return true;
 	}
-	slot->generation++;
+	slot->registered = ++slot->generation;
+	slot->restartable = slot->kind == SUP_KIND_POOL;
 	new_process(slot, now);
 	if (d != NULL)
 	{
@@ -262,6 +281,8 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 
 	sup_lock();
 	slot->registering = false;
+	if (goes_before(slot) && slot->kind != SUP_KIND_POOL)
+		Sup->place_wanted = !registered;
 	if (registered)
 	{
 		slot->handle = handle;
@@ -282,8 +303,10 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		slot->attempts++;
 
 		/* Declared workers wait for it, so it does not let others wait long. */
-		delay = goes_before(slot) ? 0 : sup_policy_delay(&policy, slot->attempts, sup_jitter());
-		slot->restart_at = now + Max(delay, SUP_RETRY_MIN_US);
+		slot->restart_at = now + SUP_RETRY_MIN_US;
+		if (!goes_before(slot))
+			slot->restart_at = Max(slot->restart_at,
+								   now + sup_policy_delay(&policy, slot->attempts, sup_jitter()));
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 				  "the server has no free background worker slot", now);
 	}
@@ -294,19 +317,40 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 	if (was_refused && goes_before(slot))
 		sup_retry_refused(now);
 
-	/* The loader asks for one now and then: that is another matter. */
-	refused = slot->kind == SUP_KIND_LOADER ? &no_loader_slot : &no_background_worker_slot;
-	if (!registered && !*refused)
-	{
-		*refused = true;
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not start %s: out of background worker slots", name_of(slot)),
-				 goes_before(slot) ? errdetail("It is tried again every second, and before declared workers.") :
-				 errdetail("It is tried again with growing delays."),
-				 errhint("You might need to increase \"%s\".", "max_worker_processes")));
-	}
+	if (!registered)
+		say_refused(slot);
 	return registered;
+}
+
+/*
+ * The same, without a registration, of a pool's worker in the place of the one before.
+ * The postmaster starts it by itself, or has done so.
+ */
+static bool
+start_in_place(SupSlot *slot, TimestampTz now)
+{
+	int64		timeout = start_timeout_of(slot);
+	bool		kept;
+	bool		is_there;
+
+	sup_lock();
+	kept = slot->keeps_place;
+	is_there = slot->heir != 0;
+	if (kept)
+	{
+		slot->generation++;
+		new_process(slot, now);
+		slot->has_handle = true;
+		slot->deadline = timeout > 0 ? now + timeout : 0;
+		slot->restart_at = 0;
+		sup_enter(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
+		sup_wake_heir(slot);
+		processes[slot->pool]++;
+	}
+	sup_unlock();
+	if (kept && !is_there)
+		sup_launch_remind();
+	return kept;
 }
 
 /* It is started at once: that is no event. */
@@ -447,6 +491,8 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	const char *name = name_of(slot);
 
 	sup_check_report(slot, started, now);
+	if (!started && slot->restartable)
+		sup_launch_terminate(slot); /* or the postmaster may go on with it */
 	e = sup_ending_of(slot, started);
 	verdict = sup_verdict_on(slot, &e, &policy, now, &restart_at);
 
@@ -474,6 +520,8 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 		declared_ended(slot, e.reason, e.detail, verdict, restart_at, &news, now);
 	else
 		undeclared_ended(slot, e.reason, e.detail, restart_at, now);
+	if (slot->state != SUP_WAITING)
+		sup_give_up_place(slot);
 	replace_stuck();
 	if (slot->kind == SUP_KIND_POOL)
 		held_until = sup_role_held_until(slot->last_role, slot->last_database);
@@ -523,19 +571,40 @@ log_stuck(const SupSlot *slot, int64 waited)
 			 errhint("No other is started while it is there.")));
 }
 
+/* Its deadline has come, and it is still there. */
+static void
+to_stuck(SupSlot *slot, TimestampTz now)
+{
+	TimestampTz stopped_at = slot->state_since;
+
+	sup_lock();
+	slot->deadline = 0;
+	if (slot->kind == SUP_KIND_POOL && slot->exited_at != 0)
+		sup_slot_stuck(slot, slot->last_role, slot->last_database);
+	else if (slot->kind == SUP_KIND_POOL)
+		sup_slot_stuck(slot, slot->role, slot->database);
+	sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT,
+			  slot->lingers ? "it hangs in its exit" : "it does not react to SIGTERM", now);
+	replace_stuck();
+	sup_unlock();
+	log_stuck(slot, now - stopped_at);
+}
+
 /* Look at a slot that has, or had, a process. */
 static void
 look_at_process(SupSlot *slot, TimestampTz now)
 {
-	BgwHandleStatus status = sup_launch_status(slot);
-	TimestampTz stopped_at;
+	int			holder;
+	BgwHandleStatus status = sup_launch_status(slot, &holder);
 	bool		attached;
 	bool		exited;
 	bool		terminate;
+	bool		forget;
 
 	sup_lock();
 	attached = slot->attached_at != 0;
 	exited = slot->exited_at != 0;
+	forget = sup_settle_status(slot, &status, holder, now);
 	if (now >= slot->login_until)
 		sup_ask_terminate(slot);
 	else if (now >= slot->overdue_at)
@@ -568,6 +637,8 @@ look_at_process(SupSlot *slot, TimestampTz now)
 
 	if (status == BGWH_POSTMASTER_DIED)
 		proc_exit(1);
+	if (forget)
+		sup_launch_terminate(slot);
 	if (status == BGWH_STOPPED)
 	{
 		process_ended(slot, attached, now);
@@ -608,20 +679,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 	else if (slot->state == SUP_STARTING)
 		to_stopping(slot, SUP_START_TIMEOUT, "it did not become ready in time", now);
 	else if (slot->state == SUP_STOPPING)
-	{
-		stopped_at = slot->state_since;
-		sup_lock();
-		slot->deadline = 0;
-		if (slot->kind == SUP_KIND_POOL && slot->exited_at != 0)
-			sup_slot_stuck(slot, slot->last_role, slot->last_database);
-		else if (slot->kind == SUP_KIND_POOL)
-			sup_slot_stuck(slot, slot->role, slot->database);
-		sup_enter(slot, SUP_STUCK, SUP_STOP_TIMEOUT,
-				  slot->lingers ? "it hangs in its exit" : "it does not react to SIGTERM", now);
-		replace_stuck();
-		sup_unlock();
-		log_stuck(slot, now - stopped_at);
-	}
+		to_stuck(slot, now);
 }
 
 /* Takes the lock.  Takes interrupts between two slots. */
@@ -655,6 +713,8 @@ start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
 {
 	bool		is_pool = slot->kind == SUP_KIND_POOL;
 
+	if (start_in_place(slot, now))
+		return;
 	if (*retry_at == 0)
 	{
 		if (waiting_to_starting(slot, now))
@@ -666,6 +726,7 @@ start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
 		sup_lock();
 		slot->restart_at = *retry_at;
 		slot->attempts += goes_before(slot);
+		Sup->place_wanted |= goes_before(slot) && !is_pool;
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 				  "the server has no free background worker slot", now);
 		sup_unlock();
@@ -767,51 +828,6 @@ sup_start_due(TimestampTz now)
 }
 
 /*
- * Does nothing while one of them is on its way out or in.  One that has no
- * task goes before others.
- */
-void
-sup_roll(dlist_head *slots, TimestampTz now)
-{
-	SupSlot    *next = NULL;
-	dlist_iter	iter;
-
-	SUP_ASSERT_LOCKED();
-	dlist_foreach(iter, slots)
-	{
-		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
-
-		if (slot->state == SUP_STUCK || slot->state == SUP_STOPPED || slot->state == SUP_FAILED ||
-			slot->surplus)
-			continue;
-		if (!sup_has_process(slot))
-		{
-			slot->roll = false; /* its process will be new */
-			if (slot->restart_at <= now ||
-				(slot->state == SUP_BACKOFF && slot->reason == SUP_REQUESTED))
-				return;			/* and comes in this turn, or once its row is
-								 * read */
-		}
-		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving_since != 0 || slot->exited_at != 0 ||
-				 slot->state == SUP_STARTING || slot->state == SUP_STOPPING)
-			return;				/* one at a time */
-		else if (slot->roll && next == NULL)
-			next = slot;
-		/* those without a task first: nobody waits for them */
-		else if (slot->roll && pg_atomic_read_u32(&next->task) != 0 &&
-				 pg_atomic_read_u32(&slot->task) == 0)
-			next = slot;
-	}
-	if (next == NULL)
-		return;
-	next->roll = false;
-	if (next->kind == SUP_KIND_POOL)
-		sup_ask_leave(next, SUP_LEAVE_RESTART);
-	else
-		sup_end_process(next, SUP_LEAVE_RESTART);
-}
-
-/*
  * Takes the lock.  Processes of a former supervisor are adopted, and all
  * slots and declarations looked at.  One that it was registering, and that
  * has not come, is given up: another is started.
@@ -829,6 +845,7 @@ sup_lifecycle_init(void)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
+		sup_give_up_place(slot);	/* of the next one we would not hear */
 		if (sup_has_process(slot))
 		{
 			adopted++;
@@ -838,7 +855,7 @@ sup_lifecycle_init(void)
 				 * The former one died while it registered this: if it comes,
 				 * it is late.
 				 */
-				slot->generation++;
+				slot->registered = ++slot->generation;
 				slot->registering = false;
 				sup_set_state(slot, SUP_WAITING, SUP_NO_REASON, NULL, now);
 				slot->restart_at = now;

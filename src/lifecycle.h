@@ -31,10 +31,4 @@ extern void sup_start_due(TimestampTz now);
 extern void sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance,
 							 const SupHandle *handle, TimestampTz now);
 
-/*
- * Replace the next one of these by a rolling restart, once its predecessor is
- * back.
- */
-extern void sup_roll(dlist_head *slots, TimestampTz now);
-
 #endif							/* SUP_LIFECYCLE_H */

@@ -298,6 +298,7 @@ sup_state_init(void)
 	/* The postmaster's own memory outlives a crash. */
 	static int64 last_init = 0;
 	static int	crashes = 0;
+	static uint64 incarnation = 0;
 	bool		found;
 	dsa_area   *created;
 
@@ -309,6 +310,7 @@ sup_state_init(void)
 		memset(Sup, 0, sizeof(SupShared));
 		lay_out((char *) Sup);
 		Sup->lock = &GetNamedLWLockTranche("supervisor")[0].lock;
+		Sup->incarnation = ++incarnation;
 		Sup->ncpus = sup_usable_cpus();
 		Sup->clock_base = wall_clock_ahead();
 		ConditionVariableInit(&Sup->changed);
@@ -658,6 +660,28 @@ sup_attend(SupSlot *slot)
 	slot->attended = true;
 	sup_count_coming(slot);
 	sup_wake_supervisor();
+}
+
+/*
+ * The next process of a slot gets no place from this one, if it has ended, or when it
+ * ends.
+ */
+void
+sup_give_up_place(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	slot->restartable = slot->keeps_place = false;
+	sup_wake_heir(slot);
+}
+
+/* It looks again whether it is wanted. */
+void
+sup_wake_heir(SupSlot *slot)
+{
+	SUP_ASSERT_LOCKED();
+	if (slot->heir > 0 && slot->heir <= ProcGlobal->allProcCount)
+		sup_wake(&ProcGlobal->allProcs[slot->heir - 1]);
+	slot->heir = 0;
 }
 
 /* There is no list of pools: the supervisor looks at the flag of each. */

@@ -269,6 +269,10 @@ typedef struct SupRecent
  * process is gone, and not before: so what the child has left can be read
  * until then.
  *
+ * What the postmaster starts in the place of a pool's worker, while that place is
+ * kept, belongs to the same registration.  It waits until the supervisor has a
+ * generation for it, as it would have one registered.
+ *
  * Anyone may change what is anyone's, holding the lock.  Beside that, a session
  * that asks for a worker to be restarted or started at once sets 'roll', or
  * 'restart_at' of one that waits; each asks the supervisor to look.  An idle
@@ -302,6 +306,13 @@ typedef struct SupSlot
 	SupHandle	handle;
 	bool		notifies;		/* the postmaster tells this supervisor of its
 								 * end */
+	uint64		registered;		/* 'generation' when it was registered, which
+								 * the process knows */
+	bool		restartable;	/* the postmaster starts another in its place
+								 * if it ends so: only with 'notifies' */
+	bool		unforked;		/* ... and has yet to start this one, for all
+								 * that we know */
+	int			holder;			/* its pid, by the postmaster; 0: unforked */
 	bool		surplus;		/* the pool has shrunk: goes once it has no
 								 * task */
 	bool		roll;			/* to be replaced by a rolling restart */
@@ -329,6 +340,10 @@ typedef struct SupSlot
 	int			exit_code;
 	bool		exit_of_role;	/* it was bound, or in its bind: the doing of
 								 * that role */
+	bool		keeps_place;	/* it has ended so: the next one comes by
+								 * itself */
+	int			heir;			/* number of its PGPROC, plus 1, if it waits
+								 * for its generation; it may have gone */
 
 	/*
 	 * Written by the child, without the lock; cleared by the supervisor as
@@ -567,6 +582,7 @@ typedef struct SupFence
 typedef struct SupShared
 {
 	LWLock	   *lock;
+	uint64		incarnation;	/* of this memory: another after each crash */
 	int			ncpus;			/* that the server may use */
 	int64		clock_base;		/* microseconds that make the steady clock the
 								 * wall clock of the server's start */
@@ -587,6 +603,8 @@ typedef struct SupShared
 								 * or another: what a library's function did
 								 * not find may be there */
 	bool		names_changed;	/* for the supervisor */
+	bool		place_wanted;	/* the next pool's worker that ends leaves its
+								 * place free, for whom goes before pools */
 	bool		check_prepared; /* it shall look whether prepared transactions
 								 * have been finished */
 
@@ -869,6 +887,8 @@ extern bool sup_in_pool_worker(void);
 /* All that follow: the caller holds the lock. */
 extern void sup_wake_supervisor(void);
 extern void sup_attend(SupSlot *slot);
+extern void sup_give_up_place(SupSlot *slot);
+extern void sup_wake_heir(SupSlot *slot);
 extern void sup_attend_pool(SupPool *pool);
 extern void sup_attend_declaration(SupDeclaration *declaration);
 extern void sup_attend_owner(SupSlot *slot);

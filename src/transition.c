@@ -172,9 +172,13 @@ sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
 	if (slot->kind != SUP_KIND_LOADER)
 		dlist_delete(&slot->owner_node);
 	slot->pool = slot->declaration = -1;
-	slot->generation++;
+	sup_give_up_place(slot);
+	if (slot->kind != SUP_KIND_POOL)
+		Sup->place_wanted = false;	/* if it is not for this one, it is soon
+									 * again */
+	slot->registered = ++slot->generation;
 	slot->has_handle = false;
-	slot->roll = slot->surplus = false;
+	slot->roll = slot->surplus = slot->unforked = false;
 	slot->pid = 0;
 	slots_freed = true;
 }
@@ -281,6 +285,51 @@ sup_end_process(SupSlot *slot, SupLeave why)
 		slot->leave = why;
 	if (slot->state != SUP_STOPPING && slot->state != SUP_STUCK)
 		sup_ask_terminate(slot);
+}
+
+/*
+ * Does nothing while one of them is on its way out or in.  One that has no
+ * task goes before others.
+ */
+void
+sup_roll(dlist_head *slots, TimestampTz now)
+{
+	SupSlot    *next = NULL;
+	dlist_iter	iter;
+
+	SUP_ASSERT_LOCKED();
+	dlist_foreach(iter, slots)
+	{
+		SupSlot    *slot = dlist_container(SupSlot, owner_node, iter.cur);
+
+		if (slot->state == SUP_STUCK || slot->state == SUP_STOPPED || slot->state == SUP_FAILED ||
+			slot->surplus)
+			continue;
+		if (!sup_has_process(slot))
+		{
+			slot->roll = false; /* its process will be new */
+			if (slot->restart_at <= now ||
+				(slot->state == SUP_BACKOFF && slot->reason == SUP_REQUESTED))
+				return;			/* and comes in this turn, or once its row is
+								 * read */
+		}
+		else if (slot->leave == SUP_LEAVE_RESTART || slot->leaving_since != 0 || slot->exited_at != 0 ||
+				 slot->state == SUP_STARTING || slot->state == SUP_STOPPING)
+			return;				/* one at a time */
+		else if (slot->roll && next == NULL)
+			next = slot;
+		/* those without a task first: nobody waits for them */
+		else if (slot->roll && pg_atomic_read_u32(&next->task) != 0 &&
+				 pg_atomic_read_u32(&slot->task) == 0)
+			next = slot;
+	}
+	if (next == NULL)
+		return;
+	next->roll = false;
+	if (next->kind == SUP_KIND_POOL)
+		sup_ask_leave(next, SUP_LEAVE_RESTART);
+	else
+		sup_end_process(next, SUP_LEAVE_RESTART);
 }
 
 /*

@@ -91,4 +91,10 @@ extern bool sup_names_have_changed(const SupSlot *slot, SupReason reason);
 /* A declared worker's process, or the loader's, shall end, because of that. */
 extern void sup_end_process(SupSlot *slot, SupLeave why);
 
+/*
+ * Replace the next one of these by a rolling restart, once its predecessor is
+ * back.
+ */
+extern void sup_roll(dlist_head *slots, TimestampTz now);
+
 #endif							/* SUP_TRANSITION_H */

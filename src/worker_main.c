@@ -66,11 +66,11 @@ run_library(const SupProgram *program)
 
 /* Do what the slot of this process says. */
 pg_noreturn static void
-child_main(int index, uint64 generation)
+child_main(int index, const SupOrigin *origin)
 {
 	char		name[NAMEDATALEN] = "";
 	SupProgram	program;
-	SupSlot    *slot = sup_child_attach(index, generation, name, &program);
+	SupSlot    *slot = sup_child_attach(index, origin, name, &program);
 
 	/* Nobody wants to hear of one that came too late. */
 	if (slot == NULL || slot->leave != SUP_STAY)
@@ -96,19 +96,26 @@ child_main(int index, uint64 generation)
 		sup_pool_main(slot);
 }
 
-/* The argument is the slot's number; its generation is in bgw_extra. */
+/* The argument is the slot's number; what else it knows is in bgw_extra. */
 void
 sup_worker_main(Datum main_arg)
 {
-	uint64		generation;
+	SupOrigin	origin;
 
-	memcpy(&generation, MyBgworkerEntry->bgw_extra, sizeof(generation));
-	child_main(DatumGetInt32(main_arg), generation);
+	memcpy(&origin, MyBgworkerEntry->bgw_extra, sizeof(origin));
+	child_main(DatumGetInt32(main_arg), &origin);
 }
 
-/* The argument is the slot's number, which supervisor_declare() has chosen. */
+/*
+ * The argument is the slot's number, which supervisor_declare() has chosen.  The
+ * postmaster has forgotten those that were there before a crash.
+ */
 void
 sup_static_main(Datum main_arg)
 {
-	child_main(DatumGetInt32(main_arg), SUP_STATIC_GENERATION);
+	SupOrigin	origin;
+
+	origin.incarnation = Sup ? Sup->incarnation : 0;
+	origin.registered = SUP_STATIC_GENERATION;
+	child_main(DatumGetInt32(main_arg), &origin);
 }
