@@ -31,9 +31,6 @@
 static bool no_background_worker_slot = false;
 static bool no_loader_slot = false;
 
-/* When the turn before began; in the first one nothing is as new. */
-static TimestampTz turn_before = DT_NOEND;
-
 /* How many processes each pool has or gets that count for it and are not stuck. */
 static int	processes[SUP_MAX_POOLS];
 static int	stuck[SUP_MAX_POOLS];	/* and are */
@@ -733,8 +730,7 @@ start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
 	}
 	if (is_pool || is_taken_over(slot) ||
 		(slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading)))
-		sup_find_place(slot, turn_before,
-					   is_pool && processes[slot->pool] == 0 && stuck[slot->pool] > 0, now);
+		sup_find_place(slot, is_pool && processes[slot->pool] == 0 && stuck[slot->pool] > 0, now);
 }
 
 static Rank
@@ -814,7 +810,6 @@ sup_start_due(TimestampTz now)
 			start_rank(rank, &retry_at, now);
 		}
 	}
-	turn_before = now;
 
 	if (no_background_worker_slot)
 	{

@@ -358,20 +358,19 @@ idle_one(void)
 
 /* May that command be ended, so that its background worker slot is free? */
 static bool
-may_go(const SupSlot *slot, TimestampTz since)
+may_go(const SupSlot *slot)
 {
-	return slot->kind == SUP_KIND_COMMAND && sup_has_process(slot) && slot->started_at >= since &&
-		slot->exited_at == 0 && slot->leave == SUP_STAY && !slot->terminate;
+	return slot->kind == SUP_KIND_COMMAND && sup_has_process(slot) && slot->exited_at == 0 &&
+		slot->leave == SUP_STAY && !slot->terminate;
 }
 
 /*
- * The command that goes, of those that were started since then: one of the role that
- * has most, superusers last, and of these the one that was started last.  NULL: there
- * is none.  Looks without the lock, since it may take long: the caller asks again
- * with it whether that one may go.
+ * The command that goes: one of the role that has most, superusers last, and of these
+ * the one that was started last.  NULL: there is none.  Looks without the lock, since
+ * it may take long: the caller asks again with it whether that one may go.
  */
 static SupSlot *
-command_to_go(TimestampTz since)
+command_to_go(void)
 {
 	SupSlot    *best = NULL;
 	int			best_has = 0;
@@ -382,11 +381,11 @@ command_to_go(TimestampTz since)
 		const SupDeclaration *d;
 		int			has = 0;
 
-		if (!may_go(slot, since))
+		if (!may_go(slot))
 			continue;
 		d = &Sup->declarations[slot->declaration];
 		for (int j = 0; j < sup_max_workers && d->capped; j++)
-			has += may_go(&Sup->slots[j], 0) &&
+			has += may_go(&Sup->slots[j]) &&
 				Sup->declarations[Sup->slots[j].declaration].program.role == d->program.role;
 		if (best == NULL || has > best_has || (has == best_has && slot->started_at > best->started_at))
 		{
@@ -399,16 +398,14 @@ command_to_go(TimestampTz since)
 
 /*
  * One that goes before declared workers was refused a background worker slot.  For a
- * pool's worker: a command that was registered since the turn before looked at
- * processes may have got that of a worker that has just ended, and gives it back; and
- * where all that the pool has are stuck, a command makes room for one more.
+ * pool all of whose workers are stuck, a command makes room.
  * For the loader, which is soon done, and one that was taken over, whose place the
  * server would have kept: one of ours makes room now and then that has nothing to do;
  * if there is none for a while, a command, and that seldom, as anybody who may add a
  * worker can have the loader started.  Takes the lock.
  */
 void
-sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool all_stuck, TimestampTz now)
+sup_find_place(const SupSlot *refused, bool all_stuck, TimestampTz now)
 {
 	static TimestampTz next = 0;
 	static TimestampTz next_command = 0;
@@ -416,22 +413,17 @@ sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool all_stuck, 
 	SupSlot    *command = NULL;
 	SupSlot    *idle = NULL;
 
-	if (is_pool)
-		command = command_to_go(turn_before);
-	if (command == NULL)
-	{
-		if (now < next)
-			return;
-		if (is_pool ? all_stuck && refused->attempts > WORKER_REFUSED_MAX :
-			refused->attempts > IDLE_REFUSED_MAX && now >= next_command)
-			command = command_to_go(0);
-	}
+	if (now < next)
+		return;
+	if (is_pool ? all_stuck && refused->attempts > WORKER_REFUSED_MAX :
+		refused->attempts > IDLE_REFUSED_MAX && now >= next_command)
+		command = command_to_go();
 	sup_lock();
 	if (!is_pool)
 		idle = idle_one();
 	if (idle != NULL)
 		sup_ask_leave(idle, SUP_LEAVE_RECYCLE);
-	else if (command != NULL && may_go(command, 0))
+	else if (command != NULL && may_go(command))
 	{
 		sup_end_process(command, SUP_LEAVE_RECYCLE);
 		if (!is_pool)

@@ -32,8 +32,7 @@ extern bool sup_states_changed(void);
  * One that goes before declared workers has just been refused a background worker
  * slot: another may have to give it its own.  Takes the lock.
  */
-extern void sup_find_place(const SupSlot *refused, TimestampTz turn_before, bool all_stuck,
-						   TimestampTz now);
+extern void sup_find_place(const SupSlot *refused, bool all_stuck, TimestampTz now);
 
 /* Start in this turn all that were refused a background worker slot.  Takes the lock. */
 extern void sup_retry_refused(TimestampTz now);
