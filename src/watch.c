@@ -30,6 +30,7 @@
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_trigger.h"
 #include "commands/dbcommands.h"
+#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -312,6 +313,35 @@ require_owner_of_database(const char *name)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_DATABASE, name);
 }
 
+/* Of a database that is no template only its owner makes copies. */
+static void
+require_right_to_copy(const CreatedbStmt *stmt)
+{
+	const char *name = "template1";
+	HeapTuple	tuple;
+	Oid			database;
+	bool		may;
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		DefElem    *option = lfirst_node(DefElem, lc);
+
+		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
+			name = defGetString(option);
+	}
+	database = get_database_oid(name, true);
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (!HeapTupleIsValid(tuple))
+		return;
+	may = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate || sup_owns_database(database);
+	ReleaseSysCache(tuple);
+	if (!may)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to copy database \"%s\"", name)));
+}
+
 static bool
 is_in_search_path(Oid schema)
 {
@@ -399,6 +429,9 @@ refuse_to_lock(Node *stmt)
 		case T_CreateForeignTableStmt:
 			foreach(lc, ((CreateStmt *) stmt)->inhRelations)
 				require_owner(lfirst_node(RangeVar, lc));
+			break;
+		case T_CreatedbStmt:
+			require_right_to_copy((CreatedbStmt *) stmt);
 			break;
 		case T_DropdbStmt:
 			require_owner_of_database(((DropdbStmt *) stmt)->dbname);

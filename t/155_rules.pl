@@ -96,6 +96,16 @@ value('CREATE DATABASE db2');
 $reader->query_safe(q{COMMIT; BEGIN; ALTER ROLE noone IN DATABASE db2 SET work_mem = '1 MB'; SELECT FROM supervisor.worker});
 is(($session->error_of($_))[0] // 'none', '42501', $_)
   foreach 'DROP DATABASE db2', 'ALTER DATABASE db2 RENAME TO db3', 'ALTER DATABASE db2 SET TABLESPACE pg_default', 'ALTER DATABASE db2 CONNECTION LIMIT 5';
+
+# Who copies one keeps it locked against whoever has begun to describe it, say, and logins wait behind him.
+value('ALTER ROLE noone CREATEDB');
+my $describer = SupervisorTest::session($node);
+$describer->query_safe(q{BEGIN; COMMENT ON DATABASE db2 IS 'x'; COMMENT ON DATABASE template1 IS 'x'});
+is(($session->error_of($_))[0] // 'none', '42501', $_) foreach 'CREATE DATABASE db4 TEMPLATE db2', 'CREATE DATABASE db4 TEMPLATE = db2 OWNER noone';
+is(($session->error_of('CREATE DATABASE db4'))[0] // 'none', '55P03', 'a template everybody may copy');
+is(($session->error_of('CREATE DATABASE db4 TEMPLATE nosuch'))[0] // 'none', '3D000', 'one that there is none is core\'s affair');
+$describer->query_safe('COMMIT');
+$describer->quit;
 is(($session->error_of('DROP DATABASE db3'))[0] // 'none', '3D000', 'one that there is none is core\'s affair');
 
 # VACUUM only warns.
