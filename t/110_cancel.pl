@@ -659,6 +659,12 @@ is($node->safe_psql('postgres', q{
 $admin->query_safe('ALTER SYSTEM RESET autovacuum');
 $admin->query_safe('SELECT pg_reload_conf()');
 until_true(q{SELECT count(*) = 0 FROM pg_class WHERE relname ~ '^mine_'}, 'but autovacuum, which drops it');
+
+# As docs/operations.md says.
+my $dead = q{FROM pg_namespace WHERE nspname ~ '^pg_temp_[0-9]{10}$'};
+is($node->safe_psql('postgres', "SELECT count(*) > 0 $dead"), 't', 'schemas are left');
+$node->safe_psql('postgres', "SELECT format('DROP SCHEMA %I CASCADE', nspname) $dead\n\\gexec");
+is($node->safe_psql('postgres', "SELECT count(*) $dead"), '0', 'until a superuser drops them');
 $superuser->quit;
 
 # A worker that does hang in its exit is seen to be stuck, and another takes its place.
