@@ -47,8 +47,11 @@
 /* What has been blocked by tasks that ran is looked at again that late. */
 #define REVIEW_US	(10 * 1000)
 
-/* How many bindings are moved under one hold of the lock. */
-#define MOVES_PER_LOCK	64
+/*
+ * How many bindings are moved under one hold of the lock.  Each takes a look at all
+ * that is stuck; where that is much, perhaps one at all slots.
+ */
+#define MOVES_PER_LOCK	(Sup->nstuck < 64 ? 64 : 4)
 
 /*
  * Pools and bindings.  The caller holds the lock.
@@ -236,19 +239,32 @@ is_held(const SupBinding *b, TimestampTz now)
 	return b->held_until > now;
 }
 
-/* What there is of a role, or of several. */
-typedef struct Stuck
+/* Tasks that a role runs, beside what it has stuck. */
+static int
+running_of_role(Oid role)
 {
-	int			stuck;			/* processes that do not end */
-	int			all;			/* these, and tasks that run, which may come
-								 * to that */
-} Stuck;
+	int			n = 0;
 
-static inline void
-add_stuck(Stuck *n, bool counts, bool stuck)
+	for (int i = *bucket_of(role); i >= 0; i = Sup->bindings[i].next)
+		if (Sup->bindings[i].role == role)
+			n += Sup->bindings[i].nbusy;
+	return n;
+}
+
+/* The same of all guests of an account.  Rarely asked: it looks at all slots. */
+static int
+running_of_guests(Oid account)
 {
-	n->stuck += counts && stuck;
-	n->all += counts;
+	int			n = 0;
+
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupSlot    *slot = &Sup->slots[i];
+
+		n += pg_atomic_read_u32(&slot->task) != 0 && slot->capped && slot->account == account &&
+			slot->role != account;
+	}
+	return n;
 }
 
 /*
@@ -268,26 +284,39 @@ is_stuck(const SupBinding *b)
 	bool		is_guest = OidIsValid(b->account) && b->account != b->role;
 	int			here = 0;
 	int			of_account = 0;
-	Stuck		mine = {0};
-	Stuck		guests = {0};
+	int			mine = 0;
+	int			mine_busy = 0;
+	int			guests = 0;
+	int			guests_busy = 0;
 
-	for (int i = 0; i < sup_max_workers && Sup->nstuck > 0; i++)
+	for (int i = 0; i < Sup->nstuck; i++)
 	{
-		SupSlot    *slot = &Sup->slots[i];
-		bool		stuck = OidIsValid(slot->stuck_role);
-		Oid			role = stuck ? slot->stuck_role : slot->role;
+		const SupStuck *stuck = &Sup->stuck[i];
+		bool		is_busy = pg_atomic_read_u32(&Sup->slots[stuck->slot].task) != 0;
+		bool		is_mine = stuck->role == b->role;
+		bool		of_guest = is_guest && stuck->capped && stuck->account == b->account &&
+			stuck->role != b->account;
 
-		if (!stuck && pg_atomic_read_u32(&slot->task) == 0)
-			continue;
-		add_stuck(&mine, role == b->role, stuck);
-		add_stuck(&guests, is_guest && slot->capped && slot->account == b->account && role != b->account, stuck);
-		here += stuck && role == b->role && slot->stuck_database == b->database;
-		of_account += stuck && role == b->role && slot->account == b->account;
+		here += is_mine && stuck->database == b->database;
+		of_account += is_mine && stuck->account == b->account;
+		mine += is_mine;
+		mine_busy += is_mine && is_busy;
+		guests += of_guest;
+		guests_busy += of_guest && is_busy;
 	}
 	if (!OidIsValid(b->account))
 		return here >= most;
-	return here >= STUCK_ALLOWED || of_account >= most || (mine.stuck > 0 && mine.all > most) ||
-		(guests.stuck >= most && (of_account > 0 || guests.all >= Max(most, half)));
+	if (here >= STUCK_ALLOWED || of_account >= most)
+		return true;
+
+	/* Mostly it is enough to know how many tasks run, of anybody. */
+	if (mine > 0 && mine + Sup->nbusy - mine_busy > most &&
+		mine + running_of_role(b->role) - mine_busy > most)
+		return true;
+	return guests >= most &&
+		(of_account > 0 ||
+		 (guests + Sup->nbusy - guests_busy >= Max(most, half) &&
+		  guests + running_of_guests(b->account) - guests_busy >= Max(most, half)));
 }
 
 /* Shall nobody serve it now? */
@@ -439,6 +468,7 @@ sup_take_back(SupSlot *slot)
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
 	Sup->nbusy--;
+	Sup->bindings[slot->binding].nbusy--;
 	task->slot = -1;
 	task->started_at = 0;
 	return task;
@@ -624,6 +654,7 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 	pg_atomic_write_u32(&task->state, SUP_TASK_RUNNING);
 	slot->begun = false;
 	Sup->nbusy++;
+	Sup->bindings[slot->binding].nbusy++;
 	sup_stop_counting(&slot->spinning);
 	pg_write_barrier();
 	pg_atomic_write_u32(&slot->task, sup_task_index(task) + 1);
@@ -755,11 +786,17 @@ task_counts_no_more(TimestampTz now)
 void
 sup_slot_stuck(SupSlot *slot, Oid role, Oid database)
 {
+	SupStuck   *stuck = &Sup->stuck[Sup->nstuck];
+
 	SUP_ASSERT_LOCKED();
-	if (!OidIsValid(role) || OidIsValid(slot->stuck_role))
+	if (!OidIsValid(role) || slot->stuck)
 		return;
-	slot->stuck_role = role;
-	slot->stuck_database = database;
+	slot->stuck = true;
+	stuck->slot = sup_slot_index(slot);
+	stuck->role = role;
+	stuck->database = database;
+	stuck->account = slot->account;
+	stuck->capped = slot->capped;
 	Sup->nstuck++;
 }
 
@@ -768,10 +805,12 @@ void
 sup_slot_not_stuck(SupSlot *slot, TimestampTz now)
 {
 	SUP_ASSERT_LOCKED();
-	if (!OidIsValid(slot->stuck_role))
+	if (!slot->stuck)
 		return;
-	slot->stuck_role = InvalidOid;
-	Sup->nstuck--;
+	slot->stuck = false;
+	for (int i = 0; i < Sup->nstuck; i++)
+		if (Sup->stuck[i].slot == sup_slot_index(slot))
+			Sup->stuck[i--] = Sup->stuck[--Sup->nstuck];
 	review_all(now);
 }
 

@@ -228,6 +228,7 @@ lay_out(char *base)
 	PLACE(Sup->task_ids, sup_max_tasks, sizeof(uint64));
 	PLACE(Sup->task_places, sup_max_tasks, sizeof(int));
 	PLACE(Sup->task_deadlines, sup_max_tasks, sizeof(TimestampTz));
+	PLACE(Sup->stuck, sup_nslots(), sizeof(SupStuck));
 	PLACE(Sup->bindings, sup_nbindings(), sizeof(SupBinding));
 	PLACE(Sup->buckets, number_of_buckets(), sizeof(int));
 	PLACE(Sup->sessions, MaxBackends, sizeof(SupSession));

@@ -149,6 +149,7 @@ typedef struct SupBinding
 	Oid			database;
 	Oid			role;
 	int			nworkers;		/* slots that are bound, or being bound */
+	int			nbusy;			/* ... and have a task */
 	int			ntasks;			/* tasks that exist, in any state */
 	int			nkept;			/* ... that a session has launched and not
 								 * forgotten: their end makes no room */
@@ -405,8 +406,7 @@ typedef struct SupSlot
 								 * changed since */
 	SupCause	cause;			/* whose doing it is if it leaves */
 	bool		at_home;		/* its role owns the database */
-	Oid			stuck_role;		/* whose process does not end, or may not; 0 */
-	Oid			stuck_database; /* ... where */
+	bool		stuck;			/* it is in Sup->stuck */
 	Oid			account;		/* as SupBinding.account when that bound it */
 	Oid			database;
 	Oid			role;
@@ -579,6 +579,16 @@ typedef struct SupFence
 	Oid			database;
 } SupFence;
 
+/* A process that does not end, or may not, and whose it is.  Anyone writes it. */
+typedef struct SupStuck
+{
+	int			slot;
+	Oid			role;
+	Oid			database;
+	Oid			account;		/* as SupSlot.account */
+	bool		capped;			/* as SupSlot.capped */
+} SupStuck;
+
 typedef struct SupShared
 {
 	LWLock	   *lock;
@@ -655,7 +665,7 @@ typedef struct SupShared
 	SupDebtor	debtors[SUP_DEBTORS];
 	SupSlow		slow[SUP_SLOW];
 	int			nslow;			/* of these that are not free */
-	int			nstuck;			/* slots with 'stuck_role' */
+	int			nstuck;			/* length of 'stuck' */
 	SupEventKey event_keys[SUP_EVENTS];
 	SupEvent	events[SUP_EVENTS];
 
@@ -683,6 +693,7 @@ typedef struct SupShared
 								 * last task whose id has that; -1 */
 	TimestampTz *task_deadlines;	/* when a launched one is canceled, dense;
 									 * 0: never */
+	SupStuck   *stuck;
 	SupBinding *bindings;
 	int		   *buckets;		/* heads of hash chains of bindings, by role */
 	SupSession *sessions;

@@ -14,7 +14,7 @@ use Test::More;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(becomes until_true value);
+use SupervisorTest qw(becomes until_true value stop_process continue_process);
 
 # Some 25 us, with assertions.
 my $limit = $ENV{PG_TEST_HOLD} || 25_000;
@@ -141,6 +141,16 @@ SupervisorTest::set($node, 'supervisor.result_retention' => '1ms');
 becomes('SELECT count(*) = 0 FROM supervisor.task_status', 'all that is past expires');
 short('tasks that expire');
 
+# While a process does not end, it is asked for each binding whether its role may be served.
+SupervisorTest::set($node, 'supervisor.stop_timeout' => '100ms');
+value(q{SELECT supervisor.forget(supervisor.launch('SELECT pg_sleep(10000)'))}, user => 'app');
+until_true(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE usename = 'app' AND activity = 'busy'}, 'a task runs');
+my ($slot, $pid) = split /\|/, value(q{SELECT slot, pid FROM supervisor.worker_status WHERE usename = 'app' AND activity = 'busy'});
+stop_process($pid);
+value("SELECT supervisor.terminate_worker($slot, '0')");
+until_true("SELECT state = 'stuck' FROM supervisor.worker_status WHERE slot = $slot", 'a worker is stuck');
+SupervisorTest::set($node, 'supervisor.stop_timeout' => '1min');
+
 # Each role has a binding, which nobody may serve while there is a fence.
 value('CREATE DATABASE other');
 value(q{
@@ -154,7 +164,7 @@ value(q{
 	END $$}, dbname => 'other');
 $other->query_safe('BEGIN; LOCK TABLE t');
 value(q{SELECT supervisor.forget(supervisor.launch('SELECT count(*) FROM t')) FROM generate_series(1, 100)});
-until_true(q{SELECT count(*) > 0 AND bool_and(activity = 'busy') FROM supervisor.worker_status WHERE kind = 'pool' AND pid IS NOT NULL AND pool = 'default'}, 'all workers are busy');
+until_true(q{SELECT count(*) > 0 AND bool_and(activity = 'busy') FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running' AND pool = 'default'}, 'all workers are busy');
 value(q{
 	DO $$ BEGIN
 		FOR i IN 1 .. 1500 LOOP
@@ -166,12 +176,14 @@ value(q{
 my $ddl = SupervisorTest::session($node);
 $ddl->query_safe('BEGIN; ALTER DATABASE other RENAME TO another');
 $other->query_safe('COMMIT');
-becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE datname = 'postgres' AND state IN ('queued', 'running')}, 'workers are free, and tasks of many roles are left');
+becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE datname = 'postgres' AND usename <> 'app' AND state IN ('queued', 'running')}, 'workers are free, and tasks of many roles are left');
 is(value(q{SELECT count(*) FROM supervisor.task_status WHERE state = 'queued'}), '1500', 'which have to wait');
 $ddl->query_safe('ROLLBACK');
 $ddl->quit;
 value(q{SELECT count(supervisor.cancel(task)) FROM supervisor.task_status WHERE state = 'queued'});
-becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE state IN ('queued', 'running')}, 'they are canceled');
+becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE usename <> 'app' AND state IN ('queued', 'running')}, 'they are canceled');
+continue_process();
+becomes(q{SELECT count(*) = 0 FROM supervisor.task_status WHERE state IN ('queued', 'running')}, 'the process that did not end does');
 short('bindings that are blocked, and that are served again');
 
 is(value(q{SELECT supervisor.restart_pool('default', '0')}), 'f', 'the pool is replaced');
