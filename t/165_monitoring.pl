@@ -100,6 +100,7 @@ value('CREATE ROLE gone LOGIN');
 value(q{SELECT supervisor.add_worker('fine', 'SELECT 1', run_every => '1 h')});
 value(q{SELECT supervisor.add_worker('bad', 'SELECT 1/0', max_restarts => 2, restart_window => '1 h')});
 value(q{SELECT supervisor.add_worker('lost', 'SELECT 1', run_every => '5 s', role => 'gone')});
+until_true(q{SELECT runs_succeeded > 0 FROM supervisor.worker_status WHERE name = 'lost'});
 value('DROP ROLE gone');
 my $session = SupervisorTest::session($node);
 $session->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(3600)', pool => 'batch') FROM generate_series(1, 3)});
@@ -137,8 +138,8 @@ my %expected = (
 	pool_restarts_total => { 'pool=default' => 0, 'pool=batch' => 0 },
 	worker_running => {worker([ fine => 1 ], [ bad => 0 ], [ lost => 0 ])},
 	worker_consecutive_failures => {worker([ fine => 0 ], [ bad => 3 ], [ lost => 0 ])},
-	worker_restarts_total => {worker([ fine => 0 ], [ bad => 3 ], [ lost => [ 0, 1 ] ])},
-	worker_runs_succeeded_total => {worker([ fine => 1 ], [ bad => 0 ], [ lost => [ 0, 1 ] ])},
+	worker_restarts_total => {worker([ fine => 0 ], [ bad => 3 ], [ lost => [ 0, 2 ] ])},
+	worker_runs_succeeded_total => {worker([ fine => 1 ], [ bad => 0 ], [ lost => [ 1, 100 ] ])},
 	worker_runs_failed_total => {worker([ fine => 0 ], [ bad => 3 ], [ lost => 0 ])},
 	worker_run_every_seconds => {worker([ fine => 3600 ], [ bad => $nan ], [ lost => 5 ])},
 	worker_since_success_seconds => {worker([ fine => [ 0.001, 3600 ] ], [ bad => $nan ], [ lost => [ 0.001, 3600 ] ])},
