@@ -8,21 +8,9 @@
 #ifndef SUP_MATCH_H
 #define SUP_MATCH_H
 
-#include "state.h"
+#include "binding.h"
 
 /* All but the last: the caller holds the lock. */
-
-extern SupPool *sup_pool_by_name(const char *name);
-extern bool sup_pool_in_use(int pool);
-extern SupBinding *sup_binding_find(int pool, Oid database, Oid role);
-extern SupBinding *sup_binding_get(int pool, Oid database, Oid role);
-extern void sup_binding_drop(SupBinding *binding);
-extern int	sup_role_tasks(Oid role, int *kept);
-
-/* In which pools tasks of that role are queued; 0: of any. */
-extern void sup_pools_queued(Oid role, bool *queued);
-extern Size sup_role_held(Oid role);
-extern TimestampTz sup_role_held_until(Oid role, Oid database);
 
 /* A login lasts longer than is allowed: it is given up if another needs its worker. */
 extern void sup_login_overdue(SupSlot *slot, TimestampTz now);

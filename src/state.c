@@ -198,7 +198,7 @@ number_of_locked(void)
 	return Min((int64) max_locks_per_xact * (MaxBackends + max_prepared_xacts), MAX_LOCKED);
 }
 
-/* A power of two, as bucket_of() needs. */
+/* A power of two, as sup_bindings_of() needs. */
 static int
 number_of_buckets(void)
 {
