@@ -23,6 +23,7 @@
 
 extern SupPool *sup_pool_by_name(const char *name);
 extern bool sup_pool_in_use(int pool);
+
 /* The head of the hash chain that has the bindings of a role, and others. */
 extern int *sup_bindings_of(Oid role);
 

@@ -25,6 +25,7 @@ typedef struct SupEnding
 extern double sup_jitter(void);
 
 extern void sup_check_report(SupSlot *slot, bool started, TimestampTz now);
+
 /*
  * What core says of the process at the slot's handle, and its pid, becomes what that
  * means for the process of the slot's generation.  True: the postmaster can't start
