@@ -298,7 +298,7 @@ sup_take_back(SupSlot *slot)
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
 	Sup->nbusy--;
-	Sup->bindings[slot->binding].nbusy--;
+	Sup->bindings[task->binding].nbusy--;
 	task->slot = -1;
 	task->started_at = 0;
 	return task;
@@ -484,7 +484,7 @@ give(SupSlot *slot, SupTask *task, TimestampTz now)
 	pg_atomic_write_u32(&task->state, SUP_TASK_RUNNING);
 	slot->begun = false;
 	Sup->nbusy++;
-	Sup->bindings[slot->binding].nbusy++;
+	Sup->bindings[task->binding].nbusy++;
 	sup_stop_counting(&slot->spinning);
 	pg_write_barrier();
 	pg_atomic_write_u32(&slot->task, sup_task_index(task) + 1);

@@ -812,7 +812,7 @@ sup_task_finish(SupSlot *slot, SupTask *task, SupTaskState state,
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
 	Sup->nbusy--;
-	Sup->bindings[slot->binding].nbusy--;
+	Sup->bindings[task->binding].nbusy--;
 	if (state == SUP_TASK_SUCCEEDED)
 		slot->tasks_succeeded++;
 	else if (state == SUP_TASK_FAILED)
@@ -862,7 +862,7 @@ sup_task_worker_died(SupSlot *slot, int sqlstate, const char *message)
 	sup_task_dropped(task);
 	pg_atomic_write_u32(&slot->task, 0);
 	Sup->nbusy--;
-	Sup->bindings[slot->binding].nbusy--;
+	Sup->bindings[task->binding].nbusy--;
 	if (message[0] != '\0')
 		snprintf(detail, sizeof(detail), "%s: %s", unpack_sql_state(sqlstate), message);
 	else
