@@ -44,6 +44,7 @@ typedef enum Rank
 	RANK_ONLY,					/* a pool has no other worker */
 	RANK_POOL,					/* the place of the one before may be free */
 	RANK_POOL_REFUSED,
+	RANK_MADE_ROOM,				/* or others would get its place for good */
 	RANK_DECLARED
 } Rank;
 
@@ -287,6 +288,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		was_refused = sup_is_refused(slot);
 		if (was_refused)
 			slot->attempts = 0;
+		slot->made_room = false;
 		slot->restart_at = 0;
 		if (recovery)
 			sup_enter(slot, SUP_WAITING, SUP_RECOVERY, "it starts when recovery has finished", now);
@@ -739,7 +741,8 @@ rank_of(const SupSlot *slot)
 	if (slot->kind == SUP_KIND_LOADER)
 		return RANK_LOADER;
 	if (slot->kind != SUP_KIND_POOL)
-		return is_taken_over(slot) ? RANK_TAKEN_OVER : RANK_DECLARED;
+		return is_taken_over(slot) ? RANK_TAKEN_OVER :
+			slot->made_room ? RANK_MADE_ROOM : RANK_DECLARED;
 	if (processes[slot->pool] == 0)
 		return RANK_ONLY;
 	return sup_is_refused(slot) ? RANK_POOL_REFUSED : RANK_POOL;
@@ -805,7 +808,7 @@ sup_start_due(TimestampTz now)
 		}
 		for (Rank rank = RANK_LOADER; rank < RANKS; rank++)
 		{
-			if (rank == RANK_DECLARED && retry_at == 0 && wanted_at != DT_NOEND)
+			if (rank == RANK_MADE_ROOM && retry_at == 0 && wanted_at != DT_NOEND)
 				retry_at = wanted_at;
 			start_rank(rank, &retry_at, now);
 		}

@@ -317,6 +317,8 @@ typedef struct SupSlot
 	bool		surplus;		/* the pool has shrunk: goes once it has no
 								 * task */
 	bool		roll;			/* to be replaced by a rolling restart */
+	bool		made_room;		/* a command that was ended for its place,
+								 * which comes before others */
 	TimestampTz started_at;
 	TimestampTz state_since;
 	TimestampTz deadline;		/* of starting and stopping; 0: none */

@@ -16,7 +16,10 @@
 #include "match.h"
 #include "transition.h"
 
-/* A worker that has nothing to do has to make room no more often; one that runs a command. */
+/*
+ * A pool's worker that has nothing to do has to make room no more often; a command,
+ * unless all that a pool has are stuck: then that often at first, and ever more seldom.
+ */
 #define EVICTION_US		INT64CONST(5000000)
 #define COMMAND_EVICTION_US	INT64CONST(300000000)
 
@@ -89,7 +92,7 @@ sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, T
 	slot->pool = pool;
 	slot->declaration = declaration;
 	slot->instance = instance;
-	slot->surplus = slot->roll = slot->terminate = false;
+	slot->surplus = slot->roll = slot->terminate = slot->made_room = false;
 	slot->leave = SUP_STAY;
 	slot->attached_at = slot->ready_at = slot->exited_at = slot->leaving_since = 0;
 	slot->exit_reason = SUP_NO_REASON;
@@ -338,19 +341,17 @@ sup_roll(dlist_head *slots, TimestampTz now)
  * other processes of the server take is not known, nor how many there are.
  */
 
-/* One that has nothing to do; NULL: there is none. */
+/* A pool's worker that has nothing to do; NULL: there is none. */
 static SupSlot *
-idle_one(void)
+idle_worker(void)
 {
 	SUP_ASSERT_LOCKED();
 	for (int i = 0; i < sup_max_workers; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (slot->state == SUP_RUNNING && slot->exited_at == 0 && slot->leave == SUP_STAY &&
-			!slot->terminate &&
-			(slot->kind == SUP_KIND_POOL ? slot->listed :
-			 slot->kind == SUP_KIND_COMMAND && !slot->runs))
+		if (slot->kind == SUP_KIND_POOL && slot->state == SUP_RUNNING && slot->exited_at == 0 &&
+			slot->leave == SUP_STAY && !slot->terminate && slot->listed)
 			return slot;
 	}
 	return NULL;
@@ -400,34 +401,42 @@ command_to_go(void)
  * One that goes before declared workers was refused a background worker slot.  For a
  * pool all of whose workers are stuck, a command makes room.
  * For the loader, which is soon done, and one that was taken over, whose place the
- * server would have kept: one of ours makes room now and then that has nothing to do;
- * if there is none for a while, a command, and that seldom, as anybody who may add a
- * worker can have the loader started.  Takes the lock.
+ * server would have kept: a pool's worker makes room now and then that has nothing to
+ * do; if there is none for a while, a command, whether it runs or not, and that seldom,
+ * as anybody who may add a worker can have the loader started.  Others of the server may
+ * take what it leaves: so it is seldom for a pool as well that asks again and again.
+ * Takes the lock.
  */
 void
 sup_find_place(const SupSlot *refused, bool all_stuck, TimestampTz now)
 {
 	static TimestampTz next = 0;
-	static TimestampTz next_command = 0;
+	static TimestampTz next_command[2] = {0, 0};
+	static int64 wait = EVICTION_US;
 	bool		is_pool = refused->kind == SUP_KIND_POOL;
 	SupSlot    *command = NULL;
 	SupSlot    *idle = NULL;
 
 	if (now < next)
 		return;
-	if (is_pool ? all_stuck && refused->attempts > WORKER_REFUSED_MAX :
-		refused->attempts > IDLE_REFUSED_MAX && now >= next_command)
+	if (now >= next_command[is_pool] &&
+		(is_pool ? all_stuck && refused->attempts > WORKER_REFUSED_MAX :
+		 refused->attempts > IDLE_REFUSED_MAX))
 		command = command_to_go();
 	sup_lock();
 	if (!is_pool)
-		idle = idle_one();
+		idle = idle_worker();
 	if (idle != NULL)
 		sup_ask_leave(idle, SUP_LEAVE_RECYCLE);
 	else if (command != NULL && may_go(command))
 	{
 		sup_end_process(command, SUP_LEAVE_RECYCLE);
-		if (!is_pool)
-			next_command = now + COMMAND_EVICTION_US;
+		command->made_room = true;
+		if (now - next_command[true] > COMMAND_EVICTION_US)
+			wait = EVICTION_US;
+		next_command[is_pool] = now + (is_pool ? wait : COMMAND_EVICTION_US);
+		if (is_pool)
+			wait = Min(2 * wait, COMMAND_EVICTION_US);
 	}
 	if (idle != NULL || command != NULL)
 		next = now + EVICTION_US;

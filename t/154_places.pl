@@ -143,6 +143,8 @@ until_true(sprintf($tasks, 2), 'two tasks run');
 my $name = value(q{SELECT min(name) FROM supervisor.worker_status WHERE kind = 'command' AND state = 'running'});
 value("SELECT supervisor.remove_worker('$name')", user => 'att', dbname => 'x1');
 becomes("SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = '$name'", 'a service that was removed ends');
+my $gave = value(q{SELECT name FROM supervisor.event WHERE event = 'stopping' AND detail ~ 'it makes room' ORDER BY id DESC LIMIT 1});
+becomes("SELECT state = 'running' FROM supervisor.worker_status WHERE name = '$gave'", 'who has made room comes before others that wait');
 value(q{SELECT count(supervisor.terminate_worker(slot)) FROM supervisor.worker_status WHERE kind = 'pool' AND activity = 'busy'});
 pool_has('default', 2, 'the pool has all of its workers');
 
