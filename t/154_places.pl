@@ -140,7 +140,8 @@ note 'the loader gets in, also where all are busy';
 
 value($lasting, user => 'att', dbname => $_) foreach 'x1', 'x2';
 until_true(sprintf($tasks, 2), 'two tasks run');
-my $name = value(q{SELECT min(name) FROM supervisor.worker_status WHERE kind = 'command' AND state = 'running'});
+# Not the one that makes room, which is the last.
+my $name = value(q{SELECT name FROM supervisor.worker_status WHERE kind = 'command' AND state = 'running' ORDER BY started_at LIMIT 1});
 value("SELECT supervisor.remove_worker('$name')", user => 'att', dbname => 'x1');
 becomes("SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = '$name'", 'a service that was removed ends');
 my $gave = value(q{SELECT name FROM supervisor.event WHERE event = 'stopping' AND detail ~ 'it makes room' ORDER BY id DESC LIMIT 1});
