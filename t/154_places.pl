@@ -140,13 +140,15 @@ note 'the loader gets in, also where all are busy';
 
 value($lasting, user => 'att', dbname => $_) foreach 'x1', 'x2';
 until_true(sprintf($tasks, 2), 'two tasks run');
-# Not the one that makes room, which is the last.
-my $name = value(q{SELECT name FROM supervisor.worker_status WHERE kind = 'command' AND state = 'running' ORDER BY started_at LIMIT 1});
-value("SELECT supervisor.remove_worker('$name')", user => 'att', dbname => 'x1');
-becomes("SELECT count(*) = 0 FROM supervisor.worker_status WHERE name = '$name'", 'a service that was removed ends');
+value(q{SELECT supervisor.add_worker('late', 'SELECT 1', enabled => false)}, user => 'att', dbname => 'x1');
+becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'late'}, 'a row is read, since a service makes room');
 my $gave = value(q{SELECT name FROM supervisor.event WHERE event = 'stopping' AND detail ~ 'it makes room' ORDER BY id DESC LIMIT 1});
-becomes("SELECT state = 'running' FROM supervisor.worker_status WHERE name = '$gave'", 'who has made room comes before others that wait');
+becomes("SELECT state = 'running' FROM supervisor.worker_status WHERE name = '$gave'", 'which comes before others that wait');
 value(q{SELECT count(supervisor.terminate_worker(slot)) FROM supervisor.worker_status WHERE kind = 'pool' AND activity = 'busy'});
+pool_has('default', 2, 'the pool has all of its workers');
+my $name = value(q{SELECT min(name) FROM supervisor.worker_status WHERE kind = 'command' AND state = 'running'});
+value("SELECT supervisor.remove_worker('$name'), supervisor.remove_worker('late')", user => 'att', dbname => 'x1');
+becomes("SELECT count(*) = 0 FROM supervisor.worker_status WHERE name IN ('$name', 'late')", 'a service that was removed ends');
 pool_has('default', 2, 'the pool has all of its workers');
 
 note 'services that can run do';
