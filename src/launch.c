@@ -27,7 +27,7 @@ static emit_log_hook_type next_emit_log_hook = NULL;
 static void
 hide_exit(ErrorData *edata)
 {
-	if (!IsUnderPostmaster && edata->elevel == LOG && log_min_messages > DEBUG1 &&
+	if (!IsUnderPostmaster && edata->elevel == LOG && !message_level_is_interesting(DEBUG1) &&
 		edata->message_id != NULL &&
 		strcmp(edata->message_id, "%s (PID %d) exited with exit code %d") == 0 &&
 		strstr(edata->message, "\"" SUP_POOL_WORKER_TYPE "\"") != NULL)
