@@ -11,9 +11,10 @@
  * core reads even where there is nothing to drop.  So core's callback takes
  * interrupts here, and a timeout ends it.
  *
- * Then non-superusers who hold the lock that it has waited for are terminated, as a
- * standby does with who is in the way of recovery, and it is tried again: nobody has
- * much to do with the temporary objects of another session.  If that does not help,
+ * Then non-superusers who have locked one of the session's temporary relations are
+ * terminated, as a standby does with who is in the way of recovery, and it is tried
+ * again: nobody has much to do with those of another session.  Who has locked anything
+ * else, a catalog or a table that depends on one, may do so.  If that does not help,
  * temporary objects are left, as after a crash.  Core would have them dropped by
  * whoever is given that temporary schema next, who would wait for the same lock.  So
  * the schema is renamed, to one that nobody is given: core knows it for a temporary
@@ -45,6 +46,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -78,8 +80,6 @@ static bool dropping = false;
 static bool cut = false;
 static bool renamed = false;
 
-/* The lock that it waited for then; its type is LOCKTAG_LAST_TYPE + 1 if for none. */
-static LOCKTAG awaited;
 static int	retries = 0;
 
 /* The code of an exit that may be cut short; -1: it may not. */
@@ -97,19 +97,12 @@ note_exit(void)
 	sup_unlock();
 }
 
-/*
- * The timeout: core's own handler takes no cancel in an exit.  The lock that is
- * awaited may just be granted, and its memory be another's: it is compared with those
- * that are held.
- */
+/* The timeout: core's own handler takes no cancel in an exit. */
 static void
 take_cancel(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
-	LOCK	   *lock = MyProc->waitLock;
 
-	if (lock != NULL)
-		awaited = lock->tag;
 	InterruptPending = true;
 	QueryCancelPending = true;
 	SetLatch(MyLatch);
@@ -121,8 +114,6 @@ static void
 take_interrupts(int timeout, int lock_timeout)
 {
 	dropping = true;
-	memset(&awaited, 0, sizeof(awaited));
-	awaited.locktag_type = LOCKTAG_LAST_TYPE + 1;
 	LockTimeout = lock_timeout; /* the session's own may be shorter */
 	pqsignal(SIGINT, take_cancel);
 	enable_timeout_after(STATEMENT_TIMEOUT, timeout);
@@ -167,27 +158,44 @@ commit(void)
 	CommitTransactionCommand();
 }
 
-/* Terminates who holds that lock, but superusers; whoever else waits for it gets it then. */
-static void
-terminate_holders(const LOCKTAG *tag)
+/*
+ * Terminates who has locked a temporary relation of this session, but superusers: is
+ * there anybody?  Who waits for one gets it then, and is next.
+ */
+static bool
+terminate_holders(void)
 {
 	LockData   *locks = GetLockStatusData();
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+	bool		found = false;
 
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
 	for (int i = 0; i < locks->nelements; i++)
 	{
-		LockInstanceData *lock = &locks->locks[i];
+		const LockInstanceData *lock = &locks->locks[i];
 		PGPROC	   *proc;
+		Oid			schema;
 
-		if (lock->holdMask == 0 || lock->pid == MyProcPid || memcmp(&lock->locktag, tag, sizeof(LOCKTAG)) != 0)
+		if (lock->locktag.locktag_type != LOCKTAG_RELATION ||
+			lock->locktag.locktag_field1 != MyDatabaseId ||
+			lock->locktag.locktag_field2 < FirstNormalObjectId ||
+			lock->holdMask == 0 || lock->pid == MyProcPid)
+			continue;
+		schema = get_rel_namespace(lock->locktag.locktag_field2);
+		if (!OidIsValid(schema) || (schema != temp_namespace && schema != temp_toast_namespace))
 			continue;
 		proc = BackendPidGetProc(lock->pid);
 		if (proc == NULL || !OidIsValid(proc->roleId) || superuser_arg(proc->roleId))
 			continue;
+		found = true;
 		ereport(LOG,
 				(errmsg("terminating process %d, which keeps temporary objects from being dropped", lock->pid),
-				 errdetail("This process ends, and has waited for a lock that the other holds.")));
+				 errdetail("It has locked relation %u, which is a temporary one of this process, which ends.",
+						   lock->locktag.locktag_field2)));
 		kill(lock->pid, SIGTERM);
 	}
+	return found;
 }
 
 /* Have nobody be given the schema of what is left: no backend has that number. */
@@ -210,17 +218,20 @@ rename_schema(Oid schema)
 static void
 drop_again(int code, Datum arg)
 {
-	LOCKTAG		tag = awaited;
+	bool		found;
 
-	if (!cut || session_is_reset || tag.locktag_type > LOCKTAG_LAST_TYPE || retries == RETRIES_MAX)
+	if (!cut || session_is_reset || retries == RETRIES_MAX)
 		return;
 	retries++;
 	before_shmem_exit(drop_again, (Datum) 0);
 	begin(RETRY_TIMEOUT_MS);
-	terminate_holders(&tag);
-	ResetTempTableNamespace();
+	found = terminate_holders();
+	if (found)
+		ResetTempTableNamespace();
 	commit();
-	cut = false;
+	cut = !found;
+	if (!found)
+		retries = RETRIES_MAX;
 }
 
 /* Comes last. */
@@ -334,7 +345,7 @@ sup_exit_code(int code)
 	if (cut && !session_is_reset)
 		ereport(LOG,
 				(errmsg("temporary objects were left behind"),
-				 errdetail("They could not be dropped in time.  A superuser may have locked one of them, or what depends on one."),
+				 errdetail("They could not be dropped in time.  Somebody may have locked what depends on one, or a superuser one of them."),
 				 renamed ? errhint("Autovacuum drops the tables when they are free.") :
 				 errhint("They are dropped when their schema is used again.")));
 	return code_meant >= 0 ? code_meant : code;

@@ -802,7 +802,7 @@ sup_start_due(TimestampTz now)
 			if (slot->kind == SUP_KIND_POOL && slot->pool >= 0 && slot->state == SUP_STUCK)
 				stuck[slot->pool]++;
 			else if (slot->kind == SUP_KIND_POOL && slot->pool >= 0 && !slot->surplus)
-				processes[slot->pool] += sup_has_process(slot);
+				processes[slot->pool] += sup_has_process(slot) || slot->keeps_place;
 			if (sup_is_refused(slot) && goes_before(slot) && slot->restart_at > now)
 				wanted_at = Min(wanted_at, slot->restart_at);
 		}

@@ -593,7 +593,9 @@ my $reset = $session->query_safe(q{
 		COMMIT;
 		SELECT pg_advisory_lock_shared(55)')});
 until_true(q{SELECT to_regclass('common.made') IS NOT NULL}, 'there is a table with a temporary type');
-$user->query_safe('BEGIN; LOCK TABLE common.made IN ACCESS SHARE MODE');
+$admin->query_safe('GRANT USAGE ON SCHEMA common TO other; GRANT SELECT ON common.made TO other');
+my $reader = SupervisorTest::session($node, user => 'other');
+$reader->query_safe('BEGIN; SELECT FROM common.made');
 $admin->query_safe('SELECT pg_advisory_unlock(55)');
 until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'common.made'::regclass AND NOT granted}, 'what follows the task waits for a lock');
 is($session->query_safe("SELECT supervisor.cancel($reset), supervisor.wait($reset)"), 't|succeeded', 'a cancel ends that, not the task that was done');
@@ -607,7 +609,8 @@ until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'ru
 is($node->safe_psql('postgres', $stuck), 't', 'it has not been stuck');
 ok($node->wait_for_log(qr/LOG:  temporary objects were left behind/), 'what it has left is told');
 is($node->safe_psql('postgres', q{SELECT to_regclass('common.made') IS NOT NULL}), 't', 'it is there');
-$user->query_safe('ROLLBACK');
+is($reader->query_safe('SELECT count(*) FROM common.made; COMMIT'), '0', 'and who reads that table is left alone');
+$reader->quit;
 
 # Whoever may connect can lock what he knows the number of, and keeps no worker by it, whatever it has done:
 # who is no superuser is terminated, and what a superuser has locked is left where it is in nobody's way.
@@ -653,6 +656,24 @@ foreach my $case (map { [ @$_, 0 ], [ @$_, 1 ] }
 	$superuser->query_safe('ROLLBACK') if $by_superuser;
 	$stranger->quit;
 }
+
+# However many they are.
+$admin->query_safe('SELECT pg_advisory_lock(54)');
+my $many = $poor->query_safe(q{
+	SELECT supervisor.launch('CREATE TEMP TABLE many (a serial, b serial, c serial, d serial, e serial, f text); COMMIT; SELECT pg_advisory_lock_shared(54)', pool => 'one')});
+until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made more of them');
+my @strangers = map {
+	my $stranger = SupervisorTest::session($node, user => 'other');
+
+	$stranger->query("BEGIN; SAVEPOINT s; SELECT nextval($_)");
+	$stranger
+} split /\n/, $node->safe_psql('postgres', q{SELECT oid FROM pg_class WHERE relname ~ '^many_' AND relkind = 'S'});
+is(scalar @strangers, 5, 'which as many others have locked');
+$admin->query_safe('SELECT pg_advisory_unlock(54)');
+is($poor->query_safe("SELECT supervisor.wait($many)"), 'succeeded', 'it ends');
+until_true(q{SELECT count(*) = 0 FROM pg_class WHERE relname ~ '^many'}, 'nothing is left of them');
+is($node->safe_psql('postgres', $stuck), 't', 'and no worker is stuck');
+$_->quit foreach @strangers;
 is($node->safe_psql('postgres', q{
 		SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
 		WHERE relname ~ '^mine_\\d+$' AND nspname ~ '^pg_temp_\\d{10}$'}), '5', 'all is where nobody looks');

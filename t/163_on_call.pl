@@ -95,8 +95,9 @@ shows('critical', '^worker "bad" in "postgres" is given up: division by zero$', 
 remove('bad');
 
 value('CREATE ROLE gone LOGIN; CREATE ROLE shut LOGIN');
-add('roleless', q{'SELECT 1', role => 'gone'});
+add('roleless', q{'SELECT 1', role => 'gone', run_every => '10 ms'});
 add('locked', q{'SELECT 1', role => 'shut', run_every => '10 ms'});
+until_true(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE name IN ('roleless', 'locked') AND runs_succeeded > 0});
 value('DROP ROLE gone; ALTER ROLE shut NOLOGIN');
 shows('warning', '^worker "roleless" in "postgres" waits: .*does not exist', 'one without its role', hint => 'create the role');
 shows('warning', '^worker "locked" in "postgres" waits: ', 'one whose role may not log in', hint => 'LOGIN');
