@@ -106,7 +106,7 @@ remove('roleless', 'locked');
 add('slow', q{'SELECT pg_sleep(3600)', run_every => '300 ms'});
 shows('warning', '^worker "slow" in "postgres" should succeed every 00:00:00.3, and has not$', 'one that has not succeeded for some of its intervals',
 	function => 'public.impatient()', hint => 'pg_stat_activity');
-is(value(q{SELECT count(*) FROM public.impatient() WHERE what LIKE '%"fine"%'}), 0, 'and not one that has');
+becomes(q{SELECT count(*) = 0 FROM public.impatient() WHERE what LIKE '%"fine"%'}, 'and not one that has');
 my $pid = value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'slow'});
 stop_process($pid);
 value(q{SELECT supervisor.stop_worker('slow', '1 ms')});
@@ -121,7 +121,7 @@ SupervisorTest::set($node, 'supervisor.start_workers' => 'on');
 
 add('many', q{'SELECT pg_sleep(3600)', instances => 20});
 shows('warning', '^1 worker is waiting for a place: many$', 'one for some of whose instances there is no place', hint => 'max_worker_processes');
-is_deeply([ split /\n/, value(q{SELECT what FROM supervisor.health()}) ], ['1 worker is waiting for a place: many'], 'and that is one row');
+becomes(q{SELECT array_agg(what) = ARRAY['1 worker is waiting for a place: many'] FROM supervisor.health()}, 'and that is one row');
 remove('many');
 
 # A lock on a catalog keeps anybody from logging in.
@@ -174,7 +174,7 @@ $super->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(3600) /*' || repe
 shows('warning', '^\d+ kB of 1024 kB of supervisor.shared_memory are taken$', 'memory that is nearly used up', no_since => 1);
 $super->quit;
 is_well('it is free again');
-is(value('SELECT memory_used FROM supervisor.server_status'), 0, 'to the last byte');
+becomes('SELECT memory_used = 0 FROM supervisor.server_status', 'to the last byte');
 
 note 'names, and a person who reads it';
 
@@ -184,6 +184,7 @@ is(value(q{SELECT count(*) FROM supervisor.health() WHERE length(what) > 80 OR w
 my ($start) = value(q{SELECT substring(hint from 'supervisor.start_worker.*') FROM supervisor.health()});
 is(value("SELECT $start IS NOT NULL"), 't', 'what it says to do can be done');
 value(q{SELECT supervisor.remove_worker(name::text) FROM supervisor.worker WHERE name LIKE 'a%'});
+is_well('nothing is wrong without it');
 is( value(q{
 		CREATE FUNCTION pg_temp.yes(text, text) RETURNS bool LANGUAGE sql AS 'SELECT true';
 		CREATE OPERATOR pg_temp.= (FUNCTION = pg_temp.yes, LEFTARG = text, RIGHTARG = text);
