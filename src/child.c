@@ -211,7 +211,7 @@ report_exit(int code, Datum arg)
 
 /* Take the slot, if it waits for this process.  The caller holds the lock. */
 static bool
-attach(SupSlot *slot, char *name, SupProgram *program)
+attach_to_slot(SupSlot *slot, char *name, SupProgram *program)
 {
 	if (slot->attached_at != 0 ||
 		!(slot->state == SUP_STARTING || slot->registering ||
@@ -261,7 +261,7 @@ sup_child_attach(int index, const SupOrigin *origin, char *name, SupProgram *pro
 	{
 		sup_lock();
 		waits = origin->incarnation == Sup->incarnation && origin->registered == slot->registered;
-		mine = waits && attach(slot, name, program);
+		mine = waits && attach_to_slot(slot, name, program);
 		waits = waits && !mine && slot->keeps_place;
 		if (waits)
 			slot->heir = sup_my_session() + 1;

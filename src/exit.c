@@ -80,6 +80,7 @@ static bool dropping = false;
 static bool cut = false;
 static bool renamed = false;
 
+/* How often it was tried again, each time with fewer who are in the way. */
 static int	retries = 0;
 
 /* The code of an exit that may be cut short; -1: it may not. */
@@ -141,7 +142,7 @@ before_drop(int code, Datum arg)
 
 /* A transaction of our own in the exit, which a timeout may end. */
 static void
-begin(int timeout)
+begin_in_exit(int timeout)
 {
 	AbortOutOfAnyTransaction();
 	take_interrupts(timeout, 0);
@@ -152,7 +153,7 @@ begin(int timeout)
 }
 
 static void
-commit(void)
+commit_in_exit(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -191,7 +192,7 @@ terminate_holders(void)
 		found = true;
 		ereport(LOG,
 				(errmsg("terminating process %d, which keeps temporary objects from being dropped", lock->pid),
-				 errdetail("It has locked relation %u, which is a temporary one of this process, which ends.",
+				 errdetail("It has locked the temporary relation %u of a session that has ended.",
 						   lock->locktag.locktag_field2)));
 		kill(lock->pid, SIGTERM);
 	}
@@ -224,11 +225,11 @@ drop_again(int code, Datum arg)
 		return;
 	retries++;
 	before_shmem_exit(drop_again, (Datum) 0);
-	begin(RETRY_TIMEOUT_MS);
+	begin_in_exit(RETRY_TIMEOUT_MS);
 	found = terminate_holders();
 	if (found)
 		ResetTempTableNamespace();
-	commit();
+	commit_in_exit();
 	cut = !found;
 	if (!found)
 		retries = RETRIES_MAX;
@@ -244,9 +245,9 @@ rename_left(int code, Datum arg)
 	if (!cut || session_is_reset)
 		return;
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
-	begin(RENAME_TIMEOUT_MS);
+	begin_in_exit(RENAME_TIMEOUT_MS);
 	rename_schema(temp_namespace);
-	commit();
+	commit_in_exit();
 	renamed = true;
 }
 

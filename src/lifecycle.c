@@ -344,7 +344,6 @@ start_in_place(SupSlot *slot, TimestampTz now)
 		slot->restart_at = 0;
 		sup_enter(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 		sup_wake_heir(slot);
-		processes[slot->pool]++;
 	}
 	sup_unlock();
 	if (kept && !is_there)

@@ -355,9 +355,9 @@ is_in_search_path(Oid schema)
 }
 
 /*
- * The same for a table, view or index that is there, if it is ours.  What else a name
- * means now it is made to mean when core looks: renamed meanwhile, ours might come in
- * its place.
+ * As for a database, for a table, view or index that is there, if it is ours.  What
+ * else a name means now it is made to mean when core looks: renamed meanwhile, ours
+ * might come in its place.
  */
 static void
 require_owner(RangeVar *name)
