@@ -3,316 +3,64 @@
  * catalog.c
  *	  The table supervisor.worker of the current database.
  *
- * Whoever has CREATE on a database can make a schema "supervisor" with a table
- * "worker" in it, and its rows start processes.  So nothing is believed because
- * of its name: the extension must be there, the table must be its member, and
- * superusers must own both.  It is read by scan and written as core writes its
- * catalogs, which runs no code of anybody.
+ * Whether it is to be trusted is for trust.c to say.  It is read by scan and written
+ * as core writes its catalogs, which runs no code of anybody.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/heapam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/indexing.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
-#include "catalog/pg_index.h"
-#include "catalog/pg_inherits.h"
-#include "catalog/pg_language.h"
-#include "catalog/pg_proc.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_trigger.h"
-#include "catalog/pg_type.h"
-#include "commands/defrem.h"
-#include "commands/extension.h"
 #include "commands/trigger.h"
-#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
 #include "utils/datum.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
-#include "utils/timestamp.h"
 
 #include "catalog.h"
 #include "compat.h"
 
-#define EXTENSION	"supervisor"
+static const SupIndexDef worker_indexes[] = {
+	{true, true, -1, 1, {SUP_COL_NAME}}
+};
 
-/*
- * Trust
- */
+static const SupTriggerDef worker_triggers[] = {
+	{TRIGGER_TYPE_AFTER | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE |
+	TRIGGER_TYPE_TRUNCATE, false, false},
+	{TRIGGER_TYPE_AFTER | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE |
+	TRIGGER_TYPE_ROW, true, true}
+};
 
-/* Owner of our extension; 0: it is not here. */
-static Oid
-extension_owner(Oid extension)
-{
-	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			owner = InvalidOid;
-
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(rel, ExtensionOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return owner;
-}
-
-/* As our script of this or an earlier version has made them. */
-static bool
-columns_are_ours(Oid table, int n)
-{
-	if (n < SUP_WORKER_COLS_1_0 || n > SUP_WORKER_COLS)
-		return false;
-	for (int i = 0; i < n; i++)
-	{
-		HeapTuple	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(table), Int16GetDatum(i + 1));
-		bool		ours = false;
-
-		if (HeapTupleIsValid(tuple))
-		{
-			Form_pg_attribute att = (Form_pg_attribute) GETSTRUCT(tuple);
-
-			ours = !att->attisdropped && att->atttypid == sup_worker_columns[i].type &&
-				att->atttypmod == -1 && att->attcollation == get_typcollation(att->atttypid) &&
-				att->attgenerated == '\0' && att->attidentity == '\0' &&
-				strcmp(NameStr(att->attname), sup_worker_columns[i].name) == 0;
-			ReleaseSysCache(tuple);
-		}
-		if (!ours)
-			return false;
-	}
-	return true;
-}
-
-/* relhasrules says so long after the last one has been dropped. */
-static bool
-has_rules(Oid table)
-{
-	CatCList   *rules = SearchSysCacheList1(RULERELNAME, ObjectIdGetDatum(table));
-	bool		result = rules->n_members > 0;
-
-	ReleaseSysCacheList(rules);
-	return result;
-}
-
-/*
- * Of a key and a list of columns, which hold no code, unlike expressions and
- * operators of somebody's.  One that REINDEX CONCURRENTLY is about to put in
- * the place of ours, or has taken from there, is as ours.
- */
-static bool
-index_is_harmless(HeapTuple tuple, TupleDesc desc)
-{
-	Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
-	bool		isnull;
-	oidvector  *opclasses;
-
-	if (!heap_attisnull(tuple, Anum_pg_index_indexprs, desc) ||
-		!heap_attisnull(tuple, Anum_pg_index_indpred, desc) ||
-		form->indnatts != form->indnkeyatts || !form->indimmediate || form->indisexclusion ||
-		(form->indisunique && (form->indnatts != 1 || form->indkey.values[0] != SUP_COL_NAME + 1)))
-		return false;
-	opclasses = (oidvector *) DatumGetPointer(heap_getattr(tuple, Anum_pg_index_indclass, desc, &isnull));
-	for (int i = 0; i < form->indnatts; i++)
-	{
-		int			column = form->indkey.values[i] - 1;
-
-		if (column < 0 || column >= SUP_WORKER_COLS ||
-			opclasses->values[i] != GetDefaultOpClass(sup_worker_columns[column].type, BTREE_AM_OID))
-			return false;
-	}
-	return true;
-}
-
-/* Its key is the name, and no other index can do anything but be there. */
-static bool
-indexes_are_ours(Oid table)
-{
-	Relation	rel = table_open(IndexRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		has_key = false;
-	bool		ours = true;
-
-	ScanKeyInit(&key, Anum_pg_index_indrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(table));
-	scan = systable_beginscan(rel, IndexIndrelidIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_index form = (Form_pg_index) GETSTRUCT(tuple);
-
-		has_key |= form->indisprimary && form->indisvalid && form->indisready && form->indislive;
-		ours &= index_is_harmless(tuple, RelationGetDescr(rel));
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	return ours && has_key;
-}
-
-/*
- * Is it the function that our script makes?  Only superusers can make one in
- * C.  It asks who runs it, so it must run as whoever writes.
- */
-static bool
-function_is_ours(Oid function, Oid schema, Oid extension)
-{
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Form_pg_proc form;
-	bool		ours;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	ours = form->prolang == ClanguageId && form->pronamespace == schema &&
-		strcmp(NameStr(form->proname), "worker_changed") == 0 &&
-		!form->prosecdef && heap_attisnull(tuple, Anum_pg_proc_proconfig, NULL) &&
-		getExtensionOfObject(ProcedureRelationId, function) == extension;
-	ReleaseSysCache(tuple);
-	return ours;
-}
-
-/* Is it one of the two that our script makes?  'row': of rows. */
-static bool
-trigger_is_ours(HeapTuple tuple, TupleDesc desc, Oid schema, Oid extension, bool *row)
-{
-	Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-
-	*row = TRIGGER_FOR_ROW(form->tgtype);
-	return form->tgtype == (TRIGGER_TYPE_AFTER | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE |
-							TRIGGER_TYPE_DELETE |
-							(*row ? TRIGGER_TYPE_ROW : TRIGGER_TYPE_TRUNCATE)) &&
-		!form->tgisinternal && OidIsValid(form->tgconstraint) == *row && !form->tgdeferrable &&
-		form->tgnargs == 0 && form->tgattr.dim1 == 0 &&
-		heap_attisnull(tuple, Anum_pg_trigger_tgqual, desc) &&
-		heap_attisnull(tuple, Anum_pg_trigger_tgoldtable, desc) &&
-		heap_attisnull(tuple, Anum_pg_trigger_tgnewtable, desc) &&
-		function_is_ours(form->tgfoid, schema, extension);
-}
-
-/*
- * That of rows keeps out all who were granted INSERT, UPDATE or DELETE.
- * Only the owner can drop, disable or, as it is a constraint's, replace it:
- * so while it is in force no row is anybody else's.  The others are for
- * whoever was granted TRIGGER or REFERENCES to replace or make, unless
- * watch.c is there and refuses; he shall not so stop what runs, and what we
- * write fires none.  But it would not mind a foreign key, and a superuser's
- * own INSERT fires all: before more is written, somebody shall look at that.
- */
-static const char *
-complain_of_triggers(Oid table, Oid schema, Oid extension, bool to_write)
-{
-	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	int			ours[2] = {0};	/* in force: of statements, of rows */
-	int			total = 0;
-
-	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(table));
-	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		char		enabled = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
-		bool		row;
-
-		total++;
-
-		/* pg_restore --disable-triggers leaves the other */
-		if (trigger_is_ours(tuple, RelationGetDescr(rel), schema, extension, &row) &&
-			(enabled == TRIGGER_FIRES_ALWAYS || enabled == TRIGGER_FIRES_ON_ORIGIN))
-			ours[row]++;
-	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	if (ours[1] == 0 || (to_write && ours[0] == 0))
-		return "the table supervisor.worker lacks triggers, or they are disabled";
-	return to_write && total > 2 ? "the table supervisor.worker has other triggers" : NULL;
-}
-
-/* What is wrong with a table that is the extension's; NULL: nothing. */
-static const char *
-complain_of(Form_pg_class form, Oid extension, bool to_write)
-{
-	if (form->relkind != RELKIND_RELATION || form->relam != HEAP_TABLE_AM_OID ||
-		form->relpersistence != RELPERSISTENCE_PERMANENT || has_superclass(form->oid))
-		return "supervisor.worker is no ordinary table";
-	if (!columns_are_ours(form->oid, form->relnatts))
-		return "the table supervisor.worker has other columns";
-	if (!superuser_arg(form->relowner))
-		return "the owner of the table supervisor.worker is not a superuser";
-	if (has_rules(form->oid) || form->relrowsecurity || form->relforcerowsecurity)
-		return "the table supervisor.worker has rules or row security";
-	if (form->relchecks != 0 || !indexes_are_ours(form->oid))
-		return "the table supervisor.worker has other constraints or indexes";
-	return complain_of_triggers(form->oid, form->relnamespace, extension, to_write);
-}
-
-/*
- * See sup_catalog_table(), and with 'to_write' sup_catalog_lock().  What has
- * that name is not believed before all of it has been looked at.
- */
-static Oid
-trusted_table(bool to_write, const char **complaint)
-{
-	Oid			extension = get_extension_oid(EXTENSION, true);
-	Oid			schema;
-	Oid			table;
-	HeapTuple	tuple;
-
-	*complaint = NULL;
-	if (!OidIsValid(extension))
-		return InvalidOid;
-	if (!superuser_arg(extension_owner(extension)))
-	{
-		*complaint = "the owner of the extension is not a superuser";
-		return InvalidOid;
-	}
-	schema = get_namespace_oid("supervisor", true);
-	table = OidIsValid(schema) ? get_relname_relid("worker", schema) : InvalidOid;
-	if (!OidIsValid(table) || getExtensionOfObject(RelationRelationId, table) != extension)
-	{
-		*complaint = "the table supervisor.worker does not belong to the extension";
-		return InvalidOid;
-	}
-
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	if (!HeapTupleIsValid(tuple))
-		return InvalidOid;
-	*complaint = complain_of((Form_pg_class) GETSTRUCT(tuple), extension, to_write);
-	ReleaseSysCache(tuple);
-	return *complaint == NULL ? table : InvalidOid;
-}
+static const SupTableDef worker_table = {
+	.name = "worker",
+	.ncolumns = SUP_WORKER_COLS,
+	.least_columns = SUP_WORKER_COLS_1_0,
+	.columns = sup_worker_columns,
+	.collation = DEFAULT_COLLATION_OID,
+	.nindexes = lengthof(worker_indexes),
+	.indexes = worker_indexes,
+	.function = "worker_changed",
+	.ntriggers = lengthof(worker_triggers),
+	.triggers = worker_triggers
+};
 
 /* To read it: triggers that others have added do no harm. */
 Oid
 sup_catalog_table(const char **complaint)
 {
-	return trusted_table(false, complaint);
+	return sup_trusted_table(&worker_table, false, complaint);
 }
 
 /*
@@ -493,46 +241,13 @@ sup_catalog_find(Oid table, const char *name, SupTuple *row)
  */
 
 /*
- * What was found of the table is looked at again under a lock, that is kept to
- * the end of the transaction.  Whoever would create a trigger or a rule, or
- * alter columns, constraints, inheritance or the owner waits for it.  Indexes
- * that come or go concurrently are not inserted into before we have ended.
- * What can still change is who is a superuser, and what belongs to the
- * extension: that decides nothing any more.
- */
-static Oid
-lock_table(bool to_write, const char **complaint)
-{
-	for (;;)
-	{
-		Oid			table = trusted_table(to_write, complaint);
-
-		CHECK_FOR_INTERRUPTS();
-		if (!OidIsValid(table))
-			return InvalidOid;
-		LockRelationOid(table, RowExclusiveLock);
-		AcceptInvalidationMessages();
-		if (trusted_table(to_write, complaint) == table)
-		{
-			/*
-			 * What the command that calls us has written is over, as for one
-			 * that SPI runs.
-			 */
-			CommandCounterIncrement();
-			return table;
-		}
-		UnlockRelationOid(table, RowExclusiveLock);
-	}
-}
-
-/*
  * With RowExclusiveLock, as an INSERT takes it; NULL in *complaint and 0:
  * there is no such extension.
  */
 Oid
 sup_catalog_lock(const char **complaint)
 {
-	return lock_table(true, complaint);
+	return sup_trusted_lock(&worker_table, true, complaint);
 }
 
 /* Find a row in the latest snapshot; false: there is none. */
@@ -715,7 +430,7 @@ sup_catalog_delete_extension(const char *extension)
 	 * so what others need is not locked, but for the rows that go.
 	 */
 	if (!OidIsValid(table) || !sup_catalog_scan(table, true, find_of_extension, &search) ||
-		search.names == NIL || lock_table(false, &complaint) != table)
+		search.names == NIL || sup_trusted_lock(&worker_table, false, &complaint) != table)
 		return false;
 	foreach(lc, search.names)
 	{

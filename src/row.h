@@ -9,6 +9,7 @@
 #define SUP_ROW_H
 
 #include "state.h"
+#include "trust.h"
 
 /* Its columns, in order.  What a later version of the extension adds is last. */
 typedef enum SupColumn
@@ -45,12 +46,6 @@ typedef enum SupColumn
 
 /* Until ALTER EXTENSION UPDATE the table has no more than its script gave it. */
 #define SUP_WORKER_COLS_1_0 (SUP_COL_EXTENSION + 1)
-
-typedef struct SupColumnDef
-{
-	const char *name;
-	Oid			type;
-} SupColumnDef;
 
 extern const SupColumnDef sup_worker_columns[SUP_WORKER_COLS];
 
