@@ -325,6 +325,167 @@ COMMENT ON FUNCTION supervisor.restart_worker(text, interval) IS
 'replaces the processes of a declared worker, one after another: each is terminated, and its successor awaited. True when done; false with a WARNING after timeout, the request stands. Needs the right to signal a backend of its role (a C function: superuser). No such worker: 42704; not enabled: 55000';
 
 --
+-- Jobs
+--
+
+CREATE TABLE supervisor.job (
+    id bigint PRIMARY KEY,
+    role regrole NOT NULL,
+    pool text COLLATE "C" NOT NULL,
+    priority smallint NOT NULL,
+    run_at timestamptz NOT NULL,
+    key text COLLATE "C",
+    command text COLLATE "C" NOT NULL,
+    params text[] COLLATE "C",
+    name text COLLATE "C" UNIQUE,
+    schedule text COLLATE "C",
+    time_zone text COLLATE "C",
+    next_at timestamptz,
+    run_timeout interval,
+    retry_delay interval,
+    max_attempts integer NOT NULL,
+    attempts integer NOT NULL,
+    crashes integer NOT NULL,
+    runs bigint NOT NULL,
+    atomic boolean NOT NULL,
+    enabled boolean NOT NULL,
+    state "char" NOT NULL,
+    reason text COLLATE "C",
+    origin bigint,
+    enqueued_at timestamptz NOT NULL,
+    last_started_at timestamptz,
+    last_finished_at timestamptz,
+    last_state text COLLATE "C",
+    last_sqlstate text COLLATE "C",
+    last_error text COLLATE "C") USING heap
+WITH (fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 100000, vacuum_truncate = false,
+    toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 5000,
+    toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false);
+
+COMMENT ON TABLE supervisor.job IS
+'jobs of this database, which run once they are due; written by the functions about jobs. A row that comes by INSERT, COPY or replication is a copy, and does not run';
+COMMENT ON COLUMN supervisor.job.id IS 'number of the job, unique in this installation of the extension';
+COMMENT ON COLUMN supervisor.job.role IS 'role that it runs as';
+COMMENT ON COLUMN supervisor.job.pool IS 'name of the pool that it runs in';
+COMMENT ON COLUMN supervisor.job.priority IS '0 runs first, 9 last';
+COMMENT ON COLUMN supervisor.job.run_at IS 'when it is due; infinity: not before somebody says so';
+COMMENT ON COLUMN supervisor.job.key IS 'jobs of one role and key run one at a time; NULL: it has none';
+COMMENT ON COLUMN supervisor.job.command IS 'SQL that it runs';
+COMMENT ON COLUMN supervisor.job.params IS 'text values of its parameters';
+COMMENT ON COLUMN supervisor.job.name IS 'name of a recurring job; NULL: it runs once';
+COMMENT ON COLUMN supervisor.job.schedule IS 'when a recurring job runs';
+COMMENT ON COLUMN supervisor.job.time_zone IS 'time zone of that';
+COMMENT ON COLUMN supervisor.job.next_at IS 'next time of the schedule, which run_at may come before';
+COMMENT ON COLUMN supervisor.job.run_timeout IS 'longest time of a run; NULL: no limit';
+COMMENT ON COLUMN supervisor.job.retry_delay IS 'time before it is tried again, which doubles each time';
+COMMENT ON COLUMN supervisor.job.max_attempts IS 'runs after which it is failed';
+COMMENT ON COLUMN supervisor.job.attempts IS 'runs that have failed in a row';
+COMMENT ON COLUMN supervisor.job.crashes IS 'runs in a row that have crashed the server';
+COMMENT ON COLUMN supervisor.job.runs IS 'runs that have ended';
+COMMENT ON COLUMN supervisor.job.atomic IS 'whether it runs in one transaction, together with its removal from here';
+COMMENT ON COLUMN supervisor.job.enabled IS 'whether it is to run';
+COMMENT ON COLUMN supervisor.job.state IS 'w: waiting, f: failed';
+COMMENT ON COLUMN supervisor.job.reason IS 'why it is in that state';
+COMMENT ON COLUMN supervisor.job.origin IS 'where it belongs: a hash of supervisor.origin and the database; NULL: it is a copy';
+COMMENT ON COLUMN supervisor.job.enqueued_at IS 'when it was enqueued';
+COMMENT ON COLUMN supervisor.job.last_started_at IS 'when its last run began';
+COMMENT ON COLUMN supervisor.job.last_finished_at IS 'when that ended';
+COMMENT ON COLUMN supervisor.job.last_state IS 'how that ended';
+COMMENT ON COLUMN supervisor.job.last_sqlstate IS 'SQLSTATE of its error';
+COMMENT ON COLUMN supervisor.job.last_error IS 'message of its error';
+
+CREATE INDEX job_place ON supervisor.job (role, pool, priority, run_at, id);
+CREATE INDEX job_key ON supervisor.job (role, key, pool, priority, run_at, id) WHERE key IS NOT NULL;
+
+CREATE SEQUENCE supervisor.job_id_seq;
+COMMENT ON SEQUENCE supervisor.job_id_seq IS 'numbers of jobs';
+
+CREATE TABLE supervisor.job_history (
+    job bigint NOT NULL,
+    name text COLLATE "C",
+    attempt integer NOT NULL,
+    role regrole NOT NULL,
+    pool text COLLATE "C" NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    tag text COLLATE "C",
+    result text COLLATE "C",
+    sqlstate text COLLATE "C",
+    message text COLLATE "C",
+    detail text COLLATE "C",
+    context text COLLATE "C",
+    merged_into bigint,
+    enqueued_at timestamptz NOT NULL,
+    run_at timestamptz NOT NULL,
+    started_at timestamptz,
+    finished_at timestamptz NOT NULL,
+    pid integer,
+    command text COLLATE "C" NOT NULL) USING heap;
+
+COMMENT ON TABLE supervisor.job_history IS 'runs of jobs of this database that have ended';
+COMMENT ON COLUMN supervisor.job_history.job IS 'number of the job';
+COMMENT ON COLUMN supervisor.job_history.name IS 'name of a recurring job';
+COMMENT ON COLUMN supervisor.job_history.attempt IS 'number of the run, since the last one that succeeded';
+COMMENT ON COLUMN supervisor.job_history.role IS 'role that it ran as';
+COMMENT ON COLUMN supervisor.job_history.pool IS 'pool that it ran in';
+COMMENT ON COLUMN supervisor.job_history.state IS 'succeeded, failed or canceled';
+COMMENT ON COLUMN supervisor.job_history.tag IS 'command tag, as in INSERT 0 42';
+COMMENT ON COLUMN supervisor.job_history.result IS 'first column of the first row, as text; at most 1 kB of it';
+COMMENT ON COLUMN supervisor.job_history.sqlstate IS 'SQLSTATE of its error';
+COMMENT ON COLUMN supervisor.job_history.message IS 'message of its error';
+COMMENT ON COLUMN supervisor.job_history.detail IS 'detail of its error';
+COMMENT ON COLUMN supervisor.job_history.context IS 'context of its error';
+COMMENT ON COLUMN supervisor.job_history.merged_into IS 'identical job that was run in its place';
+COMMENT ON COLUMN supervisor.job_history.enqueued_at IS 'when the job was enqueued';
+COMMENT ON COLUMN supervisor.job_history.run_at IS 'when it was due';
+COMMENT ON COLUMN supervisor.job_history.started_at IS 'when the run began; NULL: it has not';
+COMMENT ON COLUMN supervisor.job_history.finished_at IS 'when it ended';
+COMMENT ON COLUMN supervisor.job_history.pid IS 'process ID of its worker';
+COMMENT ON COLUMN supervisor.job_history.command IS 'command of the job; at most 1 kB of it';
+
+CREATE INDEX job_history_job ON supervisor.job_history (job);
+CREATE INDEX job_history_finished_at ON supervisor.job_history (finished_at);
+
+CREATE TABLE supervisor.origin (nonce uuid NOT NULL) USING heap;
+COMMENT ON TABLE supervisor.origin IS 'tells the jobs of this installation of the extension from copies of jobs of another: not dumped';
+COMMENT ON COLUMN supervisor.origin.nonce IS 'a random number';
+INSERT INTO supervisor.origin VALUES (pg_catalog.gen_random_uuid());
+
+-- As for workers, a dump must not hand the number of a role that is gone to
+-- whoever has it next.
+SELECT pg_catalog.pg_extension_config_dump('supervisor.job', 'WHERE role IN (SELECT oid FROM pg_catalog.pg_roles)');
+SELECT pg_catalog.pg_extension_config_dump('supervisor.job_id_seq', '');
+
+CREATE FUNCTION supervisor.job_changed() RETURNS trigger
+AS 'MODULE_PATHNAME', 'supervisor_job_changed'
+LANGUAGE C;
+COMMENT ON FUNCTION supervisor.job_changed() IS 'guards the tables of jobs, and makes what is added to supervisor.job a copy';
+
+-- One in front of each row as well.
+CREATE TRIGGER job_added BEFORE INSERT ON supervisor.job
+    FOR EACH ROW EXECUTE FUNCTION supervisor.job_changed();
+ALTER TABLE supervisor.job ENABLE ALWAYS TRIGGER job_added;
+
+CREATE TRIGGER job_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON supervisor.job
+    FOR EACH STATEMENT EXECUTE FUNCTION supervisor.job_changed();
+CREATE CONSTRAINT TRIGGER job_row_changed AFTER INSERT OR UPDATE OR DELETE ON supervisor.job
+    FOR EACH ROW EXECUTE FUNCTION supervisor.job_changed();
+ALTER TABLE supervisor.job ENABLE ALWAYS TRIGGER job_changed, ENABLE ALWAYS TRIGGER job_row_changed;
+
+CREATE TRIGGER job_history_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON supervisor.job_history
+    FOR EACH STATEMENT EXECUTE FUNCTION supervisor.job_changed();
+CREATE CONSTRAINT TRIGGER job_history_row_changed AFTER INSERT OR UPDATE OR DELETE ON supervisor.job_history
+    FOR EACH ROW EXECUTE FUNCTION supervisor.job_changed();
+ALTER TABLE supervisor.job_history ENABLE ALWAYS TRIGGER job_history_changed, ENABLE ALWAYS TRIGGER job_history_row_changed;
+
+CREATE TRIGGER origin_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON supervisor.origin
+    FOR EACH STATEMENT EXECUTE FUNCTION supervisor.job_changed();
+CREATE CONSTRAINT TRIGGER origin_row_changed AFTER INSERT OR UPDATE OR DELETE ON supervisor.origin
+    FOR EACH ROW EXECUTE FUNCTION supervisor.job_changed();
+ALTER TABLE supervisor.origin ENABLE ALWAYS TRIGGER origin_changed, ENABLE ALWAYS TRIGGER origin_row_changed;
+
+--
 -- Views.  The functions below them hide what pg_stat_activity would hide.
 --
 

@@ -217,8 +217,8 @@ note_drop(Oid class, Oid object, const ObjectAccessDrop *drop)
 }
 
 /*
- * Whoever was granted TRIGGER or REFERENCES on the table of declared workers could
- * have code of his run by whoever writes to it, or keep it from being written.
+ * Whoever was granted TRIGGER or REFERENCES on a table of ours could have code of
+ * his run by whoever writes to it, or keep it from being written.
  */
 static void
 refuse_trigger(Oid trigger)
@@ -233,14 +233,14 @@ refuse_trigger(Oid trigger)
 	if (OidIsValid(table) && getExtensionOfObject(RelationRelationId, table) == extension)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be superuser to create a trigger or a foreign key on table \"%s\"",
-						"supervisor.worker")));
+				 errmsg("must be superuser to create a trigger or a foreign key on table \"supervisor.%s\"",
+						get_rel_name(table))));
 }
 
 /*
- * Our schema and our table are looked for by their names, by the loader and by whoever
+ * Our schema and our tables are looked for by their names, by the loader and by whoever
  * calls a function: renamed, or moved, all workers would end.  The command that
- * does it has just written the row.
+ * does it has just written the row, which the caches do not see yet.
  */
 static void
 refuse_rename(Oid class, Oid object)
@@ -269,15 +269,15 @@ refuse_rename(Oid class, Oid object)
 	if (HeapTupleIsValid(tuple) && is_schema)
 		moved = strcmp(NameStr(((Form_pg_namespace) GETSTRUCT(tuple))->nspname), "supervisor") != 0;
 	else if (HeapTupleIsValid(tuple))
-		moved = strcmp(NameStr(((Form_pg_class) GETSTRUCT(tuple))->relname), "worker") != 0 ||
-			((Form_pg_class) GETSTRUCT(tuple))->relnamespace != get_namespace_oid("supervisor", true);
+		moved = strcmp(NameStr(((Form_pg_class) GETSTRUCT(tuple))->relname), get_rel_name(object)) != 0 ||
+			((Form_pg_class) GETSTRUCT(tuple))->relnamespace != get_rel_namespace(object);
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	if (moved)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 is_schema ? errmsg("cannot rename schema \"%s\"", "supervisor") :
-				 errmsg("cannot rename or move table \"%s\"", "supervisor.worker"),
+				 errmsg("cannot rename or move table \"supervisor.%s\"", get_rel_name(object)),
 				 errdetail("The extension \"%s\" looks for it by its name.", "supervisor")));
 }
 
