@@ -20,6 +20,7 @@
 #include "launch.h"
 #include "notes.h"
 #include "preloaded.h"
+#include "queue.h"
 #include "read.h"
 #include "state.h"
 #include "watch.h"
@@ -36,6 +37,7 @@ request_shared_memory(void)
 	if (next_shmem_request_hook)
 		next_shmem_request_hook();
 	sup_state_request();
+	sup_queues_request();
 }
 
 /*
@@ -50,6 +52,7 @@ start_shared_memory(void)
 
 	if (next_shmem_startup_hook)
 		next_shmem_startup_hook();
+	sup_queues_init();
 	if (!sup_state_init())
 		return;
 	if (!workers_taken)

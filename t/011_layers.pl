@@ -145,7 +145,7 @@ is_deeply(with(qr/\b$_\s*\(/), ['launch.c'], "only launch.c calls $_")
   TerminateBackgroundWorker);
 is_deeply(with(qr/\bGetBackgroundWorkerPid\s*\(/), [ 'launch.c', 'preloaded.c' ],
 	'launch.c asks for the processes that the supervisor has started, preloaded.c for those of others');
-unlike($text{$_}, qr/#\s*include\s+"postgres\.h"/, "$_ is plain C") foreach qw(policy.c policy.h schedule.c schedule.h);
+unlike($text{$_}, qr/#\s*include\s+"postgres\.h"/, "$_ is plain C") foreach qw(bounds.c bounds.h policy.c policy.h schedule.c schedule.h);
 
 note 'flags that are read without the lock';
 

@@ -1,0 +1,300 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *	  What shared memory knows of jobs: queues, and who runs which.
+ *
+ * A queue is known from the first time on that somebody tells of a job of it.
+ * What it says of its jobs is in bounds.h.  It may be forgotten at any time: then
+ * its database is read again, as at the start of the server.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/shmem.h"
+
+#include "declaration.h"
+#include "queue.h"
+
+SupJobs    *SupJob = NULL;
+
+static Size
+size_of_claims(void)
+{
+	return MAXALIGN(mul_size(2 * sup_max_workers, sizeof(SupClaim)));
+}
+
+static Size
+size_of_jobs(void)
+{
+	return add_size(MAXALIGN(sizeof(SupJobs)),
+					add_size(size_of_claims(), mul_size(sup_max_workers, sizeof(SupRing))));
+}
+
+/* Called by shmem_request_hook. */
+void
+sup_queues_request(void)
+{
+	RequestAddinShmemSpace(size_of_jobs());
+}
+
+/* Called by shmem_startup_hook. */
+void
+sup_queues_init(void)
+{
+	bool		found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	SupJob = ShmemInitStruct("supervisor jobs", size_of_jobs(), &found);
+	if (!found)
+	{
+		memset(SupJob, 0, size_of_jobs());
+		SupJob->claims = (SupClaim *) ((char *) SupJob + MAXALIGN(sizeof(SupJobs)));
+		SupJob->rings = (SupRing *) ((char *) SupJob->claims + size_of_claims());
+		dlist_init(&SupJob->wanting);
+		for (int i = 0; i < SUP_QUEUES; i++)
+		{
+			SupJob->buckets[i] = -1;
+			SupJob->queues[i].next = i + 1 < SUP_QUEUES ? i + 1 : -1;
+		}
+		for (int i = 0; i < sup_max_workers; i++)
+			SupJob->rings[i].n = i + 1 < sup_max_workers ? i + 1 : -1;
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/*
+ * Queues
+ */
+
+static int *
+bucket_of(Oid database, Oid role)
+{
+	return &SupJob->buckets[hash_combine(murmurhash32(database), murmurhash32(role)) % SUP_QUEUES];
+}
+
+SupJobQueue *
+sup_queue_find(Oid database, Oid role, const char *pool)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = *bucket_of(database, role); i >= 0; i = SupJob->queues[i].next)
+	{
+		SupJobQueue *queue = &SupJob->queues[i];
+
+		if (queue->database == database && queue->role == role && strcmp(queue->pool, pool) == 0)
+			return queue;
+	}
+	return NULL;
+}
+
+/* Has it neither drains nor claims, which know it by its index? */
+static bool
+is_idle(const SupJobQueue *queue)
+{
+	if (queue->ndrains > 0)
+		return false;
+	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
+		if (OidIsValid(SupJob->claims[i].database) && SupJob->claims[i].queue == sup_queue_index(queue))
+			return false;
+	return true;
+}
+
+static void
+forget(SupJobQueue *queue)
+{
+	int			i = sup_queue_index(queue);
+	int		   *link = bucket_of(queue->database, queue->role);
+
+	Assert(is_idle(queue) && queue->ring == NULL);
+	while (*link != i)
+		link = &SupJob->queues[*link].next;
+	*link = queue->next;
+	if (queue->wanting)
+		dlist_delete(&queue->wanting_node);
+	memset(queue, 0, sizeof(SupJobQueue));
+	queue->next = SupJob->free_queue;
+	SupJob->free_queue = i;
+}
+
+/* The one that is needed last goes. */
+static void
+make_room(void)
+{
+	SupJobQueue *last = NULL;
+	int64		due = 0;
+
+	for (int i = 0; i < SUP_QUEUES; i++)
+	{
+		SupJobQueue *queue = &SupJob->queues[i];
+		int64		when;
+
+		if (queue->ndrains > 0 || queue->wanting)
+			continue;
+		when = sup_bounds_due(&queue->bounds, NULL);
+		if ((last == NULL || when > due) && is_idle(queue))
+		{
+			last = queue;
+			due = when;
+		}
+	}
+	if (last == NULL)
+		return;
+	if (due != PG_INT64_MAX)
+		sup_request_load(last->database);
+	forget(last);
+}
+
+SupJobQueue *
+sup_queue_get(Oid database, Oid role, const char *pool)
+{
+	SupJobQueue *queue = sup_queue_find(database, role, pool);
+	int		   *bucket;
+	int			i;
+
+	if (queue != NULL)
+		return queue;
+	if (SupJob->free_queue < 0)
+		make_room();
+	i = SupJob->free_queue;
+	if (i < 0)
+		return NULL;
+	queue = &SupJob->queues[i];
+	SupJob->free_queue = queue->next;
+	memset(queue, 0, sizeof(SupJobQueue));
+	queue->database = database;
+	queue->role = role;
+	strlcpy(queue->pool, pool, NAMEDATALEN);
+	sup_bounds_reset(&queue->bounds);
+	bucket = bucket_of(database, role);
+	queue->next = *bucket;
+	*bucket = i;
+	return queue;
+}
+
+/* Those that still have a process are found to be of no database by that. */
+void
+sup_queues_forget(Oid database)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_QUEUES; i++)
+		if (SupJob->queues[i].database == database && is_idle(&SupJob->queues[i]))
+			forget(&SupJob->queues[i]);
+}
+
+void
+sup_queues_reset(Oid database)
+{
+	static const SupSpot first = {PG_INT64_MIN, PG_INT64_MIN};
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_QUEUES; i++)
+		if (SupJob->queues[i].database == database)
+			for (int j = 0; j < SUP_PRIORITIES; j++)
+				sup_bounds_lower(&SupJob->queues[i].bounds, j, first);
+}
+
+/* There is a ring for each worker, and it is one that drains. */
+void
+sup_queue_begin_drain(SupJobQueue *queue)
+{
+	SUP_ASSERT_LOCKED();
+	if (queue->ring != NULL)
+		return;
+	Assert(SupJob->free_ring >= 0);
+	queue->ring = &SupJob->rings[SupJob->free_ring];
+	SupJob->free_ring = queue->ring->n;
+	queue->ring->n = 0;
+}
+
+/* The last one that runs gives the ring back. */
+void
+sup_queue_end_drain(SupJobQueue *queue)
+{
+	SUP_ASSERT_LOCKED();
+	Assert(queue->ndrains > 0);
+	queue->ndrains--;
+	if (queue->ndrains > (queue->drain_queued ? 1 : 0) || queue->ring == NULL)
+		return;
+	sup_bounds_drop_ring(&queue->bounds, queue->ring);
+	queue->ring->n = SupJob->free_ring;
+	SupJob->free_ring = (int) (queue->ring - SupJob->rings);
+	queue->ring = NULL;
+}
+
+/*
+ * Claims
+ */
+
+bool
+sup_is_claimed(Oid database, Oid table, int64 id)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
+		if (SupJob->claims[i].job.spot.id == id && SupJob->claims[i].database == database &&
+			SupJob->claims[i].table == table)
+			return true;
+	return false;
+}
+
+SupClaim *
+sup_claim_of(int slot)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
+		if (OidIsValid(SupJob->claims[i].database) && SupJob->claims[i].slot == slot)
+			return &SupJob->claims[i];
+	return NULL;
+}
+
+/* A free one; NULL: there is none. */
+static SupClaim *
+free_claim(void)
+{
+	for (int i = 0; i < 2 * sup_max_workers; i++)
+		if (!OidIsValid(SupJob->claims[i].database))
+			return &SupJob->claims[i];
+	return NULL;
+}
+
+/*
+ * What is in the ring may have been claimed since it was put there: whoever runs
+ * it will tell of it, if it is not done by that.
+ */
+SupStep
+sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **claim)
+{
+	SupClaim   *free = free_claim();
+	SupCandidate job;
+	SupStep		step;
+
+	SUP_ASSERT_LOCKED();
+	if (free == NULL)
+		return SUP_STEP_WAIT;
+	do
+		step = sup_bounds_step(&queue->bounds, queue->ring, now, &job);
+	while (step == SUP_STEP_TAKE && sup_is_claimed(queue->database, table, job.spot.id));
+	if (step != SUP_STEP_TAKE)
+		return step;
+	free->database = queue->database;
+	free->table = table;
+	free->slot = slot;
+	free->queue = sup_queue_index(queue);
+	free->job = job;
+	SupJob->nclaims++;
+	*claim = free;
+	return SUP_STEP_TAKE;
+}
+
+void
+sup_claim_release(SupClaim *claim, bool done)
+{
+	SupJobQueue *queue = &SupJob->queues[claim->queue];
+
+	SUP_ASSERT_LOCKED();
+	if (!done && queue->database == claim->database)
+		sup_bounds_lower(&queue->bounds, claim->job.priority, claim->job.spot);
+	claim->database = InvalidOid;
+	SupJob->nclaims--;
+}

@@ -1,0 +1,113 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.h
+ *	  What shared memory knows of jobs: queues, and who runs which.
+ *
+ * Everything is protected by Sup->lock.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_QUEUE_H
+#define SUP_QUEUE_H
+
+#include "bounds.h"
+#include "state.h"
+
+/* More queues than that are forgotten, and looked for again in their tables. */
+#define SUP_QUEUES	2048
+
+/*
+ * The jobs of one role in one database for one pool, which it names, as that may
+ * not be there.  Anyone writes it.
+ */
+typedef struct SupJobQueue
+{
+	int			next;			/* in its hash chain, or in the free list */
+	Oid			database;		/* 0: free */
+	Oid			role;
+	char		pool[NAMEDATALEN];
+	Oid			account;		/* see sup_account_of(); 0: a superuser's */
+	SupBounds	bounds;
+	SupRing    *ring;			/* NULL: it has none */
+	int			ndrains;		/* its drains that are queued or run */
+	bool		drain_queued;	/* one of them is queued */
+	bool		wanting;		/* it is due, and there was no entry for a
+								 * drain */
+	dlist_node	wanting_node;
+} SupJobQueue;
+
+/*
+ * Whoever has a claim on a job runs it, and nobody else can.  It belongs to its
+ * slot's process, and goes with it, after core has aborted its transaction.
+ */
+typedef struct SupClaim
+{
+	Oid			database;		/* 0: free */
+	Oid			table;
+	int			slot;
+	int			queue;
+	SupCandidate job;
+} SupClaim;
+
+typedef struct SupJobs
+{
+	int			free_queue;
+	int			free_ring;		/* through 'n' */
+	dlist_head	wanting;		/* SupJobQueue.wanting_node */
+	int			buckets[SUP_QUEUES];	/* heads of hash chains */
+	SupJobQueue queues[SUP_QUEUES];
+	int			nclaims;		/* in use */
+	SupClaim   *claims;			/* two for each worker */
+	SupRing    *rings;			/* one for each worker: who has none drains
+								 * nothing */
+} SupJobs;
+
+extern SupJobs *SupJob;			/* NULL: not preloaded */
+
+/* Start-up of the server. */
+extern void sup_queues_request(void);
+extern void sup_queues_init(void);
+
+/* All that follow: the caller holds the lock. */
+
+/* NULL: there is none. */
+extern SupJobQueue *sup_queue_find(Oid database, Oid role, const char *pool);
+
+/*
+ * Find or make one, of which nothing is known.  NULL: there are too many that
+ * are in use.  If one had to go for it, its database is to be read again.
+ */
+extern SupJobQueue *sup_queue_get(Oid database, Oid role, const char *pool);
+
+/* That database is no more. */
+extern void sup_queues_forget(Oid database);
+
+/* In all queues of a database anything may be. */
+extern void sup_queues_reset(Oid database);
+
+/*
+ * What a drain that runs in that slot is to do next.  With SUP_STEP_TAKE it has a
+ * claim; with SUP_STEP_LOOK it is to begin a look.
+ */
+extern SupStep sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **claim);
+
+/* A drain begins, for which the queue gets a ring, or ends. */
+extern void sup_queue_begin_drain(SupJobQueue *queue);
+extern void sup_queue_end_drain(SupJobQueue *queue);
+
+/* A claim is given up: who looks next shall find the job, unless it is 'done'. */
+extern void sup_claim_release(SupClaim *claim, bool done);
+
+/* That of a slot; NULL: it has none. */
+extern SupClaim *sup_claim_of(int slot);
+
+/* Has somebody a claim on that job?  Its table may be another than the one that is there now. */
+extern bool sup_is_claimed(Oid database, Oid table, int64 id);
+
+static inline int
+sup_queue_index(const SupJobQueue *queue)
+{
+	return (int) (queue - SupJob->queues);
+}
+
+#endif							/* SUP_QUEUE_H */
