@@ -859,6 +859,8 @@ END $$;
 GRANT USAGE ON SCHEMA supervisor TO PUBLIC;
 GRANT SELECT ON supervisor.worker, supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event, supervisor.server_status TO PUBLIC;
 GRANT EXECUTE ON FUNCTION supervisor.get_workers(), supervisor.get_pools(), supervisor.get_tasks(), supervisor.get_events(), supervisor.get_server(), supervisor.health() TO PUBLIC;
+-- pg_dump reads them, and the owner could have any role do what he likes here.
+GRANT SELECT ON supervisor.job, supervisor.job_id_seq TO pg_database_owner;
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
     supervisor.restart_worker(integer, interval, bigint),

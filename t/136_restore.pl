@@ -120,26 +120,26 @@ value('DROP DATABASE b');
 
 # The database's owner can dump it.  The extension, its grants and its workers are a superuser's to restore.
 my $own = dump_of('a', '-Fc', '-U', 'owner');
-my $without = dump_of('a', '-Fc', '-U', 'owner', '--exclude-table-data=supervisor.worker');
+my $without = dump_of('a', '-Fc', '-U', 'owner', '--exclude-table-data=supervisor.*');
 
 # What fails of a restore by the owner.
 sub fails_for_owner
 {
-	my @what = restore($own, 'b', '-U', 'owner') =~ /^Command was: (GRANT|COPY \S+|\w+ (?:ON )?EXTENSION|.*)/mg;
+	my @what = restore($own, 'b', '-U', 'owner') =~ /^Command was: (GRANT|COPY \S+|\w+ (?:ON )?EXTENSION|SELECT \S+setval|.*)/mg;
 	my %once = map { $_ => 1 } @what;
 
 	return join ', ', sort keys %once;
 }
 
 value('CREATE DATABASE b TEMPLATE template0 OWNER owner');
-is(fails_for_owner(), 'COMMENT ON EXTENSION, COPY supervisor.worker, CREATE EXTENSION, GRANT',
+is(fails_for_owner(), 'COMMENT ON EXTENSION, COPY supervisor.job, COPY supervisor.worker, CREATE EXTENSION, GRANT, SELECT pg_catalog.setval',
 	'a restore by the owner lacks the extension and what is in it');
 is(value(q{SELECT count(*) FROM pg_tables WHERE tablename = 't'}, dbname => 'b'), '1', 'the rest is there');
 value('DROP DATABASE b');
 
 value('CREATE DATABASE b TEMPLATE template0 OWNER owner');
 value('CREATE EXTENSION supervisor', dbname => 'b');
-is(fails_for_owner(), 'COMMENT ON EXTENSION, COPY supervisor.worker, GRANT', 'where a superuser has created it, what is in it');
+is(fails_for_owner(), 'COMMENT ON EXTENSION, COPY supervisor.job, COPY supervisor.worker, GRANT, SELECT pg_catalog.setval', 'where a superuser has created it, what is in it');
 is(value(q{SELECT count(*) FROM pg_tables WHERE tablename = 't'}, dbname => 'b'), '1', 'the rest is there');
 is(rows('b'), '', 'and no worker');
 is(restore($own, 'b', '--data-only', '--table=worker'), '', 'a superuser adds them');

@@ -78,6 +78,8 @@ is(value(q{SELECT string_agg(id::text, ',' ORDER BY id) FROM supervisor.job WHER
 	'1,2', 'jobs are dumped, without those of roles that are gone');
 is(value(q{SELECT nextval('supervisor.job_id_seq')}, dbname => 'restored'), 42, 'and so is their sequence');
 is(value('SELECT count(*) FROM supervisor.job_history', dbname => 'restored'), 0, 'but no history');
+value('CREATE ROLE owner LOGIN; ALTER DATABASE restored OWNER TO owner');
+$node->command_ok([ 'pg_dump', '-U', 'owner', '-d', $node->connstr('restored'), '-f', $dump ], 'the owner of a database can dump it');
 isnt(value('SELECT nonce FROM supervisor.origin LIMIT 1', dbname => 'restored'), value('SELECT nonce FROM supervisor.origin LIMIT 1'),
 	'nor the place that they belong to');
 
