@@ -14,6 +14,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "jobnotes.h"
 #include "jobtable.h"
 
 /* The row that is added belongs nowhere: adopt_jobs() is for a person to call. */
@@ -51,5 +52,7 @@ supervisor_job_changed(PG_FUNCTION_ARGS)
 						RelationGetRelationName(data->tg_relation))));
 	if (TRIGGER_FIRED_BEFORE(data->tg_event) && TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		return PointerGetDatum(as_copy(data));
+	if (Sup != NULL && strcmp(RelationGetRelationName(data->tg_relation), sup_job_table.name) == 0)
+		sup_note_any_jobs();
 	PG_RETURN_POINTER(NULL);
 }

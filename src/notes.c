@@ -23,8 +23,10 @@
 
 #include "declaration.h"
 #include "fence.h"
+#include "jobnotes.h"
 #include "match.h"
 #include "notes.h"
+#include "queue.h"
 #include "state.h"
 
 /* The lock is not held for longer than it takes to look at so many of something. */
@@ -468,6 +470,9 @@ static bool
 put_notes(SupPrepared *p)
 {
 	Size		size;
+	Size		size_of_jobs;
+	int			njobs;
+	const SupJobNote *jobs = sup_job_notes(&njobs);
 	char	   *place;
 
 	/*
@@ -478,20 +483,26 @@ put_notes(SupPrepared *p)
 		collapse_databases();
 	sort_notes();
 	size = sizeof(SupNote) * notes.n;
+	size_of_jobs = sizeof(SupJobNote) * njobs;
 	p->nnotes = notes.n;
-	if (notes.n <= SUP_NOTES)
+	p->njobs = njobs;
+	p->any_jobs = sup_notes_any_jobs() ? MyDatabaseId : InvalidOid;
+	if (notes.n <= SUP_NOTES && njobs == 0)
 	{
 		if (notes.n > 0)
 			memcpy(p->few, notes.notes, size);
 		return true;
 	}
-	p->held = sup_area_size(size);
+	p->held = sup_area_size(size + size_of_jobs);
 	p->notes = dsa_allocate_extended(sup_area(), p->held, DSA_ALLOC_NO_OOM);
 	if (!DsaPointerIsValid(p->notes))
 		return false;
 	place = dsa_get_address(sup_area(), p->notes);
-	memcpy(place, notes.notes, size);
-	sup_clear_rest(place, p->held, size);
+	if (notes.n > 0)
+		memcpy(place, notes.notes, size);
+	if (njobs > 0)
+		memcpy(place + size, jobs, size_of_jobs);
+	sup_clear_rest(place, p->held, size + size_of_jobs);
 	return true;
 }
 
@@ -507,8 +518,10 @@ add_entry(void)
 	SupPrepared p = {0};
 	bool		capped = !superuser();
 	bool		over = false;
+	int			njobs;
 
-	if (preparing == NULL && notes.n == 0)
+	(void) sup_job_notes(&njobs);
+	if (preparing == NULL && notes.n == 0 && njobs == 0 && !sup_notes_any_jobs())
 		return;
 	p.xid = GetTopTransactionIdIfAny();
 	p.role = GetUserId();
@@ -562,15 +575,25 @@ static void
 publish_prepared(SupPrepared *p)
 {
 	Notes		n = {.n = p->nnotes};
+	Size		size = sizeof(SupNote) * (Size) p->nnotes;
 
 	if (DsaPointerIsValid(p->notes) ? p->notes != MAXALIGN(p->notes) ||
-		!sup_in_area(p->notes, sizeof(SupNote) * (Size) p->nnotes) : p->nnotes > SUP_NOTES)
+		!sup_in_area(p->notes, size + sizeof(SupJobNote) * (Size) p->njobs) :
+		p->nnotes > SUP_NOTES || p->njobs > 0)
+	{
 		n = all_notes;
+		p->any_jobs = MyDatabaseId;
+	}
 	else if (DsaPointerIsValid(p->notes))
+	{
 		n.notes = dsa_get_address(sup_area(), p->notes);
+		sup_publish_jobs((const SupJobNote *) ((char *) n.notes + size), p->njobs);
+	}
 	else
 		n.notes = p->few;
 	publish_notes(&n);
+	if (OidIsValid(p->any_jobs))
+		sup_publish_any_jobs(p->any_jobs);
 }
 
 /*
@@ -650,7 +673,10 @@ sup_finished_prepared(const char *gid, bool commits, bool known)
 	if (!known)
 	{
 		if (commits)
+		{
 			publish_notes(&all_notes);
+			sup_publish_any_jobs(MyDatabaseId);
+		}
 		have_prepared_checked();
 	}
 	finishing = false;
@@ -682,11 +708,22 @@ sup_look_at_prepared(void)
 static void
 publish(void)
 {
+	int			njobs;
+	const SupJobNote *jobs = sup_job_notes(&njobs);
+
 	/* Before its fence is lowered, or its workers would be tried once more. */
 	if (database_dropped)
+	{
 		sup_forget_database(doomed_database);
+		sup_lock();
+		sup_queues_forget(doomed_database);
+		sup_unlock();
+	}
 	sort_notes();
 	publish_notes(&notes);
+	sup_publish_jobs(jobs, njobs);
+	if (sup_notes_any_jobs())
+		sup_publish_any_jobs(MyDatabaseId);
 
 	/* It may be logical replication, which has finished a prepared one. */
 	if (Sup->nameless > 0 && MyBackendType == B_BG_WORKER)
@@ -720,6 +757,7 @@ notes_at_xact_end(XactEvent event, void *arg)
 	if (finishing)
 		have_prepared_checked();	/* what came of it? */
 	memset(&notes, 0, sizeof(notes));
+	sup_forget_job_notes();
 	preparing = NULL;
 	entry = -1;
 	finishing = renames = holds_workers = database_dropped = false;

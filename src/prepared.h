@@ -62,6 +62,9 @@ typedef struct SupPrepared
 								 * finished */
 	Oid			role;			/* whose it is */
 	Size		held;			/* by it, in the area */
+	Oid			any_jobs;		/* database where anything about jobs may have
+								 * changed; 0: none */
+	uint32		njobs;			/* SupJobNotes, which follow the notes */
 	uint32		nnotes;			/* sorted */
 	dsa_pointer notes;			/* valid: they are there */
 	SupNote		few[SUP_NOTES]; /* or here */

@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * jobnotes.h
+ *	  What a transaction has to tell of jobs when it commits.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_JOBNOTES_H
+#define SUP_JOBNOTES_H
+
+#include "bounds.h"
+#include "state.h"
+
+/* Of the jobs of a queue that a transaction has made due: the first of each priority. */
+typedef struct SupJobNote
+{
+	Oid			database;
+	Oid			role;
+	Oid			account;
+	char		pool[NAMEDATALEN];
+	SupSpot		first[SUP_PRIORITIES];	/* none: after all others */
+} SupJobNote;
+
+/*
+ * This transaction makes a job due, of that role and account; or anything about
+ * jobs of this database may have changed.
+ */
+extern void sup_note_job(Oid role, Oid account, const char *pool, int priority, SupSpot spot);
+extern void sup_note_any_jobs(void);
+
+/* Those of this transaction, which are in one piece. */
+extern const SupJobNote *sup_job_notes(int *n);
+extern bool sup_notes_any_jobs(void);
+
+/* Tell them: nothing is allocated, and no error raised. */
+extern void sup_publish_jobs(const SupJobNote *notes, int n);
+extern void sup_publish_any_jobs(Oid database);
+
+/* The transaction has ended. */
+extern void sup_forget_job_notes(void);
+
+#endif							/* SUP_JOBNOTES_H */
