@@ -83,7 +83,7 @@ sup_binding_get(int pool, Oid database, Oid role)
 	return b;
 }
 
-/* Give a binding back if it has neither task nor worker any more. */
+/* Give a binding back if it has neither task nor drain nor worker any more. */
 void
 sup_binding_drop(SupBinding *binding)
 {
@@ -91,7 +91,7 @@ sup_binding_drop(SupBinding *binding)
 	int		   *link;
 
 	SUP_ASSERT_LOCKED();
-	if (binding->ntasks > 0 || binding->nworkers > 0)
+	if (binding->ntasks > 0 || binding->ndrains > 0 || binding->nworkers > 0)
 		return;
 	Assert(binding->place == SUP_NOWHERE);
 	for (link = sup_bindings_of(binding->role); *link != i; link = &Sup->bindings[*link].next)

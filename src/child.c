@@ -27,6 +27,7 @@
 
 #include "child.h"
 #include "compat.h"
+#include "drain.h"
 #include "dropped.h"
 #include "exit.h"
 #include "match.h"
@@ -193,8 +194,7 @@ report_exit(int code, Datum arg)
 		if (slot->exit_of_role && slot->capped && cause != SUP_CAUSE_NONE)
 			sup_role_ended_worker(slot->role, cause == SUP_CAUSE_ROLE && slot->at_home ?
 								  InvalidOid : slot->database, now);
-		if (pg_atomic_read_u32(&slot->task) != 0)
-			sup_task_worker_died(slot, last_sqlstate, last_error);
+		sup_worker_died(slot, last_sqlstate, last_error);
 		sup_slot_unbind(slot);
 		slot->leaving_since = now;
 		slot->exited_pid = slot->pid;

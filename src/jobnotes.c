@@ -14,8 +14,8 @@
 #include "utils/memutils.h"
 
 #include "declaration.h"
+#include "drain.h"
 #include "jobnotes.h"
-#include "queue.h"
 
 /* Whoever enqueues for more queues in one transaction has the whole database looked through. */
 #define MAX_NOTES	1024
@@ -110,6 +110,7 @@ sup_publish_jobs(const SupJobNote *list, int n)
 			for (int j = 0; j < SUP_PRIORITIES; j++)
 				if (note->first[j].run_at != PG_INT64_MAX)
 					sup_bounds_lower(&queue->bounds, j, note->first[j]);
+			sup_drain_offer(queue);
 		}
 		sup_unlock();
 	}

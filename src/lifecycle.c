@@ -18,13 +18,13 @@
 #include "agenda.h"
 #include "compat.h"
 #include "declaration.h"
+#include "drain.h"
 #include "ending.h"
 #include "event.h"
 #include "launch.h"
 #include "lifecycle.h"
 #include "match.h"
 #include "policy.h"
-#include "task.h"
 #include "transition.h"
 
 /* Is it in the log that a worker, or the loader, was refused a background worker slot? */
@@ -614,8 +614,7 @@ look_at_process(SupSlot *slot, TimestampTz now)
 			slot->deadline = now;
 
 		/* In its exit it writes nothing for its task any more. */
-		if (pg_atomic_read_u32(&slot->task) != 0)
-			sup_task_worker_died(slot, 0, "");
+		sup_worker_died(slot, 0, "");
 	}
 	terminate = slot->terminate;
 	if (slot->ready_at != 0 && (slot->state == SUP_STARTING || slot->state == SUP_WAITING))

@@ -732,6 +732,33 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 	return NULL;
 }
 
+/*
+ * May a worker that drains take another job, as it would the next task?  After its
+ * slice of time only if nobody waits: neither sessions of its own role nor others.
+ */
+bool
+sup_drain_goes_on(SupSlot *slot, bool slice_is_over, TimestampTz now)
+{
+	SupBinding *b = &Sup->bindings[slot->binding];
+	SupPool    *p = &Sup->pools[slot->pool];
+
+	SUP_ASSERT_LOCKED();
+	if (slot->leave == SUP_STAY && sup_worker_lifetime > 0 && now >= sup_slot_expires(slot))
+		slot->leave = SUP_LEAVE_RECYCLE;
+	if (slot->leave == SUP_STAY && others_starve(p, b, now))
+		slot->leave = SUP_LEAVE_RECYCLE;
+	return slot->leave == SUP_STAY && !slot->terminate && !slot->stale && !is_blocked(b, now) && p->size > 0 &&
+		!(slice_is_over && (b->nqueued > 0 || oldest_waiting(p, now) != NULL));
+}
+
+/* Is there a worker that could take a task of that binding at once? */
+bool
+sup_has_idle_worker(SupBinding *b)
+{
+	SUP_ASSERT_LOCKED();
+	return !dlist_is_empty(&b->idle) || !dlist_is_empty(&Sup->pools[b->pool].unbound);
+}
+
 /* A worker is ready and has no binding; with slot->leaving_since set it shall go. */
 void
 sup_slot_available(SupSlot *slot)

@@ -22,11 +22,11 @@
 #include "utils/memutils.h"
 
 #include "declaration.h"
+#include "drain.h"
 #include "fence.h"
 #include "jobnotes.h"
 #include "match.h"
 #include "notes.h"
-#include "queue.h"
 #include "state.h"
 
 /* The lock is not held for longer than it takes to look at so many of something. */
@@ -716,7 +716,7 @@ publish(void)
 	{
 		sup_forget_database(doomed_database);
 		sup_lock();
-		sup_queues_forget(doomed_database);
+		sup_drains_forget(doomed_database);
 		sup_unlock();
 	}
 	sort_notes();

@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "compat.h"
+#include "drain.h"
 #include "event.h"
 #include "lifecycle.h"
 #include "login.h"
@@ -379,6 +380,11 @@ judge_pool(int pool, TimestampTz now)
 		SupBinding *b = dlist_head_element(SupBinding, node, list);
 		char		message[SUP_MESSAGE];
 
+		if (dlist_head_element(SupTask, node, &b->queue)->kind == SUP_TASK_DRAIN)
+		{
+			sup_drain_drop(dlist_head_element(SupTask, node, &b->queue));
+			continue;
+		}
 		snprintf(message, sizeof(message), "no worker of pool \"%s\" could be started", p->name);
 		sup_task_fail_queued(dlist_head_element(SupTask, node, &b->queue), SUP_TASK_FAILED,
 							 ERRCODE_INSUFFICIENT_RESOURCES, message, p->down_detail);

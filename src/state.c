@@ -168,8 +168,8 @@ sup_clock_set(void)
 int
 sup_nbindings(void)
 {
-	/* each has a task or a worker */
-	return sup_max_tasks + sup_max_workers;
+	/* each has a task, a drain or a worker */
+	return sup_ntasks() + sup_max_workers;
 }
 
 /* Disabled ones, and those that find no slot, are shown, too. */
@@ -224,7 +224,7 @@ lay_out(char *base)
 	PLACE(Sup->prepared, number_of_prepared(), sizeof(SupPrepared));
 	PLACE(Sup->prepared_keys, number_of_prepared(), sizeof(uint32));
 	PLACE(Sup->locked, number_of_locked(), sizeof(Oid));
-	PLACE(Sup->tasks, sup_max_tasks, sizeof(SupTask));
+	PLACE(Sup->tasks, sup_ntasks(), sizeof(SupTask));
 	PLACE(Sup->task_ids, sup_max_tasks, sizeof(uint64));
 	PLACE(Sup->task_places, sup_max_tasks, sizeof(int));
 	PLACE(Sup->task_deadlines, sup_max_tasks, sizeof(TimestampTz));
@@ -269,12 +269,16 @@ init_pools(void)
 static void
 init_tasks(void)
 {
-	memset(Sup->tasks, 0, sizeof(SupTask) * sup_max_tasks);
-	for (int i = 0; i < sup_max_tasks; i++)
+	memset(Sup->tasks, 0, sizeof(SupTask) * sup_ntasks());
+	Sup->free_drain = sup_max_tasks;
+	for (int i = 0; i < sup_ntasks(); i++)
 	{
 		pg_atomic_init_u32(&Sup->tasks[i].state, SUP_TASK_FREE);
 		ConditionVariableInit(&Sup->tasks[i].ended);
-		Sup->tasks[i].slot = i + 1 < sup_max_tasks ? i + 1 : -1;
+		Sup->tasks[i].slot = i + 1 == sup_max_tasks || i + 1 == sup_ntasks() ? -1 : i + 1;
+	}
+	for (int i = 0; i < sup_max_tasks; i++)
+	{
 		Sup->task_ids[i] = 0;
 		Sup->task_places[i] = -1;
 		Sup->task_deadlines[i] = 0;

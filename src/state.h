@@ -79,6 +79,7 @@ typedef struct SupBinding
 	int			ntasks;			/* tasks that exist, in any state */
 	int			nkept;			/* ... that a session has launched and not
 								 * forgotten: their end makes no room */
+	int			ndrains;		/* beside these tasks */
 	int			nqueued;
 	Oid			account;		/* see sup_account_of(); 0: a superuser's */
 	Size		held;			/* bytes of the area that its tasks hold */
@@ -380,6 +381,7 @@ typedef struct SupTask
 	uint64		id;
 	int			next_in_place;	/* of the tasks of Sup->task_places; -1 */
 	int			binding;		/* -1: it is past */
+	int			job_queue;		/* of a drain */
 	int			owner;			/* session, -1 if nobody will read it */
 	int			slot;			/* that runs or ran it; -1 */
 	bool		reading;		/* its session takes its result as it comes */
@@ -570,6 +572,7 @@ typedef struct SupShared
 	uint64		last_task_id;
 	int64		last_event_id;
 	int			free_task;		/* SupTask index list through 'slot' */
+	int			free_drain;		/* the same, of those after sup_max_tasks */
 	int			ntasks;			/* that exist */
 	int			nkept;			/* as SupBinding.nkept, of all */
 	dlist_head	wanting;		/* SupSession.room_node */
@@ -628,6 +631,13 @@ typedef struct SupShared
 	void	   *dsa;			/* place of the area for what does not fit in
 								 * a task */
 } SupShared;
+
+/* After the entries of tasks come those of drains, one for each worker. */
+static inline int
+sup_ntasks(void)
+{
+	return sup_max_tasks + sup_max_workers;
+}
 
 extern SupShared *Sup;			/* NULL: not preloaded */
 extern SupSlot *SupMySlot;		/* of this process; NULL: it is no child of

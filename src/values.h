@@ -61,7 +61,8 @@ typedef enum SupTaskKind
 	SUP_TASK_RUN,				/* waits, wants the rows */
 	SUP_TASK_EXECUTE,			/* waits, wants the tag */
 	SUP_TASK_BATCH,				/* one of execute_all */
-	SUP_TASK_LAUNCH				/* goes on; may read it later */
+	SUP_TASK_LAUNCH,			/* goes on; may read it later */
+	SUP_TASK_DRAIN				/* none submits it: it takes jobs, see drain.h */
 } SupTaskKind;
 
 /* Why a task was canceled; sup_cancel_messages[] has what is said of it. */

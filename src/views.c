@@ -183,7 +183,7 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 		row->datid = proc != NULL ? proc->databaseId : InvalidOid;
 		row->userid = proc != NULL ? proc->roleId : InvalidOid;
 	}
-	else if (t != 0)
+	else if (t != 0 && Sup->tasks[t - 1].kind != SUP_TASK_DRAIN)
 	{
 		row->task = Sup->tasks[t - 1].id;
 		row->command_len = command_head(&Sup->tasks[t - 1], row->command);
@@ -428,6 +428,9 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 
 	sup_lock();
 	memcpy(pools, Sup->pools, sizeof(SupPool) * SUP_MAX_POOLS);
+	for (int i = sup_max_tasks; i < sup_ntasks(); i++)
+		if (sup_task_state(&Sup->tasks[i]) == SUP_TASK_QUEUED)
+			pools[Sup->bindings[Sup->tasks[i].binding].pool].nqueued--; /* a drain is no task */
 	for (int i = 0; i < sup_max_workers; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
