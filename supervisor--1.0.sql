@@ -485,6 +485,32 @@ CREATE CONSTRAINT TRIGGER origin_row_changed AFTER INSERT OR UPDATE OR DELETE ON
     FOR EACH ROW EXECUTE FUNCTION supervisor.job_changed();
 ALTER TABLE supervisor.origin ENABLE ALWAYS TRIGGER origin_changed, ENABLE ALWAYS TRIGGER origin_row_changed;
 
+CREATE FUNCTION supervisor.enqueue(
+    command text,
+    params text[] DEFAULT NULL,
+    pool text DEFAULT NULL,
+    run_at timestamptz DEFAULT NULL,
+    key text DEFAULT NULL,
+    priority integer DEFAULT NULL,
+    run_timeout interval DEFAULT NULL,
+    max_attempts integer DEFAULT NULL,
+    retry_delay interval DEFAULT NULL,
+    atomic boolean DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'supervisor_enqueue'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.enqueue(text, text[], text, timestamptz, text, integer, interval, integer, interval, boolean) IS
+'enqueues a job, which a pool worker runs as the current role once this transaction has committed and run_at (NULL: now) has come, and returns its id. It runs in one transaction, together with the note that it is done, so its effects are there exactly once. params are text values for $1, $2, ...; pool NULL is that of the setting supervisor.default_pool; priority is 0, which runs first, to 9 (NULL: 5). What can be known is checked at the call: no such pool (42704), no right to it (42501), no LOGIN or CONNECT (28000), what cannot run in a transaction block (25001), a command that would end its transaction (2D000), arguments out of range (22023)';
+
+CREATE FUNCTION supervisor.current_job()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'supervisor_current_job'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.current_job() IS
+'id of the job that calls it; NULL: it is none';
+
 --
 -- Views.  The functions below them hide what pg_stat_activity would hide.
 --
@@ -861,6 +887,7 @@ GRANT SELECT ON supervisor.worker, supervisor.worker_status, supervisor.pool_sta
 GRANT EXECUTE ON FUNCTION supervisor.get_workers(), supervisor.get_pools(), supervisor.get_tasks(), supervisor.get_events(), supervisor.get_server(), supervisor.health() TO PUBLIC;
 -- pg_dump reads them, and the owner could have any role do what he likes here.
 GRANT SELECT ON supervisor.job, supervisor.job_id_seq TO pg_database_owner;
+GRANT EXECUTE ON FUNCTION supervisor.current_job() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
     supervisor.restart_worker(integer, interval, bigint),

@@ -10,11 +10,13 @@
 
 #include <unistd.h>
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/parallel.h"
 #include "access/xlog.h"
 #include "catalog/pg_tablespace.h"
 #include "commands/event_trigger.h"
+#include "executor/executor.h"
 #include "lib/ilist.h"
 #include "pgstat.h"
 #include "postmaster/bgworker_internals.h"
@@ -453,4 +455,88 @@ sup_foreach_set_setting(uint32 sources, SupSettingVisitor fn, void *arg)
 		if ((SUP_SOURCE(settable[i]->source) & sources) != 0)
 			fn(settable[i], arg);
 #endif
+}
+
+/*
+ * Rows of our own tables, as core writes to its catalogs: no planner, and no code
+ * of anybody.
+ */
+
+/*
+ * All entries in indexes of a new version.  It is not said to be an update, of which
+ * core would want to know the columns: that is a hint which we do without.
+ */
+void
+sup_insert_index_entries(Relation rel, TupleTableSlot *slot)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *info = makeNode(ResultRelInfo);
+	List	   *recheck;
+
+	InitResultRelInfo(info, rel, 0, NULL, 0);
+	ExecOpenIndices(info, false);
+#if PG_VERSION_NUM >= 190000
+	recheck = ExecInsertIndexTuples(info, estate, 0, slot, NIL, NULL);
+#elif PG_VERSION_NUM >= 160000
+	recheck = ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL, false);
+#else
+	recheck = ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL);
+#endif
+	list_free(recheck);
+	ExecCloseIndices(info);
+	FreeExecutorState(estate);
+}
+
+IndexScanDesc
+sup_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 190000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0, 0);
+#elif PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
+}
+
+TM_Result
+sup_tuple_delete(Relation rel, ItemPointer tid)
+{
+	TM_FailureData failure;
+
+#if PG_VERSION_NUM >= 190000
+	return table_tuple_delete(rel, tid, GetCurrentCommandId(true), 0, InvalidSnapshot, InvalidSnapshot,
+							  true, &failure);
+#else
+	return table_tuple_delete(rel, tid, GetCurrentCommandId(true), InvalidSnapshot, InvalidSnapshot,
+							  true, &failure, false);
+#endif
+}
+
+TM_Result
+sup_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, bool *indexes)
+{
+	TM_FailureData failure;
+	LockTupleMode mode;
+	TM_Result	result;
+
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes which = TU_None;
+#else
+	bool		which = false;
+#endif
+
+#if PG_VERSION_NUM >= 190000
+	result = table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), 0, InvalidSnapshot, InvalidSnapshot,
+								true, &failure, &mode, &which);
+#else
+	result = table_tuple_update(rel, tid, slot, GetCurrentCommandId(true), InvalidSnapshot, InvalidSnapshot,
+								true, &failure, &mode, &which);
+#endif
+#if PG_VERSION_NUM >= 160000
+	*indexes = which == TU_All;
+#else
+	*indexes = which;
+#endif
+	return result;
 }

@@ -15,6 +15,7 @@
 #include <sched.h>
 #include <time.h>
 
+#include "access/genam.h"
 #include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "fmgr.h"
@@ -29,6 +30,7 @@
 #include "utils/injection_point.h"
 #endif
 #include "utils/portal.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 #ifdef PG_MODULE_MAGIC_EXT		/* 18 */
@@ -246,5 +248,27 @@ sup_current_cpu(void)
 
 /* CPUs that this process may run on. */
 extern int	sup_usable_cpus(void);
+
+/* Of a table that has a primary key which is not deferrable; else 0. */
+static inline Oid
+sup_primary_key(Relation rel)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(rel, false);
+#else
+	return RelationGetPrimaryKeyIndex(rel);
+#endif
+}
+
+/* A version that was just written gets its entries in all indexes. */
+extern void sup_insert_index_entries(Relation rel, TupleTableSlot *slot);
+
+extern IndexScanDesc sup_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys);
+
+/* In the current command; they wait for whoever has locked the row. */
+extern TM_Result sup_tuple_delete(Relation rel, ItemPointer tid);
+
+/* '*indexes': the new version needs entries in all indexes. */
+extern TM_Result sup_tuple_update(Relation rel, ItemPointer tid, TupleTableSlot *slot, bool *indexes);
 
 #endif							/* SUP_COMPAT_H */

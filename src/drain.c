@@ -15,11 +15,18 @@
 
 SupJobQueue *sup_looks_at = NULL;
 
-/* No other drain of the queue waits: one that comes later is told of at once. */
+/*
+ * If a job is due, and no other drain of the queue waits.  Who looks goes on with
+ * what he finds, and shares it.
+ */
 static bool
 may_have_drain(const SupJobQueue *queue)
 {
-	return !queue->drain_queued && sup_bounds_due(&queue->bounds, queue->ring) <= GetCurrentTimestamp();
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (queue->bounds.looking && (queue->ring == NULL || queue->ring->n == 0))
+		return false;
+	return !queue->drain_queued && queue->not_before <= now && sup_bounds_due(&queue->bounds, queue->ring) <= now;
 }
 
 /* Take a free entry for a drain, and queue it. */
@@ -101,16 +108,6 @@ sup_drain_begin(SupSlot *slot, SupTask *task)
 	slot->begun = true;
 	queue->drain_queued = false;
 	sup_queue_begin_drain(queue);
-}
-
-void
-sup_drain_share(SupTask *task)
-{
-	SupJobQueue *queue = &SupJob->queues[task->job_queue];
-
-	SUP_ASSERT_LOCKED();
-	if (sup_has_idle_worker(&Sup->bindings[task->binding]))
-		sup_drain_offer(queue);
 }
 
 /* Takes the lock.  Its binding stays, as its worker is bound to it. */

@@ -25,9 +25,6 @@ extern void sup_drain_offer(SupJobQueue *queue);
 /* The worker begins with it. */
 extern void sup_drain_begin(SupSlot *slot, SupTask *task);
 
-/* It has taken a job: another drain goes on, if there are more, and an idle worker. */
-extern void sup_drain_share(SupTask *task);
-
 /*
  * The worker has ended it, and takes its next task, as with sup_task_finish().
  * What is left is for another drain.

@@ -348,6 +348,9 @@ receiver_destroy(DestReceiver *self)
  */
 static bool xact_started = false;
 
+/* Set likewise: the command is one transaction.  NULL: it is not. */
+static const SupBlock *in_block = NULL;
+
 /* As core's function of that name; a statement_timeout that runs goes on. */
 static void
 start_xact_command(void)
@@ -432,6 +435,11 @@ check_statement(Node *stmt)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot COPY from or to the client in a task"),
 				 errhint("Use a file or a program on the server, or a query.")));
+	if (in_block != NULL && IsA(stmt, TransactionStmt) && !sup_is_savepoint((TransactionStmt *) stmt))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+				 errmsg("cannot end the transaction of an atomic job"),
+				 errdetail("It commits together with the note that the job is done.")));
 }
 
 /* As core's check_log_statement(). */
@@ -691,7 +699,7 @@ end_statement(Node *stmt, bool last, bool implicit_block)
 		finish_xact_command();
 
 		/* Nobody could go on with what it leaves open. */
-		if (IsTransactionBlock())
+		if (IsTransactionBlock() && in_block == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 					 errmsg("command left a transaction block open"),
@@ -823,7 +831,8 @@ log_end(const SupInput *input, List *parsetrees, bool was_logged)
  * each of its statements, as it does for a client.
  */
 void
-sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits, char *tag)
+sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits,
+		 const SupBlock *block, char *tag)
 {
 	static TimeoutId timeout_id = MAX_TIMEOUTS;
 	ErrorContextCallback callback;
@@ -849,6 +858,13 @@ sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits, char *
 	}
 
 	xact_started = true;		/* by the caller */
+	in_block = block;
+	if (block != NULL)
+	{
+		BeginTransactionBlock();
+		CommitTransactionCommand();
+		StartTransactionCommand();
+	}
 	start_xact_command();
 	parsetrees = parse_command(input, wants_rows, &row_statement, &was_logged);
 	foreach(lc, parsetrees)
@@ -857,6 +873,15 @@ sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits, char *
 
 		run_statement(input, parsetree, parsetree == row_statement, lnext(parsetrees, lc) == NULL,
 					  list_length(parsetrees) > 1, tag);
+	}
+
+	if (block != NULL)
+	{
+		start_xact_command();
+		block->settle(block->arg, tag);
+		if (!EndTransactionBlock(false))
+			elog(ERROR, "transaction of a job has ended");
+		finish_xact_command();
 	}
 
 	/* It has committed: a cancel comes too late. */

@@ -8,6 +8,8 @@
 #ifndef SUP_EXEC_H
 #define SUP_EXEC_H
 
+#include "nodes/parsenodes.h"
+
 #include "task.h"
 
 /* What may end a command from outside. */
@@ -19,15 +21,31 @@ typedef struct SupLimits
 								 * task's */
 } SupLimits;
 
+/* The command is one transaction, which somebody has a last word in. */
+typedef struct SupBlock
+{
+	void		(*settle) (void *arg, const char *tag); /* before it commits */
+	void	   *arg;
+} SupBlock;
+
 /*
  * Run the command of a task as a simple Query would, or with parameters as
  * an extended one, and send rows and notices as its result.  In a
  * transaction that the caller has started, of which nothing is left.  Raises
  * what the command raises, and 57014 where 'limits' or a cancel end it, with a
- * message that says which.  'tag' is of COMPLETION_TAG_BUFSIZE.
+ * message that says which.  With 'block' it can't end its transaction.  'tag' is of
+ * COMPLETION_TAG_BUFSIZE.
  */
 extern void sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits,
-					 char *tag);
+					 const SupBlock *block, char *tag);
+
+/* Is it a command about savepoints, which ends no transaction? */
+static inline bool
+sup_is_savepoint(const TransactionStmt *stmt)
+{
+	return stmt->kind == TRANS_STMT_SAVEPOINT || stmt->kind == TRANS_STMT_RELEASE ||
+		stmt->kind == TRANS_STMT_ROLLBACK_TO;
+}
 
 /* Route what core would send to a client into the result of the task. */
 extern void sup_redirect_messages(void);

@@ -13,9 +13,11 @@
 #include "miscadmin.h"
 #include "utils/rel.h"
 
+#include "args.h"
 #include "compat.h"
 #include "jobnotes.h"
 #include "jobtable.h"
+#include "queue.h"
 
 /* The row that is added belongs nowhere: adopt_jobs() is for a person to call. */
 static HeapTuple
@@ -49,10 +51,22 @@ supervisor_job_changed(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be superuser to write to table \"supervisor.%s\"",
-						RelationGetRelationName(data->tg_relation))));
+						RelationGetRelationName(data->tg_relation)),
+				 errhint("Use supervisor.enqueue().")));
 	if (TRIGGER_FIRED_BEFORE(data->tg_event) && TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		return PointerGetDatum(as_copy(data));
 	if (Sup != NULL && strcmp(RelationGetRelationName(data->tg_relation), sup_job_table.name) == 0)
 		sup_note_any_jobs();
 	PG_RETURN_POINTER(NULL);
+}
+
+/* supervisor.current_job(): for what a job does elsewhere, whose key it is. */
+PG_FUNCTION_INFO_V1(supervisor_current_job);
+Datum
+supervisor_current_job(PG_FUNCTION_ARGS)
+{
+	sup_require_preload();
+	if (sup_running_job == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(sup_running_job);
 }

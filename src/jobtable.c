@@ -7,9 +7,26 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
 
 #include "compat.h"
 #include "jobtable.h"
@@ -135,3 +152,381 @@ const SupTableDef sup_origin_table = {
 	.ntriggers = 2,
 	.triggers = triggers
 };
+
+/*
+ * Values
+ */
+
+char *
+sup_job_text(const SupJobRow *row, SupJobColumn column)
+{
+	return row->nulls[column] ? NULL : TextDatumGetCString(row->values[column]);
+}
+
+SupSpot
+sup_job_spot(const SupJobRow *row)
+{
+	SupSpot		spot = {DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]), DatumGetInt64(row->values[SUP_JOB_ID])};
+
+	return spot;
+}
+
+/* What is failed or held has no time at which it is due, whatever else it says. */
+bool
+sup_job_may_run(const SupJobRow *row, int64 origin)
+{
+	return !row->nulls[SUP_JOB_ORIGIN] && DatumGetInt64(row->values[SUP_JOB_ORIGIN]) == origin &&
+		DatumGetBool(row->values[SUP_JOB_ENABLED]) && DatumGetChar(row->values[SUP_JOB_STATE]) == 'w' &&
+		!TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]));
+}
+
+/* Out of a buffer, and detoasted. */
+static void
+copy_row(TupleTableSlot *slot, SupJobRow *row)
+{
+	slot_getallattrs(slot);
+	row->tid = slot->tts_tid;
+	for (int i = 0; i < SUP_JOB_COLS; i++)
+	{
+		int16		len;
+		bool		byval;
+
+		row->nulls[i] = slot->tts_isnull[i];
+		row->values[i] = (Datum) 0;
+		if (row->nulls[i])
+			continue;
+		get_typlenbyval(job_columns[i].type, &len, &byval);
+		if (len == -1)
+			row->values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot->tts_values[i]));
+		else
+			row->values[i] = datumCopy(slot->tts_values[i], byval, len);
+	}
+}
+
+/* The nonce is read once: that of an extension never changes. */
+int64
+sup_job_origin(void)
+{
+	static Oid	known = InvalidOid;
+	static int64 origin = 0;
+	const char *complaint;
+	Oid			table = sup_trusted_lock_quick(&sup_origin_table, &complaint);
+	Relation	rel;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	bool		isnull;
+
+	if (!OidIsValid(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("jobs of this database are not run"),
+				 complaint ? errdetail_internal("%s", complaint) : 0));
+	if (table == known)
+		return origin;
+	rel = table_open(table, NoLock);
+	slot = table_slot_create(rel, NULL);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(rel, snapshot, 0, NULL, 0);
+	if (!table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("jobs of this database are not run"),
+				 errdetail("The table supervisor.origin is empty.")));
+	origin = (int64) hash_bytes_extended(DatumGetUUIDP(slot_getattr(slot, 1, &isnull))->data, UUID_LEN, MyDatabaseId);
+	known = table;
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	return origin;
+}
+
+/*
+ * Writing
+ *
+ * As core writes to its catalogs: whatever else may hang on a table is the executor's
+ * affair.
+ */
+
+/* A slot with these values, as they are. */
+static TupleTableSlot *
+virtual_slot(Relation rel, const Datum *values, const bool *nulls, int n)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, n * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, n * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(rel);
+	return slot;
+}
+
+static void
+insert_row(Oid table, const Datum *values, const bool *nulls, int n)
+{
+	Relation	rel = table_open(table, NoLock);
+	TupleTableSlot *slot = virtual_slot(rel, values, nulls, n);
+
+	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+	sup_insert_index_entries(rel, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+}
+
+void
+sup_job_insert(Oid table, SupJobRow *row)
+{
+	insert_row(table, row->values, row->nulls, SUP_JOB_COLS);
+}
+
+void
+sup_run_insert(Oid table, SupRunRow *row)
+{
+	insert_row(table, row->values, row->nulls, SUP_RUN_COLS);
+}
+
+/* Whoever has the lock on the row has it alone, so anything else is wrong. */
+static void
+check_result(TM_Result result)
+{
+	if (result != TM_Ok)
+		elog(ERROR, "unexpected status of a row that is locked: %u", result);
+}
+
+/* Raises 55000 if replication could not tell which row it was; so does the next. */
+void
+sup_job_delete(Oid table, SupJobRow *row)
+{
+	Relation	rel = table_open(table, NoLock);
+
+	CheckCmdReplicaIdentity(rel, CMD_DELETE);
+	check_result(sup_tuple_delete(rel, &row->tid));
+	table_close(rel, NoLock);
+}
+
+void
+sup_job_update(Oid table, SupJobRow *row)
+{
+	Relation	rel = table_open(table, NoLock);
+	TupleTableSlot *slot = virtual_slot(rel, row->values, row->nulls, SUP_JOB_COLS);
+	bool		indexes;
+
+	CheckCmdReplicaIdentity(rel, CMD_UPDATE);
+	check_result(sup_tuple_update(rel, &row->tid, slot, &indexes));
+	if (indexes)
+		sup_insert_index_entries(rel, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+}
+
+/*
+ * Reading
+ */
+
+/*
+ * Find the version of a row that the latest snapshot sees.  The index is scanned with
+ * none, which takes no predicate locks in a serializable transaction of somebody's; a
+ * dirty snapshot might miss a row that is being updated, but a version that a
+ * snapshot sees is there as long as the snapshot is.
+ */
+static bool
+find_row(Relation rel, int64 id, TupleTableSlot *slot)
+{
+	Relation	index = index_open(sup_primary_key(rel), AccessShareLock);
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = sup_index_beginscan(rel, index, SnapshotAny, 1);
+	ScanKeyData key;
+	bool		found = false;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (!found && index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = table_tuple_satisfies_snapshot(rel, slot, latest);
+	}
+	index_endscan(scan);
+	UnregisterSnapshot(latest);
+	index_close(index, AccessShareLock);
+	return found;
+}
+
+/* Is a transaction about to delete or update it, or has it locked it? */
+static bool
+is_being_changed(Relation rel, ItemPointer tid)
+{
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	SnapshotData dirty;
+	bool		result;
+
+	InitDirtySnapshot(dirty);
+	result = !table_tuple_fetch_row_version(rel, tid, &dirty, slot) || TransactionIdIsValid(dirty.xmax);
+	ExecDropSingleTupleTableSlot(slot);
+	return result;
+}
+
+SupFound
+sup_job_fetch(Oid table, int64 id, SupJobRow *row)
+{
+	Relation	rel = table_open(table, NoLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	SupFound	found = SUP_JOB_GONE;
+
+	if (find_row(rel, id, slot))
+	{
+		copy_row(slot, row);
+		found = is_being_changed(rel, &row->tid) ? SUP_JOB_CHANGING : SUP_JOB_FOUND;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	return found;
+}
+
+/* Whom we waited for may have deleted it. */
+bool
+sup_job_lock(Oid table, int64 id, SupJobRow *row)
+{
+	Relation	rel = table_open(table, NoLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool		locked = false;
+
+	if (find_row(rel, id, slot))
+	{
+		TM_FailureData failure;
+		TM_Result	result;
+		ItemPointerData tid = slot->tts_tid;
+
+		result = table_tuple_lock(rel, &tid, InvalidSnapshot, slot, GetCurrentCommandId(true),
+								  LockTupleExclusive, LockWaitBlock,
+								  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+		if (result != TM_Ok && result != TM_Deleted)
+			elog(ERROR, "unexpected table_tuple_lock status: %u", result);
+		locked = result == TM_Ok;
+	}
+	if (locked)
+	{
+		copy_row(slot, row);
+		locked = DatumGetInt64(row->values[SUP_JOB_ID]) == id;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	return locked;
+}
+
+/*
+ * Looks
+ */
+
+/* A look passes over no more rows that can't be run. */
+#define MAX_PASSED	10000
+
+/* Open the index of our script, whatever its name is by now. */
+static Relation
+open_index(Relation rel, const SupIndexDef *def)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool		fits = form->indnkeyatts == def->ncolumns && form->indisvalid &&
+			RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
+
+		for (int i = 0; i < def->ncolumns && fits; i++)
+			fits = form->indkey.values[i] == def->columns[i] + 1 && index->rd_indoption[i] == 0;
+		if (fits)
+			return index;
+		index_close(index, AccessShareLock);
+	}
+	elog(ERROR, "table \"supervisor.%s\" lacks an index", RelationGetRelationName(rel));
+	return NULL;
+}
+
+/* Keys of a scan: role, pool and priority, and from (run_at, id) on. */
+static void
+init_keys(ScanKey keys, ScanKey members, Oid role, const char *pool)
+{
+	ScanKeyInit(&keys[0], 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(role));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(pool));
+	ScanKeyInit(&keys[2], 3, BTEqualStrategyNumber, F_INT2EQ, Int16GetDatum(0));
+	ScanKeyEntryInitialize(&members[0], SK_ROW_MEMBER, 4, BTGreaterEqualStrategyNumber, InvalidOid, InvalidOid,
+						   F_TIMESTAMPTZ_CMP, (Datum) 0);
+	ScanKeyEntryInitialize(&members[1], SK_ROW_MEMBER | SK_ROW_END, 5, BTGreaterEqualStrategyNumber, InvalidOid,
+						   InvalidOid, F_BTINT8CMP, (Datum) 0);
+	MemSet(&keys[3], 0, sizeof(ScanKeyData));
+	keys[3].sk_flags = SK_ROW_HEADER;
+	keys[3].sk_attno = 4;
+	keys[3].sk_strategy = BTGreaterEqualStrategyNumber;
+	keys[3].sk_argument = PointerGetDatum(members);
+}
+
+int
+sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, TimestampTz now,
+			 SupCandidate *found, SupSpot *end)
+{
+	Relation	rel = table_open(table, NoLock);
+	Relation	index = open_index(rel, &job_indexes[2]);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 4);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "supervisor row", ALLOCSET_DEFAULT_SIZES);
+	ScanKeyData keys[4];
+	ScanKeyData members[2];
+	int64		origin = sup_job_origin();
+	int			n = 0;
+	int			passed = 0;
+	bool		full = false;
+
+	init_keys(keys, members, role, pool);
+	for (int i = 0; i < SUP_PRIORITIES; i++)
+	{
+		end[i] = bounds->bound[i];
+		if (full || bounds->bound[i].run_at > now)
+			continue;
+		keys[2].sk_argument = Int16GetDatum(i);
+		members[0].sk_argument = TimestampTzGetDatum(bounds->bound[i].run_at);
+		members[1].sk_argument = Int64GetDatum(bounds->bound[i].id);
+		index_rescan(scan, keys, 4, NULL, 0);
+		end[i].run_at = end[i].id = PG_INT64_MAX;
+		while (index_getnext_slot(scan, ForwardScanDirection, slot))
+		{
+			MemoryContext oldcontext = MemoryContextSwitchTo(context);
+			SupJobRow	row;
+			SupSpot		spot;
+
+			CHECK_FOR_INTERRUPTS();
+			slot_getallattrs(slot);
+			memcpy(row.values, slot->tts_values, sizeof(row.values));
+			memcpy(row.nulls, slot->tts_isnull, sizeof(row.nulls));
+			spot = sup_job_spot(&row);
+			full = n == SUP_RING_SIZE || passed == MAX_PASSED;
+			if (spot.run_at > now || full)
+			{
+				end[i] = spot;
+				full &= spot.run_at <= now;
+				MemoryContextSwitchTo(oldcontext);
+				break;
+			}
+			if (sup_job_may_run(&row, origin))
+			{
+				found[n].priority = i;
+				found[n++].spot = spot;
+			}
+			else
+				passed++;
+			MemoryContextReset(MemoryContextSwitchTo(oldcontext));
+		}
+	}
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(context);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, NoLock);
+	return n;
+}

@@ -8,6 +8,10 @@
 #ifndef SUP_JOBTABLE_H
 #define SUP_JOBTABLE_H
 
+#include "access/htup_details.h"
+#include "utils/timestamp.h"
+
+#include "bounds.h"
 #include "trust.h"
 
 /* Columns of supervisor.job, in order. */
@@ -75,5 +79,69 @@ typedef enum SupRunColumn
 extern const SupTableDef sup_job_table;
 extern const SupTableDef sup_history_table;
 extern const SupTableDef sup_origin_table;
+
+/* A row of supervisor.job. */
+typedef struct SupJobRow
+{
+	Datum		values[SUP_JOB_COLS];
+	bool		nulls[SUP_JOB_COLS];
+	ItemPointerData tid;		/* of the version that is locked */
+} SupJobRow;
+
+/* A row of supervisor.job_history. */
+typedef struct SupRunRow
+{
+	Datum		values[SUP_RUN_COLS];
+	bool		nulls[SUP_RUN_COLS];
+} SupRunRow;
+
+/* How a job is found. */
+typedef enum SupFound
+{
+	SUP_JOB_FOUND,
+	SUP_JOB_GONE,
+	SUP_JOB_CHANGING			/* a transaction is changing it, and will tell */
+} SupFound;
+
+/*
+ * All that follow: in a transaction.  'table' is supervisor.job or
+ * supervisor.job_history, trusted and locked.
+ */
+
+/* What tells that a job belongs to this database of this installation. */
+extern int64 sup_job_origin(void);
+
+/* Values of a row. */
+extern char *sup_job_text(const SupJobRow *row, SupJobColumn column);	/* or NULL */
+extern SupSpot sup_job_spot(const SupJobRow *row);
+
+/* Is it a row of that origin that may be run, once it is due? */
+extern bool sup_job_may_run(const SupJobRow *row, int64 origin);
+
+/* Add a job. */
+extern void sup_job_insert(Oid table, SupJobRow *row);
+
+/* Find one by its id, as it is committed; palloc'd. */
+extern SupFound sup_job_fetch(Oid table, int64 id, SupJobRow *row);
+
+/*
+ * Find one by its id and lock it, in its newest version, waiting for whoever
+ * changes it; palloc'd.  False: there is none any more.
+ */
+extern bool sup_job_lock(Oid table, int64 id, SupJobRow *row);
+
+/* The one that is so locked. */
+extern void sup_job_delete(Oid table, SupJobRow *row);
+extern void sup_job_update(Oid table, SupJobRow *row);
+
+extern void sup_run_insert(Oid table, SupRunRow *row);
+
+/*
+ * Look for jobs of a role and pool that may be run, from bounds->bound[] on: not
+ * more than a ring has room for, in order; how many.  In end[] where each
+ * priority was left.
+ */
+extern int	sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, TimestampTz now,
+						 SupCandidate *found, SupSpot *end);
 
 #endif							/* SUP_JOBTABLE_H */

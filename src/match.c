@@ -751,14 +751,6 @@ sup_drain_goes_on(SupSlot *slot, bool slice_is_over, TimestampTz now)
 		!(slice_is_over && (b->nqueued > 0 || oldest_waiting(p, now) != NULL));
 }
 
-/* Is there a worker that could take a task of that binding at once? */
-bool
-sup_has_idle_worker(SupBinding *b)
-{
-	SUP_ASSERT_LOCKED();
-	return !dlist_is_empty(&b->idle) || !dlist_is_empty(&Sup->pools[b->pool].unbound);
-}
-
 /* A worker is ready and has no binding; with slot->leaving_since set it shall go. */
 void
 sup_slot_available(SupSlot *slot)

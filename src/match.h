@@ -30,7 +30,6 @@ extern void sup_ask_terminate(SupSlot *slot);
 extern TimestampTz sup_slot_expires(const SupSlot *slot);
 extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
 extern bool sup_drain_goes_on(SupSlot *slot, bool slice_is_over, TimestampTz now);
-extern bool sup_has_idle_worker(SupBinding *binding);
 extern void sup_slot_available(SupSlot *slot);
 extern void sup_slot_unbind(SupSlot *slot);
 

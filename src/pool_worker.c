@@ -11,17 +11,12 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/xact.h"
-#include "jit/jit.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "replication/slot.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
-#include "utils/portal.h"
 #include "utils/ps_status.h"
 #include "utils/timeout.h"
 
@@ -30,6 +25,7 @@
 #include "entries.h"
 #include "exec.h"
 #include "exit.h"
+#include "job_worker.h"
 #include "login.h"
 #include "match.h"
 #include "reset.h"
@@ -162,7 +158,7 @@ run_command(SupSlot *slot, SupTask *task, char *tag)
 		StartTransactionCommand();
 	}
 	sup_exec(input, task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH,
-			 &limits, tag);
+			 &limits, NULL, tag);
 	return true;
 }
 
@@ -182,46 +178,9 @@ end_with_error(char *message)
 	edata = CopyErrorData();
 	strlcpy(message, edata->message ? edata->message : "", SUP_MESSAGE);
 	sup_send_error();
-	debug_query_string = NULL;
-	AbortOutOfAnyTransaction();
-	PortalErrorCleanup();
-	if (MyReplicationSlot != NULL)
-		ReplicationSlotRelease();
-	jit_reset_after_error();
-	FlushErrorState();
+	sup_clean_up_after_error();
 	RESUME_INTERRUPTS();
 	return edata->sqlerrcode;
-}
-
-/*
- * Leave nothing for the next task, nor for this one's caller to run into: locks
- * are gone when the task is seen to end.  If that fails, the task has ended as it
- * has, and this process serves no other.
- */
-static void
-reset_session(SupSlot *slot)
-{
-	if (sup_reset_session(slot->role))
-		return;
-	sup_lock();
-	slot->leave = SUP_LEAVE_RECYCLE;
-	slot->cause = SUP_CAUSE_ROLE;
-	sup_slot_stuck(slot, slot->role, slot->database);	/* core does the same
-														 * again in its exit */
-	sup_unlock();
-}
-
-/* A cancel may be on its way: the kernel delivers it before this returns. */
-static void
-take_late_cancel(void)
-{
-	sigset_t	set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	sigprocmask(SIG_UNBLOCK, &set, NULL);
-	QueryCancelPending = false;
 }
 
 /*
@@ -265,13 +224,13 @@ run_task(SupSlot *slot, SupTask *task)
 		proc_exit(0);
 	}
 
-	reset_session(slot);
+	sup_reset_worker(slot);
 	sup_out_end(state);
 	next = sup_task_finish(slot, task, state, tag, sqlstate, message, &cancel_sent);
 
 	/* Nobody sends one for that task any more. */
 	if (cancel_sent)
-		take_late_cancel();
+		sup_take_late_cancel();
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(MessageContext);
@@ -370,7 +329,7 @@ sup_pool_main(SupSlot *slot)
 	{
 		int			owner = task->owner;
 
-		task = run_task(slot, task);
+		task = task->kind == SUP_TASK_DRAIN ? sup_run_drain(slot, task) : run_task(slot, task);
 		if (task != NULL)
 			(void) pgstat_report_stat(false);	/* it may never be idle */
 		else

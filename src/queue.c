@@ -19,6 +19,7 @@
 #include "queue.h"
 
 SupJobs    *SupJob = NULL;
+int64		sup_running_job = 0;
 
 static Size
 size_of_claims(void)

@@ -31,6 +31,7 @@ typedef struct SupJobQueue
 	SupRing    *ring;			/* NULL: it has none */
 	int			ndrains;		/* its drains that are queued or run */
 	bool		drain_queued;	/* one of them is queued */
+	TimestampTz not_before;		/* a drain has failed: no other begins before */
 	bool		wanting;		/* it is due, and there was no entry for a
 								 * drain */
 	dlist_node	wanting_node;
@@ -63,6 +64,9 @@ typedef struct SupJobs
 } SupJobs;
 
 extern SupJobs *SupJob;			/* NULL: not preloaded */
+
+/* The job that this process runs; 0: none. */
+extern int64 sup_running_job;
 
 /* Start-up of the server. */
 extern void sup_queues_request(void);

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
@@ -14,10 +16,12 @@
 #include "commands/sequence.h"
 #include "common/pg_prng.h"
 #include "fmgr.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "tcop/tcopprot.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/plancache.h"
@@ -26,6 +30,7 @@
 
 #include "compat.h"
 #include "exit.h"
+#include "match.h"
 #include "reset.h"
 #include "rights.h"
 #include "settings.h"
@@ -150,4 +155,42 @@ sup_reset_session(Oid role)
 	PG_END_TRY();
 	RESUME_CANCEL_INTERRUPTS();
 	return done;
+}
+
+/* Locks of the task are gone when it is seen to end. */
+void
+sup_reset_worker(SupSlot *slot)
+{
+	if (sup_reset_session(slot->role))
+		return;
+	sup_lock();
+	slot->leave = SUP_LEAVE_RECYCLE;
+	slot->cause = SUP_CAUSE_ROLE;
+	sup_slot_stuck(slot, slot->role, slot->database);	/* core does the same
+														 * again in its exit */
+	sup_unlock();
+}
+
+void
+sup_clean_up_after_error(void)
+{
+	debug_query_string = NULL;
+	AbortOutOfAnyTransaction();
+	PortalErrorCleanup();
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+	jit_reset_after_error();
+	FlushErrorState();
+}
+
+void
+sup_take_late_cancel(void)
+{
+	sigset_t	set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	QueryCancelPending = false;
 }

@@ -221,6 +221,7 @@ static void
 put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 {
 	const SupSlot *slot = &row->slot;
+	bool		busy = pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &slot->task)) != 0;
 	Datum		values[WORKER_COLS] = {0};
 	bool		nulls[WORKER_COLS] = {0};
 	bool		is_pool = row->kind == SUP_KIND_POOL;
@@ -230,7 +231,7 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerRow *row, int index)
 	int			library_len;
 
 	if (slot->state == SUP_RUNNING && slot->exited_at == 0 && is_pool)
-		activity = row->task != 0 ? "busy" : slot->binding < 0 ? "unbound" : "idle";
+		activity = busy ? "busy" : slot->binding < 0 ? "unbound" : "idle";
 	else if (slot->state == SUP_RUNNING && slot->exited_at == 0 && row->kind == SUP_KIND_COMMAND)
 		activity = slot->runs ? "busy" : "idle";
 

@@ -77,7 +77,7 @@ note 'what PUBLIC may';
 
 is( value(
 		q{SELECT coalesce(string_agg(proname, ' ' ORDER BY proname), 'none') FROM pg_proc
-		  WHERE pronamespace = 'supervisor'::regnamespace AND proname !~ '^(get_|health$)'
+		  WHERE pronamespace = 'supervisor'::regnamespace AND proname !~ '^(get_|health$|current_job$)'
 		  AND has_function_privilege('public', oid, 'EXECUTE')}),
 	'none',
 	'nothing that acts is executable by PUBLIC');
