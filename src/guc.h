@@ -58,6 +58,13 @@ typedef struct SupPoolSetting
 	SupMembers	members;
 } SupPoolSetting;
 
+/* After the entries of tasks come those of drains, one for each worker. */
+static inline int
+sup_ntasks(void)
+{
+	return sup_max_tasks + sup_max_workers;
+}
+
 /* Define the settings; only while shared_preload_libraries are loaded. */
 extern void sup_define_settings(void);
 

@@ -632,13 +632,6 @@ typedef struct SupShared
 								 * a task */
 } SupShared;
 
-/* After the entries of tasks come those of drains, one for each worker. */
-static inline int
-sup_ntasks(void)
-{
-	return sup_max_tasks + sup_max_workers;
-}
-
 extern SupShared *Sup;			/* NULL: not preloaded */
 extern SupSlot *SupMySlot;		/* of this process; NULL: it is no child of
 								 * the supervisor */
