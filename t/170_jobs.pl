@@ -147,6 +147,20 @@ becomes('SELECT count(*) = 1 FROM ran', 'one whose worker was terminated is run 
 becomes(sprintf($left, 0), 'and goes');
 is(value('SELECT last_value FROM tries'), 2, 'it has begun twice');
 
+note 'the one who looks';
+
+value('DELETE FROM ran');
+my ($enqueues, $locks) = map { SupervisorTest::session($node) } 1 .. 2;
+my $waiting = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor pool worker' AND wait_event_type = 'Lock'};
+$enqueues->query_safe('BEGIN; SELECT ' . job(1));
+$locks->query_safe('BEGIN; ALTER INDEX supervisor.job_place SET TABLESPACE pg_default');
+$enqueues->query_safe('COMMIT');
+becomes("SELECT EXISTS ($waiting)", 'he waits for who has locked the index');
+value("SELECT pg_terminate_backend(pid) FROM ($waiting) w");
+$locks->query_safe('COMMIT');
+becomes('SELECT count(*) = 1 FROM ran', 'terminated, he leaves the look to another');
+$_->quit foreach $enqueues, $locks;
+
 note 'the server';
 
 value('DELETE FROM ran');

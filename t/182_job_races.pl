@@ -1,0 +1,169 @@
+# What comes just in between when a job is looked for, claimed, run and noted as done.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Utils;
+use SupervisorTest qw(becomes value);
+
+my ($configure, $sharedir) = map { SupervisorTest::pg_config($_) } qw(configure sharedir);
+plan skip_all => 'the server has no injection points: see docs/testing.md'
+  if $configure !~ /--enable-injection-points/ || !-f "$sharedir/extension/injection_points.control";
+
+my $node = SupervisorTest::new_node(
+	'job_races',
+	'supervisor.pool_size' => 1,
+	'supervisor.stop_timeout' => '1h',
+	'supervisor.idle_timeout' => 0);
+my $library = SupervisorTest::build_library('races');
+
+SupervisorTest::ask(\$node);
+value(qq{
+	CREATE EXTENSION injection_points;
+	CREATE FUNCTION held_at(text) RETURNS text AS '$library' LANGUAGE C STRICT;
+	CREATE TABLE ran (i integer);
+	CREATE SEQUENCE begun});
+
+# From now on workers are held at that point, or fail there.
+sub attach
+{
+	my ($point, $action) = @_;
+
+	value("SELECT injection_points_attach('supervisor-$point', '$action')");
+}
+
+# Waits until one is held there, and returns its process ID.
+sub held
+{
+	my ($point) = @_;
+
+	SupervisorTest::wait_true($node, "SELECT held_at('supervisor-$point') ~ '^[0-9]+\$'", "none is held at $point");
+	return value("SELECT held_at('supervisor-$point')");
+}
+
+# Nobody is held there any more.
+sub release
+{
+	my ($point) = @_;
+
+	value("SELECT injection_points_detach('supervisor-$point')");
+	value("SELECT injection_points_wakeup('supervisor-$point') WHERE held_at('supervisor-$point') <> ''");
+}
+
+sub job
+{
+	my ($i, $options) = @_;
+
+	return "supervisor.enqueue('INSERT INTO ran VALUES ($i); SELECT nextval(''begun'')'" . (defined $options ? ", $options" : '') . ')';
+}
+
+# All that has been enqueued is run: these, and so many runs have begun since.
+sub all_ran
+{
+	my ($expected, $begun, $property) = @_;
+
+	becomes('SELECT count(*) = 0 FROM supervisor.job', "$property: no job is left");
+	is(value(q{SELECT coalesce(string_agg(i::text, ' ' ORDER BY i), '') FROM ran}), $expected, "$property: each has run once");
+	is(value('SELECT last_value FROM begun'), $begun, "$property: and begun as often as that takes");
+	value('TRUNCATE ran; ALTER SEQUENCE begun RESTART');
+}
+
+note 'looks';
+
+attach('looked', 'wait');
+value('SELECT ' . job(1));
+held('looked');
+value('SELECT ' . job(2, q{priority => 0}) . ', ' . job(3, q{run_at => now() - interval '1 h'}) . ', ' . job(4, 'priority => 9'));
+release('looked');
+all_ran('1 2 3 4', 4, 'what commits between a look and its end');
+
+my $late = SupervisorTest::session($node);
+$late->query_safe('BEGIN; SELECT ' . job(1, q{run_at => now() - interval '1 h'}));
+value('SELECT ' . job(2));
+becomes('SELECT count(*) = 1 FROM ran', 'one that comes later is run');
+$late->query_safe('COMMIT');
+all_ran('1 2', 2, 'what commits behind the place where a look has ended');
+$late->quit;
+
+attach('looked', 'wait');
+value('SELECT ' . job(1));
+my $pid = held('looked');
+value("SELECT pg_terminate_backend($pid)");
+release('looked');
+all_ran('1', 1, 'the one who looks is terminated');
+
+attach('looked', 'error');
+value('SELECT ' . job(1));
+$node->wait_for_log(qr/error triggered for injection point supervisor-looked/);
+value(q{SELECT injection_points_detach('supervisor-looked')});
+is(value('SELECT count(*) FROM supervisor.job'), 1, 'its job waits');
+is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'and the worker goes on');
+$node->restart;
+value('SELECT ' . job(2));
+all_ran('1 2', 2, 'after a restart');
+
+note 'runs';
+
+foreach my $point ('claimed', 'settle', 'ran')
+{
+	attach($point, 'wait');
+	value('SELECT ' . job(1));
+	$pid = held($point);
+	value('SELECT ' . job(2));
+	value("SELECT pg_terminate_backend($pid)");
+	release($point);
+	all_ran('1 2', $point eq 'settle' ? 3 : 2, "a worker that is terminated ($point)");
+}
+
+attach('settle', 'wait');
+value('SELECT ' . job(1));
+held('settle');
+value(q{UPDATE supervisor.job SET attempts = 7});
+value('VACUUM FULL supervisor.job');
+release('settle');
+all_ran('1', 1, 'a row that is changed and moved during the run');
+is(value('SELECT attempt FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 1'), 8, 'its last version counts');
+
+attach('settle', 'wait');
+value('SELECT ' . job(1));
+held('settle');
+value('DELETE FROM supervisor.job');
+release('settle');
+becomes('SELECT count(*) = 1 FROM ran', 'one that is deleted during the run has run');
+all_ran('1', 1, 'a row that is deleted');
+
+$late = SupervisorTest::session($node);
+foreach my $end ('COMMIT', 'ROLLBACK')
+{
+	attach('settle', 'wait');
+	value('SELECT ' . job(1));
+	$pid = held('settle');
+	$late->query_safe('BEGIN; UPDATE supervisor.job SET attempts = 5');
+	release('settle');
+	becomes("SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = $pid AND wait_event_type = 'Lock'", "it waits for who has the row ($end)");
+	$late->query_safe($end);
+	all_ran('1', 1, "a row that is locked ($end)");
+}
+
+attach('claimed', 'wait');
+value('SELECT ' . job(1));
+held('claimed');
+value('DROP EXTENSION supervisor; CREATE EXTENSION supervisor');
+release('claimed');
+value('SELECT ' . job(2));
+becomes('SELECT count(*) = 2 FROM ran', 'the extension is made anew');
+is(value(q{SELECT count(*) FROM supervisor.job_history}), 1, 'what was a job of the old one is not noted in the new one');
+value('TRUNCATE ran; ALTER SEQUENCE begun RESTART');
+
+attach('settle', 'error');
+value('SELECT ' . job(1));
+becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, 'one that fails at the last moment has failed');
+is(value('SELECT count(*) FROM ran'), 0, 'and done nothing');
+release('settle');
+
+unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected)/m, 'nothing unexpected in the log');
+done_testing();
