@@ -15,18 +15,32 @@
 
 SupJobQueue *sup_looks_at = NULL;
 
-/*
- * If a job is due, and no other drain of the queue waits.  Who looks goes on with
- * what he finds, and shares it.
- */
-static bool
-may_have_drain(const SupJobQueue *queue)
-{
-	TimestampTz now = GetCurrentTimestamp();
+/* After a failure, the next try is so late at least, whatever has changed. */
+#define RETRY_US		INT64CONST(1000000)
 
-	if (queue->bounds.looking && (queue->ring == NULL || queue->ring->n == 0))
-		return false;
-	return !queue->drain_queued && queue->not_before <= now && sup_bounds_due(&queue->bounds, queue->ring) <= now;
+#define ITEMS_PER_LOCK	64
+
+/* Where a pool is not there, or has no worker, jobs wait until it has. */
+static bool
+is_served(const SupPool *pool)
+{
+	return pool != NULL && !pool->removed && pool->size > 0 && !pool->down && SupJob->run_jobs;
+}
+
+/*
+ * When the queue is to have another drain: a job is due, and no other drain waits.
+ * Who looks goes on with what he finds, and shares it.
+ */
+static int64
+drain_due(const SupJobQueue *queue, int64 now)
+{
+	int64		due = sup_bounds_due(&queue->bounds, queue->ring);
+	TimestampTz steady = queue->not_before != 0 ? sup_now() : 0;
+
+	if (queue->drain_queued || queue->wanting ||
+		(queue->bounds.looking && (queue->ring == NULL || queue->ring->n == 0)))
+		return PG_INT64_MAX;
+	return queue->not_before > steady ? Max(due, now + (queue->not_before - steady)) : due;
 }
 
 /* Take a free entry for a drain, and queue it. */
@@ -56,24 +70,47 @@ queue_drain(SupJobQueue *queue, SupPool *pool)
 	sup_offer(task, now);
 }
 
-/*
- * Where a pool is not there, or has no worker, jobs wait until it has.  Where all
- * entries are in use, the queue gets the next one that is given back.
- */
+/* Where all entries are in use, the queue gets the next one that is given back. */
 void
 sup_drain_offer(SupJobQueue *queue)
 {
 	SupPool    *pool = sup_pool_by_name(queue->pool);
+	int64		now = GetCurrentTimestamp();
+	int64		due = PG_INT64_MAX;
 
 	SUP_ASSERT_LOCKED();
-	if (pool == NULL || pool->removed || pool->size == 0 || pool->down || !may_have_drain(queue))
+	if (is_served(pool))
+		due = drain_due(queue, now);
+	sup_queue_set_due(queue, due > now ? due : PG_INT64_MAX);
+	if (due > now)
 		return;
 	if (Sup->free_drain >= 0)
 		queue_drain(queue, pool);
-	else if (!queue->wanting)
+	else
 	{
 		dlist_push_tail(&SupJob->wanting, &queue->wanting_node);
 		queue->wanting = true;
+	}
+}
+
+void
+sup_drains_retry(Oid role, Oid database)
+{
+	for (int start = 0; start < SUP_QUEUES; start += ITEMS_PER_LOCK)
+	{
+		sup_lock();
+		for (int i = start; i < start + ITEMS_PER_LOCK; i++)
+		{
+			SupJobQueue *queue = &SupJob->queues[i];
+
+			if (!OidIsValid(queue->database) || queue->not_before == 0 ||
+				(OidIsValid(role) && queue->role != role) ||
+				(OidIsValid(database) && queue->database != database))
+				continue;
+			queue->not_before = Min(queue->not_before, queue->failed_at + RETRY_US);
+			sup_drain_offer(queue);
+		}
+		sup_unlock();
 	}
 }
 
@@ -143,6 +180,29 @@ sup_drain_drop(SupTask *task)
 }
 
 void
+sup_drains_drop(void)
+{
+	for (int start = sup_max_tasks; start < sup_ntasks(); start += ITEMS_PER_LOCK)
+	{
+		sup_lock();
+		for (int i = start; i < Min(start + ITEMS_PER_LOCK, sup_ntasks()); i++)
+		{
+			SupTask    *task = &Sup->tasks[i];
+			SupPool    *pool;
+
+			if (sup_task_state(task) != SUP_TASK_QUEUED)
+				continue;
+			pool = &Sup->pools[Sup->bindings[task->binding].pool];
+			if (is_served(pool))
+				continue;
+			sup_drain_drop(task);
+			sup_attend_pool(pool);
+		}
+		sup_unlock();
+	}
+}
+
+void
 sup_drains_forget(Oid database)
 {
 	SUP_ASSERT_LOCKED();
@@ -157,8 +217,9 @@ sup_drains_forget(Oid database)
 }
 
 /*
- * A drain with which the worker had not begun is queued again.  A job that it
- * has begun is as core has left it: gone, if its transaction has committed.
+ * A drain with which the worker had not begun is queued again, unless its login has
+ * failed.  A job that it has begun is as core has left it: gone, if its transaction
+ * has committed.
  */
 static void
 drain_died(SupSlot *slot, SupTask *task)
@@ -166,13 +227,20 @@ drain_died(SupSlot *slot, SupTask *task)
 	SupJobQueue *queue = &SupJob->queues[task->job_queue];
 	SupClaim   *claim = sup_claim_of(sup_slot_index(slot));
 
-	if (!slot->begun)
+	if (!slot->begun || slot->phase == SUP_PHASE_CONNECT)
 	{
+		bool		failed = slot->phase == SUP_PHASE_CONNECT && slot->exit_code != 0 &&
+			slot->leave == SUP_STAY && !slot->terminate;
+
 		sup_queue_push_front(sup_take_back(slot), sup_now());
+		if (failed)
+		{
+			sup_queue_failed(queue);
+			sup_drain_drop(task);
+			sup_drain_offer(queue);
+		}
 		return;
 	}
-	if (sup_looks_at == queue && slot == SupMySlot)
-		sup_bounds_fail_look(&queue->bounds);
 	if (claim != NULL)
 		sup_claim_release(claim, false);
 	pg_atomic_write_u32(&slot->task, 0);
@@ -189,6 +257,8 @@ sup_worker_died(SupSlot *slot, int sqlstate, const char *message)
 	uint32		t = pg_atomic_read_u32(&slot->task);
 
 	SUP_ASSERT_LOCKED();
+	if (sup_looks_at != NULL)
+		sup_bounds_fail_look(&sup_looks_at->bounds);
 	if (t == 0)
 		return;
 	if (Sup->tasks[t - 1].kind == SUP_TASK_DRAIN)

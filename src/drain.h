@@ -15,12 +15,18 @@
 #include "queue.h"
 
 /*
- * All but sup_drain_finish(): the caller holds the lock.
+ * All but those that say so: the caller holds the lock.
  *
  * Have a drain of the queue queued, if a job may be due and none is queued yet,
- * and if its pool is there.
+ * and if its pool is there; or once one is due.
  */
 extern void sup_drain_offer(SupJobQueue *queue);
+
+/*
+ * What has kept drains of that role, or in that database, from working may be no more
+ * so; 0 is any.  Takes the lock, time and again.
+ */
+extern void sup_drains_retry(Oid role, Oid database);
 
 /* The worker begins with it. */
 extern void sup_drain_begin(SupSlot *slot, SupTask *task);
@@ -33,6 +39,9 @@ extern SupTask *sup_drain_finish(SupSlot *slot, SupTask *task);
 
 /* One that is queued is not served. */
 extern void sup_drain_drop(SupTask *task);
+
+/* Those that may not be served now, as their pool is not there.  Takes the lock, time and again. */
+extern void sup_drains_drop(void);
 
 /* That database is no more, and all that is known of its jobs. */
 extern void sup_drains_forget(Oid database);

@@ -21,6 +21,7 @@ int			sup_pool_size;
 char	   *sup_pools;
 char	   *sup_default_pool;
 bool		sup_start_workers;
+bool		sup_run_jobs;
 char	   *sup_take_over;
 char	   *sup_stopped_workers;
 char	   *sup_databases;
@@ -473,6 +474,11 @@ sup_define_settings(void)
 							 "Runs declared workers.",
 							 "If off, none runs; pools do.",
 							 &sup_start_workers, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("supervisor.run_jobs",
+							 "Runs jobs.",
+							 "If off, none begins; those that run go on.",
+							 &sup_run_jobs, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("supervisor.take_over",
 							   "Lists the preloaded libraries whose own background workers are supervised.",

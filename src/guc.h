@@ -26,6 +26,7 @@ extern int	sup_pool_size;
 extern char *sup_pools;
 extern char *sup_default_pool;
 extern bool sup_start_workers;
+extern bool sup_run_jobs;
 extern char *sup_take_over;
 extern char *sup_stopped_workers;
 extern char *sup_databases;

@@ -11,6 +11,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "tcop/tcopprot.h"
@@ -27,15 +28,13 @@
 #include "exit.h"
 #include "job_worker.h"
 #include "match.h"
+#include "members.h"
 #include "reset.h"
 #include "rights.h"
 #include "settle.h"
 
 /* After so long others that wait go first. */
 #define SLICE_US	(100 * 1000)
-
-/* Jobs of a queue whose drain has failed wait for so long. */
-#define FAILED_US	(10 * USECS_PER_SEC)
 
 /* This session is out of date: who serves the binding next logs in anew. */
 static void
@@ -47,9 +46,12 @@ leave(SupSlot *slot)
 	sup_unlock();
 }
 
-/* Our own transaction, in which rights are as before each task; false: they are not. */
+/*
+ * Our own transaction, in which rights are as before each task; false: they are not.
+ * Raises an error where the settings do not let the queue be served.
+ */
 static bool
-begin_look(SupSlot *slot)
+begin_look(SupSlot *slot, SupJobQueue *queue)
 {
 	StartTransactionCommand();
 	sup_own_transaction();
@@ -59,6 +61,13 @@ begin_look(SupSlot *slot)
 		leave(slot);
 		return false;
 	}
+	if (!sup_database_listed(get_database_name(MyDatabaseId)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("jobs of this database are not run"),
+				 errdetail("It is not in \"%s\".", "supervisor.databases")));
+	if (!superuser_arg(slot->role))
+		(void) sup_check_member(queue->pool, slot->role);
 	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
 	return true;
 }
@@ -72,12 +81,12 @@ end_look(void)
 
 /* The table of jobs, of which all is known to be as it should; 0: it is not. */
 static Oid
-find_table(SupSlot *slot)
+find_table(SupSlot *slot, SupJobQueue *queue)
 {
 	const char *complaint;
 	Oid			table;
 
-	if (!begin_look(slot))
+	if (!begin_look(slot, queue))
 		return InvalidOid;
 	table = sup_trusted_lock_quick(&sup_job_table, &complaint);
 	if (!OidIsValid(table) && complaint != NULL)
@@ -98,16 +107,20 @@ look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds)
 	const char *complaint;
 	int			n = -1;
 
-	if (begin_look(slot))
+	if (begin_look(slot, queue))
 	{
 		if (sup_trusted_lock_quick(&sup_job_table, &complaint) == table)
-			n = sup_job_look(table, queue->role, queue->pool, bounds, GetCurrentTimestamp(), found, end);
+			n = sup_job_look(table, queue->role, queue->pool, bounds, GetCurrentTimestamp(), found,
+							 SUP_RING_SIZE, end);
 		end_look();
 	}
 	sup_injection_point("supervisor-looked");
 	sup_lock();
 	if (n >= 0)
+	{
 		sup_bounds_end_look(&queue->bounds, queue->ring, end, found, n);
+		sup_queue_works(queue);
+	}
 	else
 		sup_bounds_fail_look(&queue->bounds);
 	sup_looks_at = NULL;
@@ -209,7 +222,7 @@ end_with_error(SupRun *job)
  * whoever has changed it, or is about to, tells of it.
  */
 static void
-run_claimed(SupSlot *slot, SupClaim *claim)
+run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 {
 	int64		id = claim->job.spot.id;
 	Oid			table = claim->table;
@@ -218,7 +231,7 @@ run_claimed(SupSlot *slot, SupClaim *claim)
 	bool		found = false;
 
 	job.table = table;
-	if (begin_look(slot))
+	if (begin_look(slot, queue))
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(MessageContext);
 
@@ -251,6 +264,8 @@ run_claimed(SupSlot *slot, SupClaim *claim)
 		sup_reset_worker(slot);
 	}
 	sup_lock();
+	if (found)
+		sup_queue_works(queue);
 	sup_claim_release(claim, found || slot->leave == SUP_STAY);
 	sup_unlock();
 	sup_take_late_cancel();
@@ -281,7 +296,7 @@ go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
 	}
 	sup_unlock();
 	if (step == SUP_STEP_TAKE)
-		run_claimed(slot, claim);
+		run_claimed(slot, queue, claim);
 	else if (step == SUP_STEP_LOOK)
 		return look(slot, queue, table, &bounds);
 	return step == SUP_STEP_TAKE;
@@ -307,7 +322,7 @@ fail(SupSlot *slot, SupJobQueue *queue)
 	claim = sup_claim_of(sup_slot_index(slot));
 	if (claim != NULL)
 		sup_claim_release(claim, false);
-	queue->not_before = GetCurrentTimestamp() + FAILED_US;
+	sup_queue_failed(queue);
 	sup_unlock();
 	RESUME_INTERRUPTS();
 }
@@ -333,7 +348,7 @@ sup_run_drain(SupSlot *slot, SupTask *task)
 	{
 		PG_TRY();
 		{
-			Oid			table = find_table(slot);
+			Oid			table = find_table(slot, queue);
 
 			while (OidIsValid(table) && go_on(slot, queue, table, sup_now() - began > SLICE_US))
 				 /* one after another */ ;

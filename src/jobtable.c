@@ -465,68 +465,143 @@ init_keys(ScanKey keys, ScanKey members, Oid role, const char *pool)
 	keys[3].sk_argument = PointerGetDatum(members);
 }
 
+/* A look under way. */
+typedef struct Look
+{
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	MemoryContext context;		/* for a row */
+	int64		origin;
+	TimestampTz now;
+	SupCandidate *found;
+	int			room;			/* for so many */
+	int			n;				/* ... that were found */
+	int			passed;			/* rows that were passed over */
+} Look;
+
+/*
+ * Where one priority is left: at the first job that may be run and is not due, or for
+ * which there is no room; or after all.  Those that are held or have failed are the last.
+ */
+static SupSpot
+look_at_priority(Look *look, int priority)
+{
+	SupSpot		end = {PG_INT64_MAX, PG_INT64_MAX};
+
+	while (index_getnext_slot(look->scan, ForwardScanDirection, look->slot))
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(look->context);
+		SupJobRow	row;
+		SupSpot		spot;
+		bool		may_run;
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(look->slot);
+		memcpy(row.values, look->slot->tts_values, sizeof(row.values));
+		memcpy(row.nulls, look->slot->tts_isnull, sizeof(row.nulls));
+		spot = sup_job_spot(&row);
+		may_run = sup_job_may_run(&row, look->origin);
+		MemoryContextReset(MemoryContextSwitchTo(oldcontext));
+		if (spot.run_at == PG_INT64_MAX)
+			break;
+		if (may_run ? spot.run_at > look->now || look->n == look->room : ++look->passed > MAX_PASSED)
+		{
+			end = spot;
+			break;
+		}
+		if (may_run)
+		{
+			look->found[look->n].priority = priority;
+			look->found[look->n++].spot = spot;
+		}
+	}
+	return end;
+}
+
 int
 sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, TimestampTz now,
-			 SupCandidate *found, SupSpot *end)
+			 SupCandidate *found, int room, SupSpot *end)
+{
+	Relation	rel = table_open(table, NoLock);
+	Relation	index = open_index(rel, &job_indexes[2]);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	Look		look = {0};
+	ScanKeyData keys[4];
+	ScanKeyData members[2];
+
+	look.scan = sup_index_beginscan(rel, index, snapshot, 4);
+	look.slot = table_slot_create(rel, NULL);
+	look.context = AllocSetContextCreate(CurrentMemoryContext, "supervisor row", ALLOCSET_DEFAULT_SIZES);
+	look.origin = sup_job_origin();
+	look.now = now;
+	look.found = found;
+	look.room = room;
+	init_keys(keys, members, role, pool);
+	for (int i = 0; i < SUP_PRIORITIES; i++)
+	{
+		end[i] = bounds->bound[i];
+		if (bounds->bound[i].run_at > now || (room > 0 && look.n == room) || look.passed > MAX_PASSED)
+			continue;
+		keys[2].sk_argument = Int16GetDatum(i);
+		members[0].sk_argument = TimestampTzGetDatum(bounds->bound[i].run_at);
+		members[1].sk_argument = Int64GetDatum(bounds->bound[i].id);
+		index_rescan(look.scan, keys, 4, NULL, 0);
+		end[i] = look_at_priority(&look, i);
+	}
+	index_endscan(look.scan);
+	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(look.context);
+	ExecDropSingleTupleTableSlot(look.slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, NoLock);
+	return look.n;
+}
+
+/* By the index from one to the next, however many jobs each has. */
+void
+sup_job_scan_queues(Oid table, SupQueueVisitor visit, void *arg)
 {
 	Relation	rel = table_open(table, NoLock);
 	Relation	index = open_index(rel, &job_indexes[2]);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 4);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "supervisor row", ALLOCSET_DEFAULT_SIZES);
-	ScanKeyData keys[4];
+	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 1);
+	MemoryContext last = AllocSetContextCreate(CurrentMemoryContext, "supervisor queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "supervisor queue", ALLOCSET_DEFAULT_SIZES);
+	ScanKeyData key;
 	ScanKeyData members[2];
-	int64		origin = sup_job_origin();
-	int			n = 0;
-	int			passed = 0;
-	bool		full = false;
 
-	init_keys(keys, members, role, pool);
-	for (int i = 0; i < SUP_PRIORITIES; i++)
+	MemSet(&key, 0, sizeof(ScanKeyData));
+	key.sk_flags = SK_ROW_HEADER;
+	key.sk_attno = 1;
+	key.sk_strategy = BTGreaterStrategyNumber;
+	key.sk_argument = PointerGetDatum(members);
+	ScanKeyEntryInitialize(&members[0], SK_ROW_MEMBER, 1, BTGreaterStrategyNumber, InvalidOid, InvalidOid,
+						   F_BTOIDCMP, ObjectIdGetDatum(InvalidOid));
+	ScanKeyEntryInitialize(&members[1], SK_ROW_MEMBER | SK_ROW_END, 2, BTGreaterStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_BTTEXTCMP, CStringGetTextDatum(""));
+	for (;;)
 	{
-		end[i] = bounds->bound[i];
-		if (full || bounds->bound[i].run_at > now)
-			continue;
-		keys[2].sk_argument = Int16GetDatum(i);
-		members[0].sk_argument = TimestampTzGetDatum(bounds->bound[i].run_at);
-		members[1].sk_argument = Int64GetDatum(bounds->bound[i].id);
-		index_rescan(scan, keys, 4, NULL, 0);
-		end[i].run_at = end[i].id = PG_INT64_MAX;
-		while (index_getnext_slot(scan, ForwardScanDirection, slot))
-		{
-			MemoryContext oldcontext = MemoryContextSwitchTo(context);
-			SupJobRow	row;
-			SupSpot		spot;
+		MemoryContext oldcontext;
+		bool		isnull;
 
-			CHECK_FOR_INTERRUPTS();
-			slot_getallattrs(slot);
-			memcpy(row.values, slot->tts_values, sizeof(row.values));
-			memcpy(row.nulls, slot->tts_isnull, sizeof(row.nulls));
-			spot = sup_job_spot(&row);
-			full = n == SUP_RING_SIZE || passed == MAX_PASSED;
-			if (spot.run_at > now || full)
-			{
-				end[i] = spot;
-				full &= spot.run_at <= now;
-				MemoryContextSwitchTo(oldcontext);
-				break;
-			}
-			if (sup_job_may_run(&row, origin))
-			{
-				found[n].priority = i;
-				found[n++].spot = spot;
-			}
-			else
-				passed++;
-			MemoryContextReset(MemoryContextSwitchTo(oldcontext));
-		}
+		CHECK_FOR_INTERRUPTS();
+		index_rescan(scan, &key, 1, NULL, 0);
+		if (!index_getnext_slot(scan, ForwardScanDirection, slot))
+			break;
+		MemoryContextReset(last);
+		oldcontext = MemoryContextSwitchTo(last);
+		members[0].sk_argument = slot_getattr(slot, SUP_JOB_ROLE + 1, &isnull);
+		members[1].sk_argument = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot_getattr(slot, SUP_JOB_POOL + 1, &isnull)));
+		MemoryContextSwitchTo(context);
+		visit(table, DatumGetObjectId(members[0].sk_argument), TextDatumGetCString(members[1].sk_argument), arg);
+		MemoryContextReset(MemoryContextSwitchTo(oldcontext));
 	}
 	index_endscan(scan);
 	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(last);
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
 	table_close(rel, NoLock);
-	return n;
 }

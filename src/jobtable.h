@@ -137,11 +137,16 @@ extern void sup_job_update(Oid table, SupJobRow *row);
 extern void sup_run_insert(Oid table, SupRunRow *row);
 
 /*
- * Look for jobs of a role and pool that may be run, from bounds->bound[] on: not
- * more than a ring has room for, in order; how many.  In end[] where each
- * priority was left.
+ * Look for jobs of a role and pool that may be run, from bounds->bound[] on, in
+ * order: for so many as there is room for, or if that is none, for the first of each
+ * priority; how many.  In end[] where each priority was left.
  */
 extern int	sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, TimestampTz now,
-						 SupCandidate *found, SupSpot *end);
+						 SupCandidate *found, int room, SupSpot *end);
+
+/* Each role and pool that have jobs, whether these may be run or not. */
+typedef void (*SupQueueVisitor) (Oid table, Oid role, const char *pool, void *arg);
+
+extern void sup_job_scan_queues(Oid table, SupQueueVisitor visit, void *arg);
 
 #endif							/* SUP_JOBTABLE_H */

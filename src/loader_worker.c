@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * loader_worker.c
- *	  Reads the declared workers of one database into shared memory.
+ *	  Reads the declared workers of one database into shared memory, and who
+ *	  has jobs there.
  *
- * It is a superuser's session that reads one table, which catalog.c vouches
- * for, and ends.
+ * It is a superuser's session that reads tables of ours, of which trust.c knows
+ * whether they are, and ends.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,6 +29,7 @@
 #include "compat.h"
 #include "declaration.h"
 #include "entries.h"
+#include "job_loader.h"
 #include "rights.h"
 
 /* The database allows no connections: but for bypass_allowconn. */
@@ -263,6 +265,8 @@ sup_loader_main(SupSlot *slot)
 		sup_unlock();
 	}
 	sweep();
+	if (!closed)
+		sup_load_jobs();
 	if (beyond_share > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

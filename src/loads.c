@@ -29,6 +29,7 @@
 
 #include "compat.h"
 #include "declaration.h"
+#include "drain.h"
 #include "event.h"
 #include "lifecycle.h"
 #include "loads.h"
@@ -135,6 +136,9 @@ find_databases(Oid wanted, List **databases_found)
 		if (!sup_database_listed(NameStr(form->datname)))
 		{
 			sup_forget_database(form->oid);
+			sup_lock();
+			sup_drains_forget(form->oid);
+			sup_unlock();
 			continue;
 		}
 		if (form->datistemplate)
@@ -282,13 +286,12 @@ load_ended(TimestampTz now)
 	sup_lock();
 	Sup->loading = InvalidOid;
 	load = sup_load_get(database);
+	if (load != NULL && Sup->loaded)
+		load->read = load->reading; /* its workers at least */
 	if (slot->last_exit_code != 0)
 		news = load_failed(load, now);
 	else if (load != NULL && Sup->loaded)
-	{
-		load->read = load->reading;
 		load->failures = 0;
-	}
 	else
 		put_off(database, loading_since + INTERVAL_MIN_US); /* a fence was in its
 															 * way */
@@ -303,7 +306,7 @@ load_ended(TimestampTz now)
 	ConditionVariableBroadcast(&Sup->changed);
 	if (news)
 		ereport(LOG,
-				(errmsg("could not read the declared workers of database %u: %s",
+				(errmsg("could not read the declared workers or jobs of database %u: %s",
 						database, error),
 				 errdetail("It is tried again with growing delays.")));
 }

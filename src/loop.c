@@ -25,6 +25,7 @@
 #include "agenda.h"
 #include "compat.h"
 #include "declared.h"
+#include "due.h"
 #include "entries.h"
 #include "lifecycle.h"
 #include "loads.h"
@@ -43,7 +44,8 @@ supervisor_turn(void)
 
 	sup_look_at_prepared();
 	sup_look_at_slots(now);
-	next = sup_look_at_pools(slots_freed, now);
+	next = sup_look_at_jobs();
+	next = Min(next, sup_look_at_pools(slots_freed, now));
 	sup_look_at_declarations(slots_freed, now);
 	next = Min(next, sup_look_at_loads(now));
 	sup_start_due(now);
@@ -127,6 +129,7 @@ sup_supervisor_main(Datum main_arg)
 	cycle = AllocSetContextCreate(TopMemoryContext, "supervisor cycle", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(cycle);
 	sup_set_pools();
+	sup_set_jobs();
 	sup_set_declared();
 	sup_set_loads();
 
@@ -143,6 +146,7 @@ sup_supervisor_main(Datum main_arg)
 			ProcessConfigFile(PGC_SIGHUP);
 			sup_injection_point("supervisor-reload");
 			sup_set_pools();
+			sup_set_jobs();
 			sup_set_declared();
 			sup_set_loads();
 		}

@@ -297,6 +297,9 @@ publish_rights(const Notes *n)
 {
 	if (!has_kind(n, SUP_NOTE_GRANT) && !has_kind(n, SUP_NOTE_LOGIN))
 		return;
+	for (int i = 0; i < n->n; i++)
+		if (n->notes[i].kind == SUP_NOTE_GRANT || n->notes[i].kind == SUP_NOTE_LOGIN)
+			sup_drains_retry(n->notes[i].role, n->notes[i].database);
 	for (int start = 0; start < Sup->ndeclarations; start += SLICE)
 	{
 		sup_lock();

@@ -180,6 +180,7 @@ sup_set_pools(void)
 		sup_attend_pool(pool);
 	}
 	Sup->pools_set = true;
+	SupJob->review = true;
 	sup_unlock();
 	ConditionVariableBroadcast(&Sup->changed);
 	sup_watch_members();
@@ -347,6 +348,7 @@ judge_pool(int pool, TimestampTz now)
 	if (served)
 	{
 		p->no_worker_since = 0;
+		SupJob->review |= p->down;
 		p->down = false;
 		return 0;
 	}
@@ -357,6 +359,7 @@ judge_pool(int pool, TimestampTz now)
 	if (now < deadline)
 	{
 		deadlines[pool] = deadline;
+		SupJob->review |= p->down;
 		p->down = false;		/* the setting may have changed */
 		return 0;
 	}

@@ -18,6 +18,10 @@
 #include "declaration.h"
 #include "queue.h"
 
+/* Jobs of a queue whose drain has failed wait for so long, which doubles each time. */
+#define FAILED_US		INT64CONST(10000000)
+#define FAILED_MAX_US	INT64CONST(300000000)
+
 SupJobs    *SupJob = NULL;
 int64		sup_running_job = 0;
 
@@ -55,8 +59,11 @@ sup_queues_init(void)
 		SupJob->claims = (SupClaim *) ((char *) SupJob + MAXALIGN(sizeof(SupJobs)));
 		SupJob->rings = (SupRing *) ((char *) SupJob->claims + size_of_claims());
 		dlist_init(&SupJob->wanting);
+		SupJob->run_jobs = sup_run_jobs;
+		SupJob->next_due = PG_INT64_MAX;
 		for (int i = 0; i < SUP_QUEUES; i++)
 		{
+			SupJob->dues[i] = PG_INT64_MAX;
 			SupJob->buckets[i] = -1;
 			SupJob->queues[i].next = i + 1 < SUP_QUEUES ? i + 1 : -1;
 		}
@@ -90,11 +97,11 @@ sup_queue_find(Oid database, Oid role, const char *pool)
 	return NULL;
 }
 
-/* Has it neither drains nor claims, which know it by its index? */
+/* Has nobody anything to do with it?  They know it by its index. */
 static bool
 is_idle(const SupJobQueue *queue)
 {
-	if (queue->ndrains > 0)
+	if (queue->ndrains > 0 || queue->bounds.looking)
 		return false;
 	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
 		if (OidIsValid(SupJob->claims[i].database) && SupJob->claims[i].queue == sup_queue_index(queue))
@@ -114,12 +121,36 @@ forget(SupJobQueue *queue)
 	*link = queue->next;
 	if (queue->wanting)
 		dlist_delete(&queue->wanting_node);
+	SupJob->dues[i] = PG_INT64_MAX;
 	memset(queue, 0, sizeof(SupJobQueue));
 	queue->next = SupJob->free_queue;
 	SupJob->free_queue = i;
 }
 
-/* The one that is needed last goes. */
+/* A queue of that database is forgotten, which is due then. */
+static void
+note_forgotten(Oid database, int64 due)
+{
+	SupForgotten *f = &SupJob->forgotten[0];
+
+	for (int i = 1; i < SUP_FORGOTTEN && f->database != database; i++)
+		if (SupJob->forgotten[i].database == database ||
+			(f == &SupJob->forgotten[0] && !OidIsValid(SupJob->forgotten[i].database)))
+			f = &SupJob->forgotten[i];
+	if (f != &SupJob->forgotten[0])
+	{
+		f->due = f->database == database ? Min(f->due, due) : due;
+		f->database = database;
+	}
+	else
+		f->due = f->due == 0 ? due : Min(f->due, due);
+	SupJob->next_due = Min(SupJob->next_due, due);
+}
+
+/*
+ * The one that is needed last goes.  Those that wait for an entry are needed at once,
+ * and those whose time is not known as well.
+ */
 static void
 make_room(void)
 {
@@ -129,21 +160,18 @@ make_room(void)
 	for (int i = 0; i < SUP_QUEUES; i++)
 	{
 		SupJobQueue *queue = &SupJob->queues[i];
-		int64		when;
 
-		if (queue->ndrains > 0 || queue->wanting)
+		if ((last != NULL && SupJob->dues[i] <= due) || queue->wanting || !is_idle(queue))
 			continue;
-		when = sup_bounds_due(&queue->bounds, NULL);
-		if ((last == NULL || when > due) && is_idle(queue))
-		{
-			last = queue;
-			due = when;
-		}
+		last = queue;
+		due = SupJob->dues[i];
 	}
 	if (last == NULL)
 		return;
 	if (due != PG_INT64_MAX)
-		sup_request_load(last->database);
+		note_forgotten(last->database, due);
+	else if (sup_bounds_due(&last->bounds, NULL) != PG_INT64_MAX)
+		SupJob->forgotten_ones = true;
 	forget(last);
 }
 
@@ -194,6 +222,75 @@ sup_queues_reset(Oid database)
 		if (SupJob->queues[i].database == database)
 			for (int j = 0; j < SUP_PRIORITIES; j++)
 				sup_bounds_lower(&SupJob->queues[i].bounds, j, first);
+}
+
+void
+sup_queues_read(Oid database)
+{
+	SUP_ASSERT_LOCKED();
+	for (int i = 1; i < SUP_FORGOTTEN; i++)
+		if (SupJob->forgotten[i].database == database)
+			SupJob->forgotten[i].database = InvalidOid;
+}
+
+/*
+ * Deadlines
+ */
+
+/* Who has an earlier one than the supervisor knows wakes it. */
+void
+sup_queue_set_due(SupJobQueue *queue, int64 due)
+{
+	SUP_ASSERT_LOCKED();
+	SupJob->dues[sup_queue_index(queue)] = due;
+	if (due >= SupJob->next_due)
+		return;
+	SupJob->next_due = due;
+	sup_wake_supervisor_by(sup_wall_to_steady(due));
+}
+
+int64
+sup_queues_recall(int64 now)
+{
+	int64		next = PG_INT64_MAX;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_FORGOTTEN; i++)
+	{
+		SupForgotten *f = &SupJob->forgotten[i];
+
+		if (i == 0 ? f->due == 0 : !OidIsValid(f->database))
+			continue;
+		if (f->due > now)
+		{
+			next = Min(next, f->due);
+			continue;
+		}
+		if (i > 0)
+			sup_request_load(f->database);
+		else
+			Sup->load_all = true;
+		f->database = InvalidOid;
+		f->due = 0;
+	}
+	return next;
+}
+
+void
+sup_queue_failed(SupJobQueue *queue)
+{
+	SUP_ASSERT_LOCKED();
+	queue->failed_at = sup_now();
+	queue->not_before = queue->failed_at + Min(FAILED_US << Min(queue->failures, 10), FAILED_MAX_US);
+	queue->failures++;
+}
+
+void
+sup_queue_works(SupJobQueue *queue)
+{
+	SUP_ASSERT_LOCKED();
+	queue->failures = 0;
+	queue->not_before = 0;
 }
 
 /* There is a ring for each worker, and it is one that drains. */
@@ -271,8 +368,13 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 	SupStep		step;
 
 	SUP_ASSERT_LOCKED();
+	if (!SupJob->run_jobs)
+		return SUP_STEP_NOTHING;
 	if (free == NULL)
-		return SUP_STEP_WAIT;
+	{
+		sup_queue_failed(queue);
+		return SUP_STEP_NOTHING;
+	}
 	do
 		step = sup_bounds_step(&queue->bounds, queue->ring, now, &job);
 	while (step == SUP_STEP_TAKE && sup_is_claimed(queue->database, table, job.spot.id));

@@ -31,7 +31,10 @@ typedef struct SupJobQueue
 	SupRing    *ring;			/* NULL: it has none */
 	int			ndrains;		/* its drains that are queued or run */
 	bool		drain_queued;	/* one of them is queued */
-	TimestampTz not_before;		/* a drain has failed: no other begins before */
+	int			failures;		/* of its drains, in a row */
+	TimestampTz failed_at;		/* the last one; by sup_now() */
+	TimestampTz not_before;		/* so no other begins before; 0: as soon as a
+								 * job is due */
 	bool		wanting;		/* it is due, and there was no entry for a
 								 * drain */
 	dlist_node	wanting_node;
@@ -50,8 +53,30 @@ typedef struct SupClaim
 	SupCandidate job;
 } SupClaim;
 
+/* Queues of that database were forgotten, whose next job is due then. */
+typedef struct SupForgotten
+{
+	Oid			database;		/* 0: free; the first entry is of any */
+	int64		due;
+} SupForgotten;
+
+#define SUP_FORGOTTEN	256
+
+/*
+ * Times at which something is due are those of the wall clock, as jobs say when they
+ * are; whether they have come is looked at again when that is set.
+ */
 typedef struct SupJobs
 {
+	bool		run_jobs;		/* the setting, as the supervisor has it */
+	bool		review;			/* it shall look at all queues: what keeps
+								 * them from being served may have changed */
+	bool		forgotten_ones; /* queues that could not be served were
+								 * forgotten */
+	int64		next_due;		/* the least of dues[], or less */
+	int64		dues[SUP_QUEUES];	/* when each is to have a drain, dense;
+									 * PG_INT64_MAX: not by itself */
+	SupForgotten forgotten[SUP_FORGOTTEN];
 	int			free_queue;
 	int			free_ring;		/* through 'n' */
 	dlist_head	wanting;		/* SupJobQueue.wanting_node */
@@ -79,12 +104,26 @@ extern SupJobQueue *sup_queue_find(Oid database, Oid role, const char *pool);
 
 /*
  * Find or make one, of which nothing is known.  NULL: there are too many that
- * are in use.  If one had to go for it, its database is to be read again.
+ * are in use.  If one had to go for it, its database is read again once its first
+ * job is due.
  */
 extern SupJobQueue *sup_queue_get(Oid database, Oid role, const char *pool);
 
 /* That database is no more. */
 extern void sup_queues_forget(Oid database);
+
+/* It is about to be read: nothing of it is forgotten. */
+extern void sup_queues_read(Oid database);
+
+/* A queue is to have a drain then, for which the supervisor will see. */
+extern void sup_queue_set_due(SupJobQueue *queue, int64 due);
+
+/* Have databases read whose forgotten queues are due; when the next one is. */
+extern int64 sup_queues_recall(int64 now);
+
+/* A drain has failed, or it has done something: then failures count anew. */
+extern void sup_queue_failed(SupJobQueue *queue);
+extern void sup_queue_works(SupJobQueue *queue);
 
 /* In all queues of a database anything may be. */
 extern void sup_queues_reset(Oid database);

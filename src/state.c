@@ -160,6 +160,17 @@ sup_clock_set(void)
 	return by;
 }
 
+/* Nothing tells an idle server that its clock was set. */
+#define LONGEST_WAIT_US	INT64CONST(60000000)
+
+TimestampTz
+sup_wall_to_steady(TimestampTz wall)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return sup_now() + (wall <= now ? 0 : wall - now < LONGEST_WAIT_US ? wall - now : LONGEST_WAIT_US);
+}
+
 /*
  * Start-up
  */

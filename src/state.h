@@ -654,6 +654,12 @@ extern TimestampTz sup_now(void);
  */
 extern int64 sup_clock_set(void);
 
+/*
+ * When that time of the wall clock comes, if it is not set: a minute from now at the
+ * latest, so that this is seen.  The caller holds the lock.
+ */
+extern TimestampTz sup_wall_to_steady(TimestampTz wall);
+
 /* What processes of supervisor wait for. */
 typedef enum SupWaitEvent
 {
