@@ -463,7 +463,7 @@ LANGUAGE C;
 COMMENT ON FUNCTION supervisor.job_changed() IS 'guards the tables of jobs, and makes what is added to supervisor.job a copy';
 
 -- One in front of each row as well.
-CREATE TRIGGER job_added BEFORE INSERT ON supervisor.job
+CREATE TRIGGER job_added BEFORE INSERT OR UPDATE OR DELETE ON supervisor.job
     FOR EACH ROW EXECUTE FUNCTION supervisor.job_changed();
 ALTER TABLE supervisor.job ENABLE ALWAYS TRIGGER job_added;
 
@@ -510,6 +510,14 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.current_job() IS
 'id of the job that calls it; NULL: it is none';
+
+CREATE FUNCTION supervisor.cancel_job(job bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_cancel_job'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.cancel_job(bigint) IS
+'cancels a job: its run if it is under way, at once and whatever becomes of this transaction; else the job, which waits or has failed, if this transaction commits. It is not tried again. True: it was there; false: it has ended. Needs the right to signal a backend of its role (42501). No such job ever: 42704';
 
 --
 -- Views.  The functions below them hide what pg_stat_activity would hide.
@@ -890,6 +898,7 @@ GRANT SELECT ON supervisor.job, supervisor.job_id_seq TO pg_database_owner;
 GRANT EXECUTE ON FUNCTION supervisor.current_job() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
+    supervisor.cancel_job(bigint),
     supervisor.restart_worker(integer, interval, bigint),
     supervisor.terminate_worker(integer, interval, bigint),
     supervisor.restart_pool(text, interval)

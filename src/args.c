@@ -81,6 +81,16 @@ sup_deadline_arg(FunctionCallInfo fcinfo, int n)
 	return TIMESTAMP_NOT_FINITE(until) ? DT_NOEND : sup_now() + (until - now);
 }
 
+/* As for a column of a table, in which anything may be. */
+int64
+sup_interval_us(const Interval *span)
+{
+	double		us = (double) span->time + ((double) span->day + (double) span->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+	double		longest = 10.0 * DAYS_PER_YEAR * USECS_PER_DAY;
+
+	return us < 0 ? 0 : (int64) Min(us, longest);
+}
+
 /* The elements are palloc'd.  Raises 2202E if it has several dimensions. */
 int
 sup_text_array_arg(FunctionCallInfo fcinfo, int n, char ***elements)

@@ -23,6 +23,9 @@ extern void sup_check_command(const char *command);
 /* Time, as sup_now(), at which a timeout ends; NULL is 0, never.  22023 if it is negative. */
 extern TimestampTz sup_deadline_arg(FunctionCallInfo fcinfo, int n);
 
+/* An interval in microseconds, of days of 24 hours and months of 30 days: 0 to ten years. */
+extern int64 sup_interval_us(const Interval *span);
+
 /* The elements of a text[], NULLs as NULL; -1 if it is NULL itself. */
 extern int	sup_text_array_arg(FunctionCallInfo fcinfo, int n, char ***elements);
 

@@ -218,11 +218,11 @@ sup_drains_forget(Oid database)
 
 /*
  * A drain with which the worker had not begun is queued again, unless its login has
- * failed.  A job that it has begun is as core has left it: gone, if its transaction
- * has committed.
+ * failed.  What has come of a job that it has begun is for the loader to find out: it
+ * is gone if its transaction has committed.
  */
 static void
-drain_died(SupSlot *slot, SupTask *task)
+drain_died(SupSlot *slot, SupTask *task, int sqlstate, const char *message)
 {
 	SupJobQueue *queue = &SupJob->queues[task->job_queue];
 	SupClaim   *claim = sup_claim_of(sup_slot_index(slot));
@@ -241,7 +241,9 @@ drain_died(SupSlot *slot, SupTask *task)
 		}
 		return;
 	}
-	if (claim != NULL)
+	if (claim != NULL && claim->begun)
+		sup_claim_lose(claim, claim->canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED, sqlstate, message);
+	else if (claim != NULL)
 		sup_claim_release(claim, false);
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
@@ -262,7 +264,7 @@ sup_worker_died(SupSlot *slot, int sqlstate, const char *message)
 	if (t == 0)
 		return;
 	if (Sup->tasks[t - 1].kind == SUP_TASK_DRAIN)
-		drain_died(slot, &Sup->tasks[t - 1]);
+		drain_died(slot, &Sup->tasks[t - 1], sqlstate, message);
 	else
 		sup_task_worker_died(slot, sqlstate, message);
 }

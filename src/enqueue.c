@@ -12,12 +12,9 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
-#include "commands/sequence.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -140,7 +137,7 @@ needs_no_block(Node *stmt)
 
 /* Raises what the run would raise at once. */
 static void
-check_command(const char *command, int nparams)
+check_command(const char *command, int nparams, bool atomic)
 {
 	List	   *statements = pg_parse_query(command);
 	ListCell   *lc;
@@ -163,16 +160,18 @@ check_command(const char *command, int nparams)
 					(errcode(ERRCODE_SYNTAX_ERROR),
 					 errmsg("wrong number of parameters"),
 					 errdetail("Expected %d parameters but got %d.", expected, nparams)));
-		if (IsA(stmt, TransactionStmt) && !sup_is_savepoint((TransactionStmt *) stmt))
+		if (atomic && IsA(stmt, TransactionStmt) && !sup_is_savepoint((TransactionStmt *) stmt))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 					 errmsg("cannot end the transaction of an atomic job"),
-					 errdetail("It commits together with the note that the job is done.")));
-		if (needs_no_block(stmt))
+					 errdetail("It commits together with the note that the job is done."),
+					 errhint("Enqueue it with atomic => false if it may be run more than once.")));
+		if (atomic && needs_no_block(stmt))
 			ereport(ERROR,
 					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 					 errmsg("%s cannot run inside a transaction block, as an atomic job does",
-							CreateCommandName(stmt))));
+							CreateCommandName(stmt)),
+					 errhint("Enqueue it with atomic => false if it may be run more than once.")));
 		if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->filename == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -204,7 +203,8 @@ take_interval(FunctionCallInfo fcinfo, int arg, SupJobRow *row, SupJobColumn col
 	if (PG_ARGISNULL(arg))
 		return;
 	span = PG_GETARG_INTERVAL_P(arg);
-	if (span->time < 0 || span->day < 0 || span->month < 0 || span->month > 12 * 10 || span->day > 3660)
+	if (span->time < 0 || span->day < 0 || span->month < 0 ||
+		sup_interval_us(span) >= (int64) 10 * 365 * USECS_PER_DAY)
 		out_of_range(what, "0 or more, and less than ten years");
 	row->values[column] = IntervalPGetDatum(span);
 	row->nulls[column] = false;
@@ -218,10 +218,6 @@ refuse_unsupported(FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("keys of jobs are not supported yet")));
-	if (!PG_ARGISNULL(ARG_ATOMIC) && !PG_GETARG_BOOL(ARG_ATOMIC))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("jobs that are not atomic are not supported yet")));
 }
 
 static void
@@ -239,13 +235,14 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 	TimestampTz run_at = PG_ARGISNULL(ARG_RUN_AT) ? now : PG_GETARG_TIMESTAMPTZ(ARG_RUN_AT);
 	int32		priority = PG_ARGISNULL(ARG_PRIORITY) ? DEFAULT_PRIORITY : PG_GETARG_INT32(ARG_PRIORITY);
 	int32		max_attempts = PG_ARGISNULL(ARG_MAX_ATTEMPTS) ? DEFAULT_MAX_ATTEMPTS : PG_GETARG_INT32(ARG_MAX_ATTEMPTS);
+	bool		atomic = PG_ARGISNULL(ARG_ATOMIC) || PG_GETARG_BOOL(ARG_ATOMIC);
 	char	   *command = sup_text_arg(fcinfo, ARG_COMMAND, "command");
 	char	  **params;
 
 	memset(row->values, 0, sizeof(row->values));
 	memset(row->nulls, true, sizeof(row->nulls));
 	sup_check_command(command);
-	check_command(command, sup_text_array_arg(fcinfo, ARG_PARAMS, &params));
+	check_command(command, sup_text_array_arg(fcinfo, ARG_PARAMS, &params), atomic);
 	if (TIMESTAMP_IS_NOBEGIN(run_at))
 		out_of_range("run_at", "a time, or infinity");
 	if (priority < 0 || priority >= SUP_PRIORITIES)
@@ -266,7 +263,7 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 	set_value(row, SUP_JOB_ATTEMPTS, Int32GetDatum(0));
 	set_value(row, SUP_JOB_CRASHES, Int32GetDatum(0));
 	set_value(row, SUP_JOB_RUNS, Int64GetDatum(0));
-	set_value(row, SUP_JOB_ATOMIC, BoolGetDatum(true));
+	set_value(row, SUP_JOB_ATOMIC, BoolGetDatum(atomic));
 	set_value(row, SUP_JOB_ENABLED, BoolGetDatum(true));
 	set_value(row, SUP_JOB_STATE, CharGetDatum('w'));
 	set_value(row, SUP_JOB_ENQUEUED_AT, TimestampTzGetDatum(now));
@@ -283,28 +280,6 @@ take_pool(FunctionCallInfo fcinfo, bool capped)
 	if (capped)
 		(void) sup_check_member(pool, GetUserId());
 	return pool;
-}
-
-/* The sequence of ids, which comes and goes with the table. */
-static Oid
-job_sequence(Oid table)
-{
-	static Oid	known_table = InvalidOid;
-	static Oid	known = InvalidOid;
-
-	if (table != known_table)
-	{
-		known = get_relname_relid("job_id_seq", get_rel_namespace(table));
-		known_table = InvalidOid;
-		if (!OidIsValid(known) || get_rel_relkind(known) != RELKIND_SEQUENCE ||
-			getExtensionOfObject(RelationRelationId, known) != getExtensionOfObject(RelationRelationId, table))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("jobs of this database cannot be enqueued"),
-					 errdetail("The sequence supervisor.job_id_seq does not belong to the extension.")));
-		known_table = table;
-	}
-	return known;
 }
 
 /*
@@ -332,7 +307,7 @@ supervisor_enqueue(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("jobs of this database cannot be enqueued"),
 				 complaint ? errdetail_internal("%s", complaint) : 0));
-	id = nextval_internal(job_sequence(table), false);
+	id = sup_job_next_id(table);
 	set_value(&row, SUP_JOB_ID, Int64GetDatum(id));
 	set_value(&row, SUP_JOB_POOL, CStringGetTextDatum(pool));
 	set_value(&row, SUP_JOB_ORIGIN, Int64GetDatum(sup_job_origin()));

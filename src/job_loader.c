@@ -79,6 +79,89 @@ find_queue(Oid table, Oid role, const char *pool, void *no_room)
 	sup_unlock();
 }
 
+/* Note the end of a run whose worker has not done so; false: that fails. */
+static bool
+settle_lost(const SupClaim *lost)
+{
+	volatile bool settled = false;
+	SupRun		run = {0};
+	SupJobNote	next;
+	bool		waits = false;
+
+	run.table = lost->table;
+	run.id = lost->job.spot.id;
+	run.runs = lost->runs;
+	run.counted = lost->counted;
+	run.run_at = lost->job.spot.run_at;
+	run.started_at = lost->started_at;
+	run.pid = lost->pid;
+	run.end = lost->end;
+	run.sqlstate = lost->sqlstate;
+	run.message = lost->message[0] != '\0' ? lost->message : NULL;
+	if (run.end != SUP_RUN_SUCCEEDED && run.sqlstate == 0)
+	{
+		run.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		run.message = "its worker has ended";
+	}
+	PG_TRY();
+	{
+		waits = sup_settle(&run, NULL, NULL, &next);
+		settled = true;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	if (!settled)
+		return false;
+	sup_lock();
+	for (int i = 0; i < 2 * sup_max_workers;)
+	{
+		SupClaim   *claim = sup_lost_claim(MyDatabaseId, &i);
+
+		if (claim == NULL)
+			break;
+		if (claim->table == lost->table && claim->job.spot.id == lost->job.spot.id)
+		{
+			sup_claim_release(claim, true);
+			break;
+		}
+	}
+	sup_unlock();
+	if (waits)
+		sup_publish_jobs(&next, 1);
+	return true;
+}
+
+/* Those of this database; each for itself, since it may be one row that is locked. */
+static bool
+settle_all_lost(void)
+{
+	bool		all = true;
+	int			next = 0;
+
+	for (;;)
+	{
+		SupClaim	lost;
+		SupClaim   *claim;
+
+		CHECK_FOR_INTERRUPTS();
+		sup_lock();
+		claim = sup_lost_claim(MyDatabaseId, &next);
+		if (claim != NULL)
+			lost = *claim;
+		sup_unlock();
+		if (claim == NULL)
+			return all;
+		all &= settle_lost(&lost);
+	}
+}
+
 /*
  * What there is no room for is found once others have been run.  An error ends the
  * loader, and it is tried again.
@@ -88,10 +171,12 @@ sup_load_jobs(void)
 {
 	const char *complaint;
 	bool		no_room = false;
+	bool		settled;
 	Oid			table;
 
 	if (RecoveryInProgress())
 		return;
+	settled = settle_all_lost();
 	StartTransactionCommand();
 	sup_own_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
@@ -116,4 +201,8 @@ sup_load_jobs(void)
 		sup_unlock();
 	}
 	sup_drains_retry(InvalidOid, MyDatabaseId);
+	if (!settled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the end of a run of a job could not be noted")));
 }

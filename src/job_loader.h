@@ -8,7 +8,10 @@
 #ifndef SUP_JOB_LOADER_H
 #define SUP_JOB_LOADER_H
 
-/* Have it known in shared memory who has jobs in the current database, and run them. */
+/*
+ * Note what has come of runs whose worker could not, and have it known in shared memory
+ * who has jobs in the current database.
+ */
 extern void sup_load_jobs(void);
 
 #endif							/* SUP_JOB_LOADER_H */

@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
@@ -21,6 +23,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 
+#include "args.h"
 #include "child.h"
 #include "compat.h"
 #include "drain.h"
@@ -158,40 +161,52 @@ pack(const SupJobRow *row)
 	return (SupInput *) buf.data;
 }
 
+/* A run that is under way, in this process. */
+typedef struct Running
+{
+	SupRun		run;
+	SupJobRow	row;			/* as it was when the run began; palloc'd */
+	bool		atomic;
+	char		tag[COMPLETION_TAG_BUFSIZE];
+} Running;
+
 /* SupBlock.settle */
 static void
 settle(void *arg, const char *tag)
 {
+	Running    *job = arg;
+
 	sup_injection_point("supervisor-settle");
-	sup_settle_success(arg, tag);
+	sup_settle_success(&job->run, &job->row, tag);
 }
 
-/* The transaction of the job, which commits together with the note that it is done. */
+/*
+ * The command of the job.  If it is atomic, its transaction commits together with the
+ * note that it is done.
+ */
 static void
-run(SupRun *job)
+run(Running *job)
 {
 	SupInput   *input = pack(&job->row);
 	SupLimits	limits = {0, "canceling statement due to timeout of the job", NULL};
 	SupBlock	block = {settle, job};
-	char		tag[COMPLETION_TAG_BUFSIZE] = "";
 
+	if (!job->row.nulls[SUP_JOB_RUN_TIMEOUT])
+		limits.timeout = Min((sup_interval_us(DatumGetIntervalP(job->row.values[SUP_JOB_RUN_TIMEOUT])) + 999) / 1000, INT_MAX);
 	debug_query_string = (char *) (input + 1);
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 	SetCurrentStatementStartTimestamp();
-	QueryCancelPending = false;
 	StartTransactionCommand();
 	sup_exit_is_reset(false);
-	sup_exec(input, false, &limits, &block, tag);
+	sup_exec(input, false, &limits, job->atomic ? &block : NULL, job->tag);
 }
 
-/*
- * The transaction has been rolled back, if it has not committed before it failed.
- * What fails here ends the process, so that its role waits before it goes on.
- */
+/* The command has failed: clean up, and keep the error. */
 static void
-end_with_error(SupRun *job)
+take_error(Running *job, SupClaim *claim)
 {
 	ErrorData  *error;
+	bool		canceled;
 
 	HOLD_INTERRUPTS();
 	disable_all_timeouts(false);
@@ -200,74 +215,160 @@ end_with_error(SupRun *job)
 	error = CopyErrorData();
 	EmitErrorReport();
 	sup_clean_up_after_error();
+	MemoryContextSwitchTo(MessageContext);
+	sup_lock();
+	canceled = claim->canceled && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	sup_unlock();
+	job->run.end = canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED;
+	job->run.sqlstate = error->sqlerrcode;
+	job->run.message = error->message;
+	job->run.detail = error->detail;
+	job->run.context = error->context;
 	RESUME_INTERRUPTS();
-	HOLD_CANCEL_INTERRUPTS();
-	PG_TRY();
-	{
-		sup_settle_failure(job, error);
-	}
-	PG_CATCH();
-	{
-		EmitErrorReport();
-		ereport(FATAL,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("could not note that a job has failed")));
-	}
-	PG_END_TRY();
-	RESUME_CANCEL_INTERRUPTS();
 }
 
 /*
- * Run a job on which there is a claim.  What the ring says of it may be no more so;
- * whoever has changed it, or is about to, tells of it.
+ * Note the end of a run that has not noted it itself; false: that fails, as the row may
+ * be locked, or there is no room on the disk, or somebody cancels it.
  */
+static bool
+note_end(Running *job, SupJobNote *next, bool *waits)
+{
+	volatile bool noted = false;
+
+	PG_TRY();
+	{
+		sup_injection_point("supervisor-note");
+		*waits = sup_settle(&job->run, &job->row, job->tag, next);
+		noted = true;
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		disable_all_timeouts(false);
+		EmitErrorReport();
+		sup_clean_up_after_error();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(MessageContext);
+	return noted;
+}
+
+/*
+ * Run a job, of which the table knows that it is to be run; what comes of it is noted when
+ * this returns, or the claim is lost.
+ */
+static void
+run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
+{
+	SupJobNote	next;
+	bool		waits = false;
+	bool		noted;
+
+	job->run.end = SUP_RUN_SUCCEEDED;
+	sup_running_job = job->run.id;
+	PG_TRY();
+	{
+		run(job);
+	}
+	PG_CATCH();
+	{
+		take_error(job, claim);
+	}
+	PG_END_TRY();
+	debug_query_string = NULL;
+	sup_running_job = 0;
+	sup_injection_point("supervisor-ran");
+	noted = (job->atomic && job->run.end == SUP_RUN_SUCCEEDED) || note_end(job, &next, &waits);
+	sup_reset_worker(slot);
+	sup_lock();
+	sup_queue_works(queue);
+	if (noted)
+		sup_claim_release(claim, true);
+	else
+		sup_claim_lose(claim, job->run.end, job->run.sqlstate, job->run.message ? job->run.message : "");
+	sup_unlock();
+	if (waits)
+		sup_publish_jobs(&next, 1);
+}
+
+/*
+ * Does the table say that the job is to be run?  What the ring said of it may be no more
+ * so; whoever has changed it, or is about to, tells of it.
+ */
+static bool
+find_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(MessageContext);
+	SupJobRow  *row = &job->row;
+	const char *complaint;
+	bool		found;
+
+	if (!begin_look(slot, queue))
+		return false;
+	MemoryContextSwitchTo(MessageContext);
+	found = sup_trusted_lock_quick(&sup_job_table, &complaint) == claim->table &&
+		sup_job_fetch(claim->table, claim->job.spot.id, row) == SUP_JOB_FOUND &&
+		sup_job_may_run(row, sup_job_origin()) &&
+		DatumGetObjectId(row->values[SUP_JOB_ROLE]) == slot->role &&
+		sup_job_spot(row).run_at <= GetCurrentTimestamp();
+	MemoryContextSwitchTo(oldcontext);
+	end_look();
+	if (!found)
+		return false;
+	memset(&job->run, 0, sizeof(SupRun));
+	job->run.table = claim->table;
+	job->run.id = claim->job.spot.id;
+	job->run.runs = DatumGetInt64(row->values[SUP_JOB_RUNS]);
+	job->run.run_at = sup_job_spot(row).run_at;
+	job->run.pid = MyProcPid;
+	job->atomic = DatumGetBool(row->values[SUP_JOB_ATOMIC]);
+	job->tag[0] = '\0';
+	return true;
+}
+
+/*
+ * The run begins, unless it has been canceled: from here on a cancel is for it.  One that
+ * came before is seen by its mark, which is set before the signal is sent.
+ */
+static bool
+begin_run(SupClaim *claim, Running *job)
+{
+	job->run.started_at = GetCurrentTimestamp();
+	QueryCancelPending = false;
+	sup_lock();
+	claim->begun = !claim->canceled;
+	claim->counted = job->run.counted;
+	claim->runs = job->run.runs;
+	claim->job.spot.run_at = job->run.run_at;
+	claim->started_at = job->run.started_at;
+	claim->pid = MyProcPid;
+	sup_unlock();
+	return claim->begun;
+}
+
+/* Run a job on which there is a claim, if it is still to be run. */
 static void
 run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 {
-	int64		id = claim->job.spot.id;
-	Oid			table = claim->table;
-	const char *complaint;
-	SupRun		job;
-	bool		found = false;
+	Running		job;
+	bool		found = find_claimed(slot, queue, claim, &job);
 
-	job.table = table;
-	if (begin_look(slot, queue))
-	{
-		MemoryContext oldcontext = MemoryContextSwitchTo(MessageContext);
-
-		found = sup_trusted_lock_quick(&sup_job_table, &complaint) == table &&
-			sup_job_fetch(table, id, &job.row) == SUP_JOB_FOUND &&
-			sup_job_may_run(&job.row, sup_job_origin()) &&
-			DatumGetObjectId(job.row.values[SUP_JOB_ROLE]) == slot->role &&
-			sup_job_spot(&job.row).run_at <= GetCurrentTimestamp();
-		MemoryContextSwitchTo(oldcontext);
-		end_look();
-	}
 	sup_injection_point("supervisor-claimed");
-	if (found)
+	MemoryContextSwitchTo(MessageContext);
+	if (found && !job.atomic)
+		found = sup_settle_attempt(&job.run, &job.row);
+	MemoryContextSwitchTo(MessageContext);
+	if (found && begin_run(claim, &job))
+		run_begun(slot, queue, claim, &job);
+	else
 	{
-		MemoryContextSwitchTo(MessageContext);
-		job.started_at = GetCurrentTimestamp();
-		sup_running_job = id;
-		PG_TRY();
-		{
-			run(&job);
-		}
-		PG_CATCH();
-		{
-			end_with_error(&job);
-		}
-		PG_END_TRY();
-		debug_query_string = NULL;
-		sup_running_job = 0;
-		sup_injection_point("supervisor-ran");
-		sup_reset_worker(slot);
+		sup_lock();
+		sup_claim_release(claim, slot->leave == SUP_STAY);
+		sup_unlock();
 	}
-	sup_lock();
-	if (found)
-		sup_queue_works(queue);
-	sup_claim_release(claim, found || slot->leave == SUP_STAY);
-	sup_unlock();
 	sup_take_late_cancel();
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(MessageContext);
@@ -320,7 +421,9 @@ fail(SupSlot *slot, SupJobQueue *queue)
 		sup_bounds_fail_look(&queue->bounds);
 	sup_looks_at = NULL;
 	claim = sup_claim_of(sup_slot_index(slot));
-	if (claim != NULL)
+	if (claim != NULL && claim->begun)
+		sup_claim_lose(claim, SUP_RUN_FAILED, ERRCODE_INTERNAL_ERROR, "the worker has failed");
+	else if (claim != NULL)
 		sup_claim_release(claim, false);
 	sup_queue_failed(queue);
 	sup_unlock();

@@ -24,6 +24,19 @@ static SupJobNote *notes = NULL;
 static int	nnotes = 0;
 static int	max_notes = 0;
 static bool any = false;
+static bool changed = false;
+
+void
+sup_job_note_init(SupJobNote *note, Oid role, Oid account, const char *pool)
+{
+	memset(note, 0, sizeof(SupJobNote));
+	note->database = MyDatabaseId;
+	note->role = role;
+	note->account = account;
+	strlcpy(note->pool, pool, NAMEDATALEN);
+	for (int i = 0; i < SUP_PRIORITIES; i++)
+		note->first[i].run_at = note->first[i].id = PG_INT64_MAX;
+}
 
 /* That of a queue; NULL: there is no room.  The last one is the likeliest. */
 static SupJobNote *
@@ -47,13 +60,7 @@ note_of(Oid role, Oid account, const char *pool)
 		max_notes *= 2;
 	}
 	note = &notes[nnotes++];
-	memset(note, 0, sizeof(SupJobNote));
-	note->database = MyDatabaseId;
-	note->role = role;
-	note->account = account;
-	strlcpy(note->pool, pool, NAMEDATALEN);
-	for (int i = 0; i < SUP_PRIORITIES; i++)
-		note->first[i].run_at = note->first[i].id = PG_INT64_MAX;
+	sup_job_note_init(note, role, account, pool);
 	return note;
 }
 
@@ -73,9 +80,16 @@ sup_note_job(Oid role, Oid account, const char *pool, int priority, SupSpot spot
 }
 
 void
+sup_note_changed_job(Oid role, Oid account, const char *pool, int priority, SupSpot spot)
+{
+	sup_note_job(role, account, pool, priority, spot);
+	changed = true;
+}
+
+void
 sup_note_any_jobs(void)
 {
-	any = true;
+	any = changed = true;
 }
 
 const SupJobNote *
@@ -89,6 +103,12 @@ bool
 sup_notes_any_jobs(void)
 {
 	return any;
+}
+
+bool
+sup_notes_changed_jobs(void)
+{
+	return changed;
 }
 
 /* The lock is taken for each queue. */
@@ -130,5 +150,5 @@ sup_forget_job_notes(void)
 {
 	notes = NULL;
 	nnotes = max_notes = 0;
-	any = false;
+	any = changed = false;
 }

@@ -22,15 +22,22 @@ typedef struct SupJobNote
 } SupJobNote;
 
 /*
- * This transaction makes a job due, of that role and account; or anything about
- * jobs of this database may have changed.
+ * This transaction makes a job due, of that role and account; or it is about to change
+ * one, which is told at its end in any case, since whoever has looked at the row
+ * meanwhile has passed over it; or to change anything about jobs of this database, which
+ * is told likewise.
  */
 extern void sup_note_job(Oid role, Oid account, const char *pool, int priority, SupSpot spot);
+extern void sup_note_changed_job(Oid role, Oid account, const char *pool, int priority, SupSpot spot);
 extern void sup_note_any_jobs(void);
+
+/* One of the current database that says nothing yet. */
+extern void sup_job_note_init(SupJobNote *note, Oid role, Oid account, const char *pool);
 
 /* Those of this transaction, which are in one piece. */
 extern const SupJobNote *sup_job_notes(int *n);
 extern bool sup_notes_any_jobs(void);
+extern bool sup_notes_changed_jobs(void);	/* also if it is rolled back */
 
 /* Tell them: nothing is allocated, and no error raised. */
 extern void sup_publish_jobs(const SupJobNote *notes, int n);

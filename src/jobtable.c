@@ -13,13 +13,19 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/sequence.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -114,7 +120,8 @@ static const SupTriggerDef triggers[] = {
 	TRIGGER_TYPE_TRUNCATE, false, false},
 	{TRIGGER_TYPE_AFTER | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE |
 	TRIGGER_TYPE_ROW, true, true},
-	{TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_ROW, false, true}
+	{TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE |
+	TRIGGER_TYPE_ROW, false, true}
 };
 
 const SupTableDef sup_job_table = {
@@ -240,6 +247,51 @@ sup_job_origin(void)
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return origin;
+}
+
+/* The sequence of ids, which comes and goes with the table. */
+static Oid
+job_sequence(Oid table)
+{
+	static Oid	known_table = InvalidOid;
+	static Oid	known = InvalidOid;
+
+	if (table != known_table)
+	{
+		known = get_relname_relid("job_id_seq", get_rel_namespace(table));
+		known_table = InvalidOid;
+		if (!OidIsValid(known) || get_rel_relkind(known) != RELKIND_SEQUENCE ||
+			getExtensionOfObject(RelationRelationId, known) != getExtensionOfObject(RelationRelationId, table))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("jobs of this database cannot be enqueued"),
+					 errdetail("The sequence supervisor.job_id_seq does not belong to the extension.")));
+		known_table = table;
+	}
+	return known;
+}
+
+int64
+sup_job_next_id(Oid table)
+{
+	return nextval_internal(job_sequence(table), false);
+}
+
+/* Its one row, as core reads it. */
+int64
+sup_job_last_id(Oid table)
+{
+	Relation	rel = relation_open(job_sequence(table), AccessShareLock);
+	Buffer		buffer = ReadBuffer(rel, 0);
+	HeapTupleHeader tuple;
+	int64		last;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer), PageGetItemId(BufferGetPage(buffer), FirstOffsetNumber));
+	memcpy(&last, (char *) tuple + tuple->t_hoff, sizeof(last));
+	UnlockReleaseBuffer(buffer);
+	relation_close(rel, AccessShareLock);
+	return last;
 }
 
 /*

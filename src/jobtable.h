@@ -111,6 +111,10 @@ typedef enum SupFound
 /* What tells that a job belongs to this database of this installation. */
 extern int64 sup_job_origin(void);
 
+/* Ids of jobs are never given out twice: the next one, and the last one that was. */
+extern int64 sup_job_next_id(Oid table);
+extern int64 sup_job_last_id(Oid table);
+
 /* Values of a row. */
 extern char *sup_job_text(const SupJobRow *row, SupJobColumn column);	/* or NULL */
 extern SupSpot sup_job_spot(const SupJobRow *row);

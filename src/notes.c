@@ -489,6 +489,7 @@ put_notes(SupPrepared *p)
 	size_of_jobs = sizeof(SupJobNote) * njobs;
 	p->nnotes = notes.n;
 	p->njobs = njobs;
+	p->changed_jobs = sup_notes_changed_jobs();
 	p->any_jobs = sup_notes_any_jobs() ? MyDatabaseId : InvalidOid;
 	if (notes.n <= SUP_NOTES && njobs == 0)
 	{
@@ -573,9 +574,12 @@ settle_entry(bool prepared)
 		have_prepared_checked();
 }
 
-/* What an entry says that was just taken.  What can't be right may mean anything. */
+/*
+ * What an entry says that was just taken; with 'only_jobs' of jobs.  What can't be right
+ * may mean anything.
+ */
 static void
-publish_prepared(SupPrepared *p)
+publish_prepared(SupPrepared *p, bool only_jobs)
 {
 	Notes		n = {.n = p->nnotes};
 	Size		size = sizeof(SupNote) * (Size) p->nnotes;
@@ -594,7 +598,8 @@ publish_prepared(SupPrepared *p)
 	}
 	else
 		n.notes = p->few;
-	publish_notes(&n);
+	if (!only_jobs)
+		publish_notes(&n);
 	if (OidIsValid(p->any_jobs))
 		sup_publish_any_jobs(p->any_jobs);
 }
@@ -633,8 +638,8 @@ take_prepared(int i, bool exactly)
 		return false;
 	if (told.renames)
 		have_prepared_checked();
-	if (told.prepared && tells)
-		publish_prepared(&told);
+	if (told.prepared && (tells || told.changed_jobs))
+		publish_prepared(&told, !tells);
 	if (DsaPointerIsValid(told.notes))
 		dsa_free(sup_area(), told.notes);
 	return true;
@@ -676,10 +681,8 @@ sup_finished_prepared(const char *gid, bool commits, bool known)
 	if (!known)
 	{
 		if (commits)
-		{
 			publish_notes(&all_notes);
-			sup_publish_any_jobs(MyDatabaseId);
-		}
+		sup_publish_any_jobs(MyDatabaseId);
 		have_prepared_checked();
 	}
 	finishing = false;
@@ -707,13 +710,22 @@ sup_look_at_prepared(void)
  * The end
  */
 
-/* The transaction has committed: publish its notes. */
+/* What the transaction has to tell of jobs. */
 static void
-publish(void)
+publish_jobs(void)
 {
 	int			njobs;
 	const SupJobNote *jobs = sup_job_notes(&njobs);
 
+	sup_publish_jobs(jobs, njobs);
+	if (sup_notes_any_jobs())
+		sup_publish_any_jobs(MyDatabaseId);
+}
+
+/* The transaction has committed: publish its notes. */
+static void
+publish(void)
+{
 	/* Before its fence is lowered, or its workers would be tried once more. */
 	if (database_dropped)
 	{
@@ -724,9 +736,7 @@ publish(void)
 	}
 	sort_notes();
 	publish_notes(&notes);
-	sup_publish_jobs(jobs, njobs);
-	if (sup_notes_any_jobs())
-		sup_publish_any_jobs(MyDatabaseId);
+	publish_jobs();
 
 	/* It may be logical replication, which has finished a prepared one. */
 	if (Sup->nameless > 0 && MyBackendType == B_BG_WORKER)
@@ -747,6 +757,8 @@ notes_at_xact_end(XactEvent event, void *arg)
 		return;
 	if (entry >= 0)
 		settle_entry(event == XACT_EVENT_PREPARE);
+	if (event == XACT_EVENT_ABORT && sup_notes_changed_jobs())
+		publish_jobs();
 	if (event == XACT_EVENT_COMMIT)
 		publish();
 	else if (event == XACT_EVENT_ABORT && OidIsValid(doomed_database))

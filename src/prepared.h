@@ -62,6 +62,8 @@ typedef struct SupPrepared
 								 * finished */
 	Oid			role;			/* whose it is */
 	Size		held;			/* by it, in the area */
+	bool		changed_jobs;	/* what it says of jobs is told if it is
+								 * rolled back, too */
 	Oid			any_jobs;		/* database where anything about jobs may have
 								 * changed; 0: none */
 	uint32		njobs;			/* SupJobNotes, which follow the notes */

@@ -206,7 +206,12 @@ sup_queue_get(Oid database, Oid role, const char *pool)
 void
 sup_queues_forget(Oid database)
 {
+	SupClaim   *claim;
+	int			next = 0;
+
 	SUP_ASSERT_LOCKED();
+	while ((claim = sup_lost_claim(database, &next)) != NULL)
+		sup_claim_release(claim, true);
 	for (int i = 0; i < SUP_QUEUES; i++)
 		if (SupJob->queues[i].database == database && is_idle(&SupJob->queues[i]))
 			forget(&SupJob->queues[i]);
@@ -325,15 +330,37 @@ sup_queue_end_drain(SupJobQueue *queue)
  * Claims
  */
 
-bool
-sup_is_claimed(Oid database, Oid table, int64 id)
+SupClaim *
+sup_claim_on(Oid database, Oid table, int64 id)
 {
 	SUP_ASSERT_LOCKED();
 	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
 		if (SupJob->claims[i].job.spot.id == id && SupJob->claims[i].database == database &&
 			SupJob->claims[i].table == table)
-			return true;
-	return false;
+			return &SupJob->claims[i];
+	return NULL;
+}
+
+SupClaim *
+sup_lost_claim(Oid database, int *i)
+{
+	SUP_ASSERT_LOCKED();
+	for (; *i < 2 * sup_max_workers && SupJob->nclaims > 0; (*i)++)
+		if (SupJob->claims[*i].database == database && SupJob->claims[*i].slot < 0)
+			return &SupJob->claims[(*i)++];
+	return NULL;
+}
+
+/* Has this account, which is not a superuser's, so many lost ones that others would lack room? */
+static bool
+has_lost_many(Oid account)
+{
+	int			n = 0;
+
+	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
+		n += OidIsValid(SupJob->claims[i].database) && SupJob->claims[i].slot < 0 &&
+			SupJob->queues[SupJob->claims[i].queue].account == account;
+	return OidIsValid(account) && n >= Max(sup_max_workers / 2, 1);
 }
 
 SupClaim *
@@ -363,7 +390,7 @@ free_claim(void)
 SupStep
 sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **claim)
 {
-	SupClaim   *free = free_claim();
+	SupClaim   *free = has_lost_many(queue->account) ? NULL : free_claim();
 	SupCandidate job;
 	SupStep		step;
 
@@ -377,9 +404,10 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 	}
 	do
 		step = sup_bounds_step(&queue->bounds, queue->ring, now, &job);
-	while (step == SUP_STEP_TAKE && sup_is_claimed(queue->database, table, job.spot.id));
+	while (step == SUP_STEP_TAKE && sup_claim_on(queue->database, table, job.spot.id) != NULL);
 	if (step != SUP_STEP_TAKE)
 		return step;
+	memset(free, 0, sizeof(SupClaim));
 	free->database = queue->database;
 	free->table = table;
 	free->slot = slot;
@@ -400,4 +428,16 @@ sup_claim_release(SupClaim *claim, bool done)
 		sup_bounds_lower(&queue->bounds, claim->job.priority, claim->job.spot);
 	claim->database = InvalidOid;
 	SupJob->nclaims--;
+}
+
+void
+sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message)
+{
+	SUP_ASSERT_LOCKED();
+	Assert(claim->begun);
+	claim->slot = -1;
+	claim->end = end;
+	claim->sqlstate = sqlstate;
+	strlcpy(claim->message, message, SUP_MESSAGE);
+	sup_request_load(claim->database);
 }

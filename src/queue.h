@@ -40,17 +40,39 @@ typedef struct SupJobQueue
 	dlist_node	wanting_node;
 } SupJobQueue;
 
+/* How a run has ended. */
+typedef enum SupEnd
+{
+	SUP_RUN_FAILED,
+	SUP_RUN_SUCCEEDED,
+	SUP_RUN_CANCELED
+} SupEnd;
+
 /*
  * Whoever has a claim on a job runs it, and nobody else can.  It belongs to its
- * slot's process, and goes with it, after core has aborted its transaction.
+ * slot's process, and goes with it, after core has aborted its transaction; unless the
+ * run has begun, and its end is not noted: then it is lost, and the loader notes that.
  */
 typedef struct SupClaim
 {
 	Oid			database;		/* 0: free */
 	Oid			table;
-	int			slot;
+	int			slot;			/* -1: it is lost */
 	int			queue;
 	SupCandidate job;
+	bool		canceled;		/* somebody has asked for that */
+
+	/* The run, once it has begun. */
+	bool		begun;
+	bool		counted;		/* its attempt is noted */
+	int64		runs;			/* of the job that had ended before */
+	TimestampTz started_at;		/* by the wall clock */
+	int			pid;
+
+	/* How it has ended, if it is lost. */
+	SupEnd		end;
+	int			sqlstate;
+	char		message[SUP_MESSAGE];
 } SupClaim;
 
 /* Queues of that database were forgotten, whose next job is due then. */
@@ -141,11 +163,17 @@ extern void sup_queue_end_drain(SupJobQueue *queue);
 /* A claim is given up: who looks next shall find the job, unless it is 'done'. */
 extern void sup_claim_release(SupClaim *claim, bool done);
 
+/* The run has ended, and that is not noted: the loader shall do so. */
+extern void sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message);
+
 /* That of a slot; NULL: it has none. */
 extern SupClaim *sup_claim_of(int slot);
 
-/* Has somebody a claim on that job?  Its table may be another than the one that is there now. */
-extern bool sup_is_claimed(Oid database, Oid table, int64 id);
+/* The claim on a job; NULL.  Its table may be another than the one that is there now. */
+extern SupClaim *sup_claim_on(Oid database, Oid table, int64 id);
+
+/* One that is lost, in a database, of those from *i on; NULL: there is none. */
+extern SupClaim *sup_lost_claim(Oid database, int *i);
 
 static inline int
 sup_queue_index(const SupJobQueue *queue)

@@ -14,18 +14,29 @@
 
 #include "access/xact.h"
 #include "commands/trigger.h"
+#include "common/pg_prng.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "args.h"
 #include "compat.h"
+#include "rights.h"
 #include "settle.h"
 
 /* Of long texts the history keeps so much. */
 #define KEPT	1024
+
+/* Before a job is tried again it waits for at most that, or for its first delay. */
+#define LONGEST_DELAY_US	USECS_PER_HOUR
+#define DEFAULT_DELAY_US	(10 * USECS_PER_SEC)
+
+/* Who has locked the row of a job does not hold up its worker for longer. */
+#define LOCK_TIMEOUT_MS		1000
 
 /*
  * The table of the run, locked, and that of runs; false: it is gone, and with it
@@ -47,8 +58,7 @@ lock_tables(const SupRun *run, Oid *history)
 	if (!OidIsValid(table) || !OidIsValid(*history))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("job %lld cannot be noted as done",
-						(long long) DatumGetInt64(run->row.values[SUP_JOB_ID])),
+				 errmsg("the run of job %lld cannot be noted", (long long) run->id),
 				 complaint ? errdetail_internal("%s", complaint) : 0));
 	return true;
 }
@@ -62,10 +72,22 @@ kept_text(const char *text, bool *isnull)
 		PointerGetDatum(cstring_to_text_with_len(text, pg_mbcliplen(text, strlen(text), KEPT)));
 }
 
+/* What a run has left of a job that is 'row' now. */
+static const char *
+state_of(SupEnd end)
+{
+	return end == SUP_RUN_SUCCEEDED ? "succeeded" : end == SUP_RUN_CANCELED ? "canceled" : "failed";
+}
+
+static int
+attempts_of(const SupRun *run, const SupJobRow *row)
+{
+	return DatumGetInt32(row->values[SUP_JOB_ATTEMPTS]) + (run->counted ? 0 : 1);
+}
+
 /* A row for the history of a job that is 'row' now. */
 static void
-note_run(Oid history, const SupRun *run, const SupJobRow *row, const char *state, const char *tag,
-		 const ErrorData *error)
+note_run(Oid history, const SupRun *run, const SupJobRow *row, SupEnd end, const char *tag)
 {
 	SupRunRow	note;
 	Datum	   *values = note.values;
@@ -77,30 +99,32 @@ note_run(Oid history, const SupRun *run, const SupJobRow *row, const char *state
 	(values[to] = row->values[from], note.nulls[to] = row->nulls[from])
 #define SET(to, value) \
 	(values[to] = (value), note.nulls[to] = false)
+#define SET_TEXT(to, text) \
+	(values[to] = kept_text(text, &note.nulls[to]))
 
 	COPY(SUP_RUN_JOB, SUP_JOB_ID);
 	COPY(SUP_RUN_NAME, SUP_JOB_NAME);
-	SET(SUP_RUN_ATTEMPT, Int32GetDatum(DatumGetInt32(row->values[SUP_JOB_ATTEMPTS]) + 1));
+	SET(SUP_RUN_ATTEMPT, Int32GetDatum(attempts_of(run, row)));
 	COPY(SUP_RUN_ROLE, SUP_JOB_ROLE);
 	COPY(SUP_RUN_POOL, SUP_JOB_POOL);
-	SET(SUP_RUN_STATE, CStringGetTextDatum(state));
-	values[SUP_RUN_TAG] = kept_text(tag, &note.nulls[SUP_RUN_TAG]);
-	if (error != NULL)
-	{
-		SET(SUP_RUN_SQLSTATE, CStringGetTextDatum(unpack_sql_state(error->sqlerrcode)));
-		values[SUP_RUN_MESSAGE] = kept_text(error->message, &note.nulls[SUP_RUN_MESSAGE]);
-		values[SUP_RUN_DETAIL] = kept_text(error->detail, &note.nulls[SUP_RUN_DETAIL]);
-		values[SUP_RUN_CONTEXT] = kept_text(error->context, &note.nulls[SUP_RUN_CONTEXT]);
-	}
+	SET(SUP_RUN_STATE, CStringGetTextDatum(state_of(end)));
+	SET_TEXT(SUP_RUN_TAG, tag);
+	if (end != SUP_RUN_SUCCEEDED && run->sqlstate != 0)
+		SET(SUP_RUN_SQLSTATE, CStringGetTextDatum(unpack_sql_state(run->sqlstate)));
+	SET_TEXT(SUP_RUN_MESSAGE, run->message);
+	SET_TEXT(SUP_RUN_DETAIL, run->detail);
+	SET_TEXT(SUP_RUN_CONTEXT, run->context);
 	COPY(SUP_RUN_ENQUEUED_AT, SUP_JOB_ENQUEUED_AT);
-	values[SUP_RUN_RUN_AT] = run->row.values[SUP_JOB_RUN_AT];
-	note.nulls[SUP_RUN_RUN_AT] = false;
-	SET(SUP_RUN_STARTED_AT, TimestampTzGetDatum(run->started_at));
+	SET(SUP_RUN_RUN_AT, TimestampTzGetDatum(run->run_at));
+	if (run->started_at != 0)
+		SET(SUP_RUN_STARTED_AT, TimestampTzGetDatum(run->started_at));
 	SET(SUP_RUN_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
-	SET(SUP_RUN_PID, Int32GetDatum(MyProcPid));
-	values[SUP_RUN_COMMAND] = kept_text(sup_job_text(row, SUP_JOB_COMMAND), &note.nulls[SUP_RUN_COMMAND]);
+	if (run->pid != 0)
+		SET(SUP_RUN_PID, Int32GetDatum(run->pid));
+	SET_TEXT(SUP_RUN_COMMAND, sup_job_text(row, SUP_JOB_COMMAND));
 #undef COPY
 #undef SET
+#undef SET_TEXT
 	sup_run_insert(history, &note);
 }
 
@@ -117,7 +141,7 @@ check_constraints(void)
 
 /* A job that has deleted itself has been run all the same. */
 void
-sup_settle_success(const SupRun *run, const char *tag)
+sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag)
 {
 	SupJobRow	now;
 	Oid			history;
@@ -127,12 +151,27 @@ sup_settle_success(const SupRun *run, const char *tag)
 	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
 	if (lock_tables(run, &history))
 	{
-		found = sup_job_lock(run->table, DatumGetInt64(run->row.values[SUP_JOB_ID]), &now);
+		found = sup_job_lock(run->table, run->id, &now);
 		if (found)
 			sup_job_delete(run->table, &now);
-		note_run(history, run, found ? &now : &run->row, "succeeded", tag, NULL);
+		note_run(history, run, found ? &now : row, SUP_RUN_SUCCEEDED, tag);
 	}
 	PopActiveSnapshot();
+}
+
+void
+sup_settle_canceled(const SupRun *run, SupJobRow *row)
+{
+	Oid			history;
+
+	PushActiveSnapshot(GetLatestSnapshot());	/* toast needs one */
+	if (lock_tables(run, &history))
+	{
+		note_run(history, run, row, SUP_RUN_CANCELED, NULL);
+		sup_job_delete(run->table, row);
+	}
+	PopActiveSnapshot();
+	CommandCounterIncrement();
 }
 
 void
@@ -140,50 +179,195 @@ sup_own_transaction(void)
 {
 	XactIsoLevel = XACT_READ_COMMITTED;
 	XactReadOnly = XactDeferrable = false;
+	sup_stop_transaction_timeout();
 }
 
 /*
- * If its row is gone, or says that more runs have ended, it has committed before
- * it failed.  From here on it is not tried again.
+ * What follows
  */
-static void
-set_failed(const SupRun *run, SupJobRow *row, const ErrorData *error)
+
+/* Errors that come again however often it is tried. */
+static bool
+is_hopeless(int sqlstate)
 {
-	row->values[SUP_JOB_ATTEMPTS] = Int32GetDatum(DatumGetInt32(row->values[SUP_JOB_ATTEMPTS]) + 1);
-	row->values[SUP_JOB_RUNS] = Int64GetDatum(DatumGetInt64(row->values[SUP_JOB_RUNS]) + 1);
-	row->values[SUP_JOB_STATE] = CharGetDatum('f');
-	row->values[SUP_JOB_RUN_AT] = TimestampTzGetDatum(DT_NOEND);
-	row->values[SUP_JOB_LAST_STARTED_AT] = TimestampTzGetDatum(run->started_at);
-	row->values[SUP_JOB_LAST_FINISHED_AT] = TimestampTzGetDatum(GetCurrentTimestamp());
-	row->values[SUP_JOB_LAST_STATE] = CStringGetTextDatum("failed");
-	row->values[SUP_JOB_LAST_SQLSTATE] = CStringGetTextDatum(unpack_sql_state(error->sqlerrcode));
-	row->values[SUP_JOB_LAST_ERROR] = kept_text(error->message, &row->nulls[SUP_JOB_LAST_ERROR]);
-	row->nulls[SUP_JOB_LAST_STARTED_AT] = row->nulls[SUP_JOB_LAST_FINISHED_AT] =
-		row->nulls[SUP_JOB_LAST_STATE] = row->nulls[SUP_JOB_LAST_SQLSTATE] = false;
+	return sqlstate == ERRCODE_SYNTAX_ERROR || sqlstate == ERRCODE_ACTIVE_SQL_TRANSACTION ||
+		sqlstate == ERRCODE_INVALID_TRANSACTION_TERMINATION;
 }
 
-void
-sup_settle_failure(const SupRun *run, const ErrorData *error)
+/* How long a job waits after so many attempts that have failed. */
+static int64
+delay_after(const SupJobRow *row, int attempts)
 {
-	int64		id = DatumGetInt64(run->row.values[SUP_JOB_ID]);
+	int64		first = row->nulls[SUP_JOB_RETRY_DELAY] ? DEFAULT_DELAY_US :
+		sup_interval_us(DatumGetIntervalP(row->values[SUP_JOB_RETRY_DELAY]));
+	int64		longest = Max(first, LONGEST_DELAY_US);
+	int64		delay = first;
+
+	for (int i = 1; i < attempts && delay < longest; i++)
+		delay *= 2;
+	delay = Min(delay, longest);
+	return delay + (int64) (pg_prng_double(&pg_global_prng_state) * (delay / 4));
+}
+
+static void
+set(SupJobRow *row, SupJobColumn column, Datum value)
+{
+	row->values[column] = value;
+	row->nulls[column] = false;
+}
+
+/*
+ * The job waits again, or has failed for good; true: it has.  Whoever has put it off
+ * meanwhile has put it off.
+ */
+static bool
+decide(const SupRun *run, SupJobRow *row)
+{
+	int			attempts = attempts_of(run, row);
+	bool		hopeless = is_hopeless(run->sqlstate);
+	bool		failed = hopeless || attempts >= DatumGetInt32(row->values[SUP_JOB_MAX_ATTEMPTS]);
+	TimestampTz run_at = DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]);
+	TimestampTz next = failed ? DT_NOEND : GetCurrentTimestamp() + delay_after(row, attempts);
+
+	if (run_at != run->run_at)
+		next = Max(next, run_at);
+	set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts));
+	set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
+	set(row, SUP_JOB_STATE, CharGetDatum(failed ? 'f' : 'w'));
+	set(row, SUP_JOB_REASON, CStringGetTextDatum(!failed ? "retry" : hopeless ? "hopeless" : "max_attempts"));
+	return failed;
+}
+
+/* What the row says of the last run. */
+static void
+set_last(const SupRun *run, SupJobRow *row)
+{
+	set(row, SUP_JOB_RUNS, Int64GetDatum(run->runs + 1));
+	set(row, SUP_JOB_LAST_STARTED_AT, TimestampTzGetDatum(run->started_at));
+	set(row, SUP_JOB_LAST_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	set(row, SUP_JOB_LAST_STATE, CStringGetTextDatum(state_of(run->end)));
+	row->nulls[SUP_JOB_LAST_SQLSTATE] = run->sqlstate == 0;
+	if (run->sqlstate != 0)
+		set(row, SUP_JOB_LAST_SQLSTATE, CStringGetTextDatum(unpack_sql_state(run->sqlstate)));
+	row->values[SUP_JOB_LAST_ERROR] = kept_text(run->message, &row->nulls[SUP_JOB_LAST_ERROR]);
+}
+
+/* What is to be told of a job that waits. */
+static void
+tell(const SupJobRow *row, SupJobNote *note)
+{
+	Oid			role = DatumGetObjectId(row->values[SUP_JOB_ROLE]);
+
+	sup_job_note_init(note, role, superuser_arg(role) ? InvalidOid : sup_account_of(role),
+					  sup_job_text(row, SUP_JOB_POOL));
+	note->first[DatumGetInt16(row->values[SUP_JOB_PRIORITY])] = sup_job_spot(row);
+}
+
+/* If more runs have ended than when this one began, this one has been noted. */
+static bool
+is_that_run(const SupRun *run, const SupJobRow *row)
+{
+	return DatumGetInt64(row->values[SUP_JOB_RUNS]) == run->runs;
+}
+
+static bool
+settle_now(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
+{
 	SupJobRow	now;
 	Oid			history;
+	bool		waits = false;
 	bool		failed = false;
+	bool		found;
 
 	StartTransactionCommand();
 	sup_own_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (lock_tables(run, &history) && sup_job_lock(run->table, id, &now) &&
-		DatumGetInt64(now.values[SUP_JOB_RUNS]) == DatumGetInt64(run->row.values[SUP_JOB_RUNS]))
+	if (lock_tables(run, &history))
 	{
-		note_run(history, run, &now, "failed", NULL, error);
-		set_failed(run, &now, error);
-		sup_job_update(run->table, &now);
-		failed = true;
+		found = sup_job_lock(run->table, run->id, &now);
+		if (!found && run->end == SUP_RUN_SUCCEEDED && row != NULL)
+			note_run(history, run, row, run->end, tag);
+		else if (found && is_that_run(run, &now))
+		{
+			note_run(history, run, &now, run->end, tag);
+			waits = run->end == SUP_RUN_FAILED;
+			if (waits)
+			{
+				failed = decide(run, &now);
+				set_last(run, &now);
+				sup_job_update(run->table, &now);
+				tell(&now, next);
+			}
+			else
+				sup_job_delete(run->table, &now);
+		}
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	if (failed)
 		ereport(WARNING,
-				(errmsg("job %lld has failed with SQLSTATE %s", (long long) id, unpack_sql_state(error->sqlerrcode))));
+				(errmsg("job %lld has failed with SQLSTATE %s", (long long) run->id, unpack_sql_state(run->sqlstate))));
+	return waits;
+}
+
+bool
+sup_settle(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
+{
+	int			lock_timeout = LockTimeout;
+	volatile bool waits = false;
+
+	LockTimeout = LOCK_TIMEOUT_MS;
+	PG_TRY();
+	{
+		waits = settle_now(run, row, tag, next);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = lock_timeout;
+	}
+	PG_END_TRY();
+	return waits;
+}
+
+/*
+ * Of one whose last attempt has been noted before, the end is not known: the server has
+ * crashed.  It is not tried once more.
+ */
+bool
+sup_settle_attempt(SupRun *run, SupJobRow *row)
+{
+	int64		origin;
+	Oid			history;
+	bool		runs = false;
+	SupJobRow	now;
+
+	StartTransactionCommand();
+	sup_own_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (lock_tables(run, &history) && sup_job_lock(run->table, run->id, &now))
+	{
+		origin = sup_job_origin();
+		runs = is_that_run(run, &now) && sup_job_may_run(&now, origin) &&
+			DatumGetTimestampTz(now.values[SUP_JOB_RUN_AT]) == run->run_at;
+	}
+	if (runs)
+	{
+		int			attempts = DatumGetInt32(now.values[SUP_JOB_ATTEMPTS]);
+		bool		over = attempts >= DatumGetInt32(now.values[SUP_JOB_MAX_ATTEMPTS]);
+
+		set(&now, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts + (over ? 0 : 1)));
+		if (over)
+		{
+			set(&now, SUP_JOB_STATE, CharGetDatum('f'));
+			set(&now, SUP_JOB_REASON, CStringGetTextDatum("max_attempts"));
+			set(&now, SUP_JOB_RUN_AT, TimestampTzGetDatum(DT_NOEND));
+		}
+		sup_job_update(run->table, &now);
+		row->values[SUP_JOB_ATTEMPTS] = now.values[SUP_JOB_ATTEMPTS];
+		run->counted = true;
+		runs = !over;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return runs;
 }

@@ -8,28 +8,51 @@
 #ifndef SUP_SETTLE_H
 #define SUP_SETTLE_H
 
+#include "jobnotes.h"
 #include "jobtable.h"
+#include "queue.h"
 
-/* A run that is under way. */
+/* A run that is under way, or has ended. */
 typedef struct SupRun
 {
 	Oid			table;			/* supervisor.job, as it was then */
-	SupJobRow	row;			/* as it was when the run began; palloc'd */
+	int64		id;
+	int64		runs;			/* of the job that had ended when it began */
+	bool		counted;		/* its attempt is noted already */
+	TimestampTz run_at;			/* it was due then */
 	TimestampTz started_at;
+	int			pid;
+	SupEnd		end;			/* if it was not a success */
+	int			sqlstate;		/* of its error; 0: there is none */
+	const char *message;		/* or NULL; as what follows */
+	const char *detail;
+	const char *context;
 } SupRun;
 
 /*
  * The command has been run, in the transaction that is open, which is somebody's:
  * of any isolation, read only or not.  The job goes, and the run is noted, if that
- * commits.
+ * commits.  'row' is what the job was when the run began.
  */
-extern void sup_settle_success(const SupRun *run, const char *tag);
+extern void sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag);
 
 /*
- * It has failed with that error, and its transaction was rolled back.  In a
- * transaction of its own.
+ * It was run in transactions of its own, or has failed and been rolled back: note that
+ * in one of ours, unless it was noted before.  If the job waits by that, *next is what is
+ * to be told of it once nobody has a claim on it; returns whether it is.
  */
-extern void sup_settle_failure(const SupRun *run, const ErrorData *error);
+extern bool sup_settle(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next);
+
+/*
+ * A job that is not atomic is about to be run: its attempt is noted first.  False: it
+ * is not to be run any more, or not now.
+ */
+extern bool sup_settle_attempt(SupRun *run, SupJobRow *row);
+
+/*
+ * A job that waits, whose row is locked, is canceled by the transaction that is open.
+ */
+extern void sup_settle_canceled(const SupRun *run, SupJobRow *row);
 
 /* A transaction that we have just started is ours, whatever the role's defaults are. */
 extern void sup_own_transaction(void);

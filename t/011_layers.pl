@@ -167,7 +167,7 @@ foreach my $file (grep { /\.c$/ } sort keys %text)
 	$flags{checks} += @checks;
 	$flags{sent} += @sent;
 }
-is_deeply(\%flags, { checks => 2, sent => 2 }, 'a task and a run have such flags');
+is_deeply(\%flags, { checks => 2, sent => 3 }, 'a task, a run of a worker and one of a job have such flags');
 
 # It is read in the encoding of any database.
 foreach my $script (glob "$root/supervisor--*.sql")

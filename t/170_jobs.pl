@@ -133,7 +133,7 @@ my %fails = (
 	q{ALTER TABLE supervisor.job_history DISABLE TRIGGER job_history_row_changed} => '55000');
 foreach my $command (sort keys %fails)
 {
-	value("DELETE FROM supervisor.job; SELECT supervisor.enqueue(\$job\$INSERT INTO ran VALUES (1); $command\$job\$)");
+	value("DELETE FROM supervisor.job; SELECT supervisor.enqueue(\$job\$INSERT INTO ran VALUES (1); $command\$job\$, max_attempts => 1)");
 	becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, "what fails is failed: $command");
 	is(value('SELECT last_state, last_sqlstate, attempts, run_at FROM supervisor.job'), "failed|$fails{$command}|1|infinity", 'with its SQLSTATE');
 	is(value('SELECT state, sqlstate FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 1'), "failed|$fails{$command}", 'as is noted');
@@ -142,7 +142,7 @@ is(value('SELECT count(*) FROM ran'), 0, 'none of them has done anything');
 value('DELETE FROM supervisor.job; CREATE SEQUENCE tries; GRANT USAGE ON tries TO PUBLIC');
 value(q{SELECT supervisor.enqueue($$
 	INSERT INTO ran VALUES (1);
-	SELECT CASE WHEN nextval('tries') = 1 THEN pg_terminate_backend(pg_backend_pid()) END$$)});
+	SELECT CASE WHEN nextval('tries') = 1 THEN pg_terminate_backend(pg_backend_pid()) END$$, retry_delay => '0')});
 becomes('SELECT count(*) = 1 FROM ran', 'one whose worker was terminated is run again');
 becomes(sprintf($left, 0), 'and goes');
 is(value('SELECT last_value FROM tries'), 2, 'it has begun twice');

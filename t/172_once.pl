@@ -77,7 +77,7 @@ sub enqueue_all
 		foreach my $name (sort keys %commands)
 		{
 			$job{"$role: $name"} = value(
-				"SET default_transaction_read_only = off; SELECT supervisor.enqueue(\$job\$$commands{$name}\$job\$)", user => $role);
+				"SET default_transaction_read_only = off; SELECT supervisor.enqueue(\$job\$$commands{$name}\$job\$, max_attempts => 1)", user => $role);
 		}
 	}
 	becomes(q{SELECT count(*) = 0 FROM supervisor.job WHERE state = 'w'}, 'all jobs end');
