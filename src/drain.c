@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 
 #include "drain.h"
+#include "mark.h"
 #include "match.h"
 #include "task.h"
 
@@ -29,18 +30,20 @@ is_served(const SupPool *pool)
 
 /*
  * When the queue is to have another drain: a job is due, and no other drain waits.
- * Who looks goes on with what he finds, and shares it.
+ * Who looks goes on with what he finds, and shares it.  After a crash of the server,
+ * which may be a job's doing, a person has time to log in.
  */
 static int64
 drain_due(const SupJobQueue *queue, int64 now)
 {
 	int64		due = sup_bounds_due(&queue->bounds, queue->ring);
-	TimestampTz steady = queue->not_before != 0 ? sup_now() : 0;
+	TimestampTz not_before = Max(queue->not_before, Sup->library_start_at);
+	TimestampTz steady = not_before != 0 ? sup_now() : 0;
 
 	if (queue->drain_queued || queue->wanting ||
 		(queue->bounds.looking && (queue->ring == NULL || queue->ring->n == 0)))
 		return PG_INT64_MAX;
-	return queue->not_before > steady ? Max(due, now + (queue->not_before - steady)) : due;
+	return not_before > steady ? Max(due, now + (not_before - steady)) : due;
 }
 
 /* Take a free entry for a drain, and queue it. */
@@ -241,6 +244,8 @@ drain_died(SupSlot *slot, SupTask *task, int sqlstate, const char *message)
 		}
 		return;
 	}
+	if (slot == SupMySlot)
+		sup_mark_clear();
 	if (claim != NULL && claim->begun)
 		sup_claim_lose(claim, claim->canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED, sqlstate, message);
 	else if (claim != NULL)

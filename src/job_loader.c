@@ -96,6 +96,7 @@ settle_lost(const SupClaim *lost)
 	run.started_at = lost->started_at;
 	run.pid = lost->pid;
 	run.end = lost->end;
+	run.crashed = lost->crashed;
 	run.sqlstate = lost->sqlstate;
 	run.message = lost->message[0] != '\0' ? lost->message : NULL;
 	if (run.end != SUP_RUN_SUCCEEDED && run.sqlstate == 0)

@@ -30,6 +30,7 @@
 #include "exec.h"
 #include "exit.h"
 #include "job_worker.h"
+#include "mark.h"
 #include "match.h"
 #include "members.h"
 #include "reset.h"
@@ -290,6 +291,7 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	else
 		sup_claim_lose(claim, job->run.end, job->run.sqlstate, job->run.message ? job->run.message : "");
 	sup_unlock();
+	sup_mark_clear();
 	if (waits)
 		sup_publish_jobs(&next, 1);
 }
@@ -334,9 +336,20 @@ find_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
  * came before is seen by its mark, which is set before the signal is sent.
  */
 static bool
-begin_run(SupClaim *claim, Running *job)
+begin_run(SupSlot *slot, SupClaim *claim, Running *job)
 {
+	SupMark		mark = {0};
+
 	job->run.started_at = GetCurrentTimestamp();
+	mark.database = MyDatabaseId;
+	mark.table = job->run.table;
+	mark.counted = job->run.counted;
+	mark.pid = MyProcPid;
+	mark.id = job->run.id;
+	mark.runs = job->run.runs;
+	mark.run_at = job->run.run_at;
+	mark.started_at = job->run.started_at;
+	sup_mark_run(sup_slot_index(slot), &mark);
 	QueryCancelPending = false;
 	sup_lock();
 	claim->begun = !claim->canceled;
@@ -346,6 +359,8 @@ begin_run(SupClaim *claim, Running *job)
 	claim->started_at = job->run.started_at;
 	claim->pid = MyProcPid;
 	sup_unlock();
+	if (!claim->begun)
+		sup_mark_clear();
 	return claim->begun;
 }
 
@@ -361,7 +376,7 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 	if (found && !job.atomic)
 		found = sup_settle_attempt(&job.run, &job.row);
 	MemoryContextSwitchTo(MessageContext);
-	if (found && begin_run(claim, &job))
+	if (found && begin_run(slot, claim, &job))
 		run_begun(slot, queue, claim, &job);
 	else
 	{
@@ -427,6 +442,7 @@ fail(SupSlot *slot, SupJobQueue *queue)
 		sup_claim_release(claim, false);
 	sup_queue_failed(queue);
 	sup_unlock();
+	sup_mark_clear();
 	RESUME_INTERRUPTS();
 }
 

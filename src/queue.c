@@ -16,6 +16,7 @@
 #include "storage/shmem.h"
 
 #include "declaration.h"
+#include "mark.h"
 #include "queue.h"
 
 /* Jobs of a queue whose drain has failed wait for so long, which doubles each time. */
@@ -45,6 +46,42 @@ sup_queues_request(void)
 	RequestAddinShmemSpace(size_of_jobs());
 }
 
+/*
+ * Runs that the former life of the server has left are lost, so nobody begins with these
+ * jobs before their ends are noted.  The one that has crashed is known to have done so if
+ * no other has.
+ */
+static void
+take_marks(void)
+{
+	SupMark    *left = palloc(sizeof(SupMark) * sup_max_workers);
+	int			guilty;
+	int			n = sup_marks_take(left, &guilty);
+
+	for (int i = 0; i < n; i++)
+	{
+		SupClaim   *claim = &SupJob->claims[i];
+
+		claim->database = left[i].database;
+		claim->table = left[i].table;
+		claim->slot = claim->queue = -1;
+		claim->job.spot.id = left[i].id;
+		claim->job.spot.run_at = left[i].run_at;
+		claim->begun = true;
+		claim->counted = left[i].counted;
+		claim->runs = left[i].runs;
+		claim->started_at = left[i].started_at;
+		claim->pid = left[i].pid;
+		claim->end = SUP_RUN_FAILED;
+		claim->crashed = left[i].state == SUP_MARK_GUILTY && guilty == 1;
+		claim->sqlstate = ERRCODE_CRASH_SHUTDOWN;
+		strlcpy(claim->message, left[i].state == SUP_MARK_GUILTY ? "the server has crashed" : "the worker was killed",
+				SUP_MESSAGE);
+	}
+	SupJob->nclaims = n;
+	pfree(left);
+}
+
 /* Called by shmem_startup_hook. */
 void
 sup_queues_init(void)
@@ -69,6 +106,7 @@ sup_queues_init(void)
 		}
 		for (int i = 0; i < sup_max_workers; i++)
 			SupJob->rings[i].n = i + 1 < sup_max_workers ? i + 1 : -1;
+		take_marks();
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -358,7 +396,7 @@ has_lost_many(Oid account)
 	int			n = 0;
 
 	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
-		n += OidIsValid(SupJob->claims[i].database) && SupJob->claims[i].slot < 0 &&
+		n += OidIsValid(SupJob->claims[i].database) && SupJob->claims[i].slot < 0 && SupJob->claims[i].queue >= 0 &&
 			SupJob->queues[SupJob->claims[i].queue].account == account;
 	return OidIsValid(account) && n >= Max(sup_max_workers / 2, 1);
 }
@@ -421,11 +459,10 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 void
 sup_claim_release(SupClaim *claim, bool done)
 {
-	SupJobQueue *queue = &SupJob->queues[claim->queue];
-
 	SUP_ASSERT_LOCKED();
-	if (!done && queue->database == claim->database)
-		sup_bounds_lower(&queue->bounds, claim->job.priority, claim->job.spot);
+	Assert(done || claim->queue >= 0);
+	if (!done && SupJob->queues[claim->queue].database == claim->database)
+		sup_bounds_lower(&SupJob->queues[claim->queue].bounds, claim->job.priority, claim->job.spot);
 	claim->database = InvalidOid;
 	SupJob->nclaims--;
 }

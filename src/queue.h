@@ -58,7 +58,7 @@ typedef struct SupClaim
 	Oid			database;		/* 0: free */
 	Oid			table;
 	int			slot;			/* -1: it is lost */
-	int			queue;
+	int			queue;			/* -1: it is lost since the server has crashed */
 	SupCandidate job;
 	bool		canceled;		/* somebody has asked for that */
 
@@ -71,6 +71,7 @@ typedef struct SupClaim
 
 	/* How it has ended, if it is lost. */
 	SupEnd		end;
+	bool		crashed;		/* and the server with it */
 	int			sqlstate;
 	char		message[SUP_MESSAGE];
 } SupClaim;

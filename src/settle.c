@@ -31,6 +31,9 @@
 /* Of long texts the history keeps so much. */
 #define KEPT	1024
 
+/* So many crashes of the server in a row, and it is not run any more. */
+#define MAX_CRASHES			3
+
 /* Before a job is tried again it waits for at most that, or for its first delay. */
 #define LONGEST_DELAY_US	USECS_PER_HOUR
 #define DEFAULT_DELAY_US	(10 * USECS_PER_SEC)
@@ -225,16 +228,20 @@ decide(const SupRun *run, SupJobRow *row)
 {
 	int			attempts = attempts_of(run, row);
 	bool		hopeless = is_hopeless(run->sqlstate);
-	bool		failed = hopeless || attempts >= DatumGetInt32(row->values[SUP_JOB_MAX_ATTEMPTS]);
+	int			crashes = run->crashed ? DatumGetInt32(row->values[SUP_JOB_CRASHES]) + 1 : 0;
+	bool		failed = hopeless || crashes >= MAX_CRASHES ||
+		attempts >= DatumGetInt32(row->values[SUP_JOB_MAX_ATTEMPTS]);
 	TimestampTz run_at = DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]);
 	TimestampTz next = failed ? DT_NOEND : GetCurrentTimestamp() + delay_after(row, attempts);
 
 	if (run_at != run->run_at)
 		next = Max(next, run_at);
 	set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts));
+	set(row, SUP_JOB_CRASHES, Int32GetDatum(crashes));
 	set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
 	set(row, SUP_JOB_STATE, CharGetDatum(failed ? 'f' : 'w'));
-	set(row, SUP_JOB_REASON, CStringGetTextDatum(!failed ? "retry" : hopeless ? "hopeless" : "max_attempts"));
+	set(row, SUP_JOB_REASON, CStringGetTextDatum(!failed ? "retry" : crashes >= MAX_CRASHES ? "crashed" :
+												 hopeless ? "hopeless" : "max_attempts"));
 	return failed;
 }
 

@@ -22,6 +22,7 @@ typedef struct SupRun
 	TimestampTz run_at;			/* it was due then */
 	TimestampTz started_at;
 	int			pid;
+	bool		crashed;		/* and the server with it */
 	SupEnd		end;			/* if it was not a success */
 	int			sqlstate;		/* of its error; 0: there is none */
 	const char *message;		/* or NULL; as what follows */

@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * mark.h
+ *	  Which job each worker runs, in memory that outlives a crash of the server.
+ *
+ * The marks are not of the server's shared memory, which is made anew after a crash.  A
+ * worker writes its own, and its signal handlers do.  When the server starts again,
+ * whoever makes the new shared memory reads what the former processes have left.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_MARK_H
+#define SUP_MARK_H
+
+#include <signal.h>
+
+#include "postgres_ext.h"
+
+/* What is known of the process that has set a mark. */
+typedef enum SupMarkState
+{
+	SUP_MARK_FREE,				/* it runs no job */
+	SUP_MARK_RUNS,				/* it runs one; afterwards: nothing, it was
+								 * killed */
+	SUP_MARK_INNOCENT,			/* somebody has told it to end at once */
+	SUP_MARK_GUILTY				/* it has crashed */
+} SupMarkState;
+
+typedef struct SupMark
+{
+	volatile sig_atomic_t state;	/* a SupMarkState, set last */
+	Oid			database;
+	Oid			table;
+	bool		counted;		/* as in SupClaim; so is what follows */
+	int			pid;
+	int64		id;
+	int64		runs;
+	int64		run_at;
+	int64		started_at;
+} SupMark;
+
+/*
+ * The server's memory is new: what is left of its former life?  Returns how many of
+ * the marks tell of jobs that have not ended, which it puts to 'left', and how many of
+ * these are guilty.  All are free after it.  For the postmaster.
+ */
+extern int	sup_marks_take(SupMark *left, int *guilty);
+
+/* This process, of that slot, runs that job from now on; or none. */
+extern void sup_mark_run(int slot, const SupMark *mark);
+extern void sup_mark_clear(void);
+
+#endif							/* SUP_MARK_H */

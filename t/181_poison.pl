@@ -1,0 +1,94 @@
+# A job that crashes the server is not run for ever; who was beside it is not blamed.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Utils;
+use SupervisorTest qw(becomes value);
+
+my $node = SupervisorTest::new_node(
+	'poison',
+	'restart_after_crash' => 'on',
+	'supervisor.pool_size' => 3,
+	'supervisor.restart_delay' => '50ms',
+	'supervisor.restart_delay_max' => '50ms',
+	'supervisor.max_workers' => 8);
+my $library = SupervisorTest::build_library('poison');
+
+SupervisorTest::ask(\$node);
+value(qq{CREATE FUNCTION poison(text) RETURNS integer AS '$library' LANGUAGE C STRICT});
+
+my $beside = q{SELECT pg_sleep(600)};
+my $busy = q{SELECT count(*) = %d FROM pg_stat_activity WHERE wait_event = 'PgSleep'};
+
+sub enqueue
+{
+	my ($command, $options) = @_;
+
+	return value("SELECT supervisor.enqueue(\$job\$$command\$job\$, retry_delay => '0'" . ($options // '') . ')');
+}
+
+# No attempt of who was beside it counts.
+sub innocent
+{
+	my ($job, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	becomes(sprintf($busy, 1), "$property: who was beside it runs again");
+	is(value("SELECT attempts, crashes FROM supervisor.job WHERE id = $job"), '0|0', "$property: and is not blamed");
+}
+
+my $other = enqueue($beside);
+foreach my $how ('abort', 'segv', 'overflow', 'panic')
+{
+	becomes(sprintf($busy, 1), 'one runs');
+	my $job = enqueue("SELECT poison('$how')");
+	becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", "$how: one that crashes the server is failed");
+	is(value("SELECT reason, crashes, attempts, last_sqlstate, last_error FROM supervisor.job WHERE id = $job"),
+		'crashed|3|3|57P02|the server has crashed', "$how: after three crashes");
+	is(value("SELECT string_agg(attempt || ' ' || state || ' ' || sqlstate, ', ' ORDER BY finished_at) FROM supervisor.job_history WHERE job = $job"),
+		'1 failed 57P02, 2 failed 57P02, 3 failed 57P02', "$how: each is noted");
+	innocent($other, $how);
+}
+
+# If it fails otherwise in between, crashes count anew.
+my $job = enqueue(q{SELECT CASE attempts WHEN 2 THEN 1 / (attempts - 2) ELSE poison('abort') END FROM supervisor.job WHERE id = supervisor.current_job()},
+	', max_attempts => 5');
+becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one that fails in between');
+is(value("SELECT reason, crashes, attempts FROM supervisor.job WHERE id = $job"), 'max_attempts|2|5', 'has not crashed the server three times in a row');
+innocent($other, 'in between');
+
+$job = enqueue(q{SELECT poison('kill')}, ', max_attempts => 2');
+becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one whose process is killed has used an attempt');
+is(value("SELECT reason, crashes, attempts, last_error FROM supervisor.job WHERE id = $job"), 'max_attempts|0|2|the worker was killed', 'which is no crash');
+innocent($other, 'killed');
+
+my $pid = value('SELECT pg_backend_pid()');
+foreach my $signal ('SEGV', 'ABRT')
+{
+	$pid = value(q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+	kill $signal, $pid;
+	becomes("SELECT pid <> $pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'", "one that somebody sends SIG$signal runs again");
+	innocent($other, $signal);
+}
+$node->stop('immediate');
+$node->start;
+innocent($other, 'an immediate shutdown');
+is(value('SELECT count(*) FROM supervisor.job_history WHERE job = ' . $other), 0, 'nothing is noted of that');
+
+value(q{ALTER SYSTEM SET restart_after_crash = off});
+value('SELECT pg_reload_conf()');
+$job = enqueue(q{SELECT poison('segv')});
+ok(SupervisorTest::eventually(sub { !-e $node->data_dir . '/postmaster.pid' }), 'a server that does not restart by itself ends');
+$node->{_pid} = undef;
+$node->append_conf('postgresql.auto.conf', "restart_after_crash = on\nsupervisor.run_jobs = off");
+$node->start;
+becomes("SELECT crashes >= 1 FROM supervisor.job WHERE id = $job", 'it knows at its next start');
+
+unlike(slurp_file($node->logfile), qr/^.*TRAP/m, 'no assertion has failed');
+$node->stop('immediate');
+done_testing();
