@@ -12,8 +12,7 @@ MODULE_big = supervisor
 EXTENSION = supervisor
 DATA = supervisor--1.0.sql
 HEADERS_supervisor = src/supervisor.h
-# nothing calls schedule.c yet but its test
-OBJS = $(patsubst %.c,%.o,$(sort $(filter-out src/schedule.c,$(wildcard src/*.c))))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 TAP_TESTS = 1
 EXTRA_CLEAN = .build
 

@@ -511,6 +511,32 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION supervisor.current_job() IS
 'id of the job that calls it; NULL: it is none';
 
+CREATE FUNCTION supervisor.schedule(
+    name text,
+    schedule text,
+    command text,
+    pool text DEFAULT NULL,
+    time_zone text DEFAULT NULL,
+    run_timeout interval DEFAULT NULL,
+    max_attempts integer DEFAULT NULL,
+    atomic boolean DEFAULT NULL,
+    role name DEFAULT NULL,
+    enabled boolean DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'supervisor_schedule'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.schedule(text, text, text, text, text, interval, integer, boolean, name, boolean) IS
+'adds the recurring job of that name in this database, or replaces it, and returns its id. schedule is five fields of cron, a name as @daily, or an interval of 1 second to less than 1 day, from start to start; time_zone NULL is that of the server, whatever the session has set. It runs as role (NULL: the current role), never twice at a time; times that were missed are one run. enabled NULL: as it was, or true. No schedule, or one that never comes, no time zone (22023), no such pool (42704), another''s job, or a role to which the current one may not SET ROLE (42501), and what enqueue() checks of a command';
+
+CREATE FUNCTION supervisor.unschedule(name text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_unschedule'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.unschedule(text) IS
+'removes the recurring job of that name from this database; a run that is under way goes on. True: it was there. Another''s: 42501';
+
 CREATE FUNCTION supervisor.cancel_job(job bigint)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'supervisor_cancel_job'

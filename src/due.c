@@ -38,6 +38,7 @@ sup_set_jobs(void)
 {
 	sup_lock();
 	SupJob->run_jobs = sup_run_jobs;
+	strlcpy(SupJob->time_zone, pg_get_timezone_name(session_timezone), sizeof(SupJob->time_zone));
 	SupJob->review = true;
 	sup_unlock();
 	sup_drains_retry(InvalidOid, InvalidOid);

@@ -169,6 +169,9 @@ typedef struct Running
 	SupJobRow	row;			/* as it was when the run began; palloc'd */
 	bool		atomic;
 	char		tag[COMPLETION_TAG_BUFSIZE];
+	bool		waits;			/* the job waits by what is noted: then there
+								 * is something to tell */
+	SupJobNote	next;
 } Running;
 
 /* SupBlock.settle */
@@ -178,7 +181,7 @@ settle(void *arg, const char *tag)
 	Running    *job = arg;
 
 	sup_injection_point("supervisor-settle");
-	sup_settle_success(&job->run, &job->row, tag);
+	job->waits = sup_settle_success(&job->run, &job->row, tag, &job->next);
 }
 
 /*
@@ -233,14 +236,14 @@ take_error(Running *job, SupClaim *claim)
  * be locked, or there is no room on the disk, or somebody cancels it.
  */
 static bool
-note_end(Running *job, SupJobNote *next, bool *waits)
+note_end(Running *job)
 {
 	volatile bool noted = false;
 
 	PG_TRY();
 	{
 		sup_injection_point("supervisor-note");
-		*waits = sup_settle(&job->run, &job->row, job->tag, next);
+		job->waits = sup_settle(&job->run, &job->row, job->tag, &job->next);
 		noted = true;
 	}
 	PG_CATCH();
@@ -264,8 +267,6 @@ note_end(Running *job, SupJobNote *next, bool *waits)
 static void
 run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 {
-	SupJobNote	next;
-	bool		waits = false;
 	bool		noted;
 
 	job->run.end = SUP_RUN_SUCCEEDED;
@@ -282,7 +283,7 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	debug_query_string = NULL;
 	sup_running_job = 0;
 	sup_injection_point("supervisor-ran");
-	noted = (job->atomic && job->run.end == SUP_RUN_SUCCEEDED) || note_end(job, &next, &waits);
+	noted = (job->atomic && job->run.end == SUP_RUN_SUCCEEDED) || note_end(job);
 	sup_reset_worker(slot);
 	sup_lock();
 	sup_queue_works(queue);
@@ -292,8 +293,8 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 		sup_claim_lose(claim, job->run.end, job->run.sqlstate, job->run.message ? job->run.message : "");
 	sup_unlock();
 	sup_mark_clear();
-	if (waits)
-		sup_publish_jobs(&next, 1);
+	if (noted && job->waits)
+		sup_publish_jobs(&job->next, 1);
 }
 
 /*
@@ -328,6 +329,7 @@ find_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	job->run.pid = MyProcPid;
 	job->atomic = DatumGetBool(row->values[SUP_JOB_ATOMIC]);
 	job->tag[0] = '\0';
+	job->waits = false;
 	return true;
 }
 

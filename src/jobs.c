@@ -10,15 +10,14 @@
 #include <signal.h>
 
 #include "access/htup_details.h"
-#include "access/xlog.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "tcop/utility.h"
 #include "utils/rel.h"
 
 #include "args.h"
 #include "compat.h"
+#include "jobargs.h"
 #include "jobnotes.h"
 #include "jobtable.h"
 #include "queue.h"
@@ -139,40 +138,6 @@ role_of_run(Oid table, int64 id)
 	return role;
 }
 
-/* Where jobs can be managed: the table, locked. */
-static Oid
-lock_job_table(const char *function, int64 id)
-{
-	const char *complaint;
-	Oid			table;
-
-	sup_require_preload();
-	PreventCommandDuringRecovery(function);
-	PreventCommandIfReadOnly(function);
-	table = sup_trusted_lock_quick(&sup_job_table, &complaint);
-	if (!OidIsValid(table))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("jobs of this database cannot be changed"),
-				 complaint ? errdetail_internal("%s", complaint) : 0));
-	if (id < 1 || id > sup_job_last_id(table))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("job %lld does not exist", (long long) id)));
-	return table;
-}
-
-/* What a transaction is about to do with a row that it has locked is told at its end. */
-static void
-note_change(const SupJobRow *row)
-{
-	Oid			role = DatumGetObjectId(row->values[SUP_JOB_ROLE]);
-
-	sup_note_changed_job(role, superuser_arg(role) ? InvalidOid : sup_account_of(role),
-						 sup_job_text(row, SUP_JOB_POOL), DatumGetInt16(row->values[SUP_JOB_PRIORITY]),
-						 sup_job_spot(row));
-}
-
 /*
  * supervisor.cancel_job(): a run is canceled at once, and a job that waits when this
  * transaction commits.
@@ -192,7 +157,12 @@ supervisor_cancel_job(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("job must not be null")));
 	id = PG_GETARG_INT64(0);
-	table = lock_job_table("cancel_job()", id);
+	sup_job_check_place("cancel_job()");
+	table = sup_job_lock_table();
+	if (id < 1 || id > sup_job_last_id(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("job %lld does not exist", (long long) id)));
 
 	/* One that runs may have locked its row, and is not waited for. */
 	role = role_of_run(table, id);
@@ -206,9 +176,16 @@ supervisor_cancel_job(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	role = DatumGetObjectId(row.values[SUP_JOB_ROLE]);
 	check_may_cancel(id, role);
-	note_change(&row);
+	sup_job_note_change(&row);
 	if (cancel_run(table, id, role, true))
 		PG_RETURN_BOOL(true);
+	if (!row.nulls[SUP_JOB_SCHEDULE] && DatumGetChar(row.values[SUP_JOB_STATE]) == 'w')
+	{
+		ereport(NOTICE,
+				(errmsg("recurring job %lld is not running", (long long) id),
+				 errhint("Use supervisor.unschedule() to have it run no more.")));
+		PG_RETURN_BOOL(false);
+	}
 	run.table = table;
 	run.id = id;
 	run.run_at = sup_job_spot(&row).run_at;

@@ -26,6 +26,7 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -377,6 +378,30 @@ sup_job_update(Oid table, SupJobRow *row)
  * Reading
  */
 
+/* Open the index of our script, whatever its name is by now. */
+static Relation
+open_index(Relation rel, const SupIndexDef *def)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool		fits = form->indnkeyatts == def->ncolumns && form->indisvalid &&
+			RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
+
+		for (int i = 0; i < def->ncolumns && fits; i++)
+			fits = form->indkey.values[i] == def->columns[i] + 1 && index->rd_indoption[i] == 0;
+		if (fits)
+			return index;
+		index_close(index, AccessShareLock);
+	}
+	elog(ERROR, "table \"supervisor.%s\" lacks an index", RelationGetRelationName(rel));
+	return NULL;
+}
+
 /*
  * Find the version of a row that the latest snapshot sees.  The index is scanned with
  * none, which takes no predicate locks in a serializable transaction of somebody's; a
@@ -403,6 +428,42 @@ find_row(Relation rel, int64 id, TupleTableSlot *slot)
 	UnregisterSnapshot(latest);
 	index_close(index, AccessShareLock);
 	return found;
+}
+
+/* To the end of the transaction; others whose names have that hash wait in vain. */
+void
+sup_job_lock_name(Oid table, const char *name)
+{
+	LockDatabaseObject(table, hash_bytes((const unsigned char *) name, strlen(name)), 0, ExclusiveLock);
+}
+
+int64
+sup_job_of_name(Oid table, const char *name)
+{
+	Relation	rel = table_open(table, NoLock);
+	Relation	index = open_index(rel, &job_indexes[1]);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = sup_index_beginscan(rel, index, SnapshotAny, 1);
+	ScanKeyData key;
+	int64		id = 0;
+	bool		isnull;
+
+	ScanKeyEntryInitialize(&key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXTEQ,
+						   CStringGetTextDatum(name));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (id == 0 && index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (table_tuple_satisfies_snapshot(rel, slot, latest))
+			id = DatumGetInt64(slot_getattr(slot, SUP_JOB_ID + 1, &isnull));
+	}
+	index_endscan(scan);
+	UnregisterSnapshot(latest);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, NoLock);
+	return id;
 }
 
 /* Is a transaction about to delete or update it, or has it locked it? */
@@ -473,30 +534,6 @@ sup_job_lock(Oid table, int64 id, SupJobRow *row)
 
 /* A look passes over no more rows that can't be run. */
 #define MAX_PASSED	10000
-
-/* Open the index of our script, whatever its name is by now. */
-static Relation
-open_index(Relation rel, const SupIndexDef *def)
-{
-	List	   *indexes = RelationGetIndexList(rel);
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		Form_pg_index form = index->rd_index;
-		bool		fits = form->indnkeyatts == def->ncolumns && form->indisvalid &&
-			RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
-
-		for (int i = 0; i < def->ncolumns && fits; i++)
-			fits = form->indkey.values[i] == def->columns[i] + 1 && index->rd_indoption[i] == 0;
-		if (fits)
-			return index;
-		index_close(index, AccessShareLock);
-	}
-	elog(ERROR, "table \"supervisor.%s\" lacks an index", RelationGetRelationName(rel));
-	return NULL;
-}
 
 /* Keys of a scan: role, pool and priority, and from (run_at, id) on. */
 static void

@@ -129,6 +129,13 @@ extern void sup_job_insert(Oid table, SupJobRow *row);
 extern SupFound sup_job_fetch(Oid table, int64 id, SupJobRow *row);
 
 /*
+ * The id of the recurring job of that name, as it is committed; 0: there is none.  Who
+ * has locked the name is the only one to add or remove it.
+ */
+extern void sup_job_lock_name(Oid table, const char *name);
+extern int64 sup_job_of_name(Oid table, const char *name);
+
+/*
  * Find one by its id and lock it, in its newest version, waiting for whoever
  * changes it; palloc'd.  False: there is none any more.
  */

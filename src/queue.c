@@ -97,6 +97,7 @@ sup_queues_init(void)
 		SupJob->rings = (SupRing *) ((char *) SupJob->claims + size_of_claims());
 		dlist_init(&SupJob->wanting);
 		SupJob->run_jobs = sup_run_jobs;
+		strlcpy(SupJob->time_zone, pg_get_timezone_name(session_timezone), sizeof(SupJob->time_zone));
 		SupJob->next_due = PG_INT64_MAX;
 		for (int i = 0; i < SUP_QUEUES; i++)
 		{

@@ -10,6 +10,8 @@
 #ifndef SUP_QUEUE_H
 #define SUP_QUEUE_H
 
+#include "pgtime.h"
+
 #include "bounds.h"
 #include "state.h"
 
@@ -96,6 +98,8 @@ typedef struct SupJobs
 								 * them from being served may have changed */
 	bool		forgotten_ones; /* queues that could not be served were
 								 * forgotten */
+	char		time_zone[TZ_STRLEN_MAX + 1];	/* the server's own, as the
+												 * supervisor has it */
 	int64		next_due;		/* the least of dues[], or less */
 	int64		dues[SUP_QUEUES];	/* when each is to have a drain, dense;
 									 * PG_INT64_MAX: not by itself */

@@ -126,7 +126,12 @@ sup_role_name(Oid role)
 void
 sup_check_may_connect(void)
 {
-	Oid			role = GetUserId();
+	sup_check_role_may_connect(GetUserId());
+}
+
+void
+sup_check_role_may_connect(Oid role)
+{
 	uint64		now = changes;
 	Rights		r;
 

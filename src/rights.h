@@ -19,6 +19,9 @@ extern const char *sup_role_name(Oid role);
  */
 extern void sup_check_may_connect(void);
 
+/* The same of any role. */
+extern void sup_check_role_may_connect(Oid role);
+
 /* This worker has just been bound: remember the rights that it got. */
 extern void sup_rights_bound(uint32 flags);
 

@@ -25,6 +25,7 @@
 
 #include "args.h"
 #include "compat.h"
+#include "recur.h"
 #include "rights.h"
 #include "settle.h"
 
@@ -142,26 +143,6 @@ check_constraints(void)
 	CommandCounterIncrement();
 }
 
-/* A job that has deleted itself has been run all the same. */
-void
-sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag)
-{
-	SupJobRow	now;
-	Oid			history;
-	bool		found;
-
-	check_constraints();
-	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
-	if (lock_tables(run, &history))
-	{
-		found = sup_job_lock(run->table, run->id, &now);
-		if (found)
-			sup_job_delete(run->table, &now);
-		note_run(history, run, found ? &now : row, SUP_RUN_SUCCEEDED, tag);
-	}
-	PopActiveSnapshot();
-}
-
 void
 sup_settle_canceled(const SupRun *run, SupJobRow *row)
 {
@@ -219,9 +200,62 @@ set(SupJobRow *row, SupJobColumn column, Datum value)
 	row->nulls[column] = false;
 }
 
+static bool
+is_recurring(const SupJobRow *row)
+{
+	return !row->nulls[SUP_JOB_SCHEDULE];
+}
+
+/*
+ * The next time of a recurring job, from now on.  One whose schedule makes no sense any
+ * more, as a time zone may be gone, is failed, and one that is not enabled is held.
+ */
+static TimestampTz
+set_next(const SupRun *run, SupJobRow *row)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	char	   *zone = sup_job_text(row, SUP_JOB_TIME_ZONE);
+	TimestampTz next;
+	bool		enabled = DatumGetBool(row->values[SUP_JOB_ENABLED]);
+
+	if (!sup_recur_next(sup_job_text(row, SUP_JOB_SCHEDULE), zone ? zone : "GMT", run->started_at, now, &next))
+	{
+		set(row, SUP_JOB_STATE, CharGetDatum('f'));
+		set(row, SUP_JOB_REASON, CStringGetTextDatum("no_next_time"));
+		next = DT_NOEND;
+	}
+	else
+	{
+		set(row, SUP_JOB_STATE, CharGetDatum('w'));
+		row->nulls[SUP_JOB_REASON] = enabled;
+		if (!enabled)
+			set(row, SUP_JOB_REASON, CStringGetTextDatum("disabled"));
+	}
+	set(row, SUP_JOB_NEXT_AT, TimestampTzGetDatum(next));
+	return enabled ? next : DT_NOEND;
+}
+
+/*
+ * The run of a recurring job has ended, and the next one is at its next time; unless
+ * somebody has asked for another meanwhile.
+ */
+static void
+go_on(const SupRun *run, SupJobRow *row)
+{
+	TimestampTz run_at = DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]);
+	TimestampTz next = set_next(run, row);
+
+	if (run_at != run->run_at && run_at < next)
+		next = run_at;
+	set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
+	set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(0));
+	set(row, SUP_JOB_CRASHES, Int32GetDatum(0));
+}
+
 /*
  * The job waits again, or has failed for good; true: it has.  Whoever has put it off
- * meanwhile has put it off.
+ * meanwhile has put it off.  Retries of a recurring job do not go past its next time,
+ * when its attempts start over.
  */
 static bool
 decide(const SupRun *run, SupJobRow *row)
@@ -234,6 +268,17 @@ decide(const SupRun *run, SupJobRow *row)
 	TimestampTz run_at = DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]);
 	TimestampTz next = failed ? DT_NOEND : GetCurrentTimestamp() + delay_after(row, attempts);
 
+	if (is_recurring(row) && crashes < MAX_CRASHES)
+	{
+		TimestampTz regular = set_next(run, row);
+
+		if (failed || next >= regular || !DatumGetBool(row->values[SUP_JOB_ENABLED]) || regular == DT_NOEND)
+		{
+			go_on(run, row);
+			set(row, SUP_JOB_CRASHES, Int32GetDatum(crashes));
+			return failed || DatumGetChar(row->values[SUP_JOB_STATE]) == 'f';
+		}
+	}
 	if (run_at != run->run_at)
 		next = Max(next, run_at);
 	set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts));
@@ -247,12 +292,12 @@ decide(const SupRun *run, SupJobRow *row)
 
 /* What the row says of the last run. */
 static void
-set_last(const SupRun *run, SupJobRow *row)
+set_last(const SupRun *run, SupJobRow *row, SupEnd end)
 {
 	set(row, SUP_JOB_RUNS, Int64GetDatum(run->runs + 1));
 	set(row, SUP_JOB_LAST_STARTED_AT, TimestampTzGetDatum(run->started_at));
 	set(row, SUP_JOB_LAST_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
-	set(row, SUP_JOB_LAST_STATE, CStringGetTextDatum(state_of(run->end)));
+	set(row, SUP_JOB_LAST_STATE, CStringGetTextDatum(state_of(end)));
 	row->nulls[SUP_JOB_LAST_SQLSTATE] = run->sqlstate == 0;
 	if (run->sqlstate != 0)
 		set(row, SUP_JOB_LAST_SQLSTATE, CStringGetTextDatum(unpack_sql_state(run->sqlstate)));
@@ -268,6 +313,36 @@ tell(const SupJobRow *row, SupJobNote *note)
 	sup_job_note_init(note, role, superuser_arg(role) ? InvalidOid : sup_account_of(role),
 					  sup_job_text(row, SUP_JOB_POOL));
 	note->first[DatumGetInt16(row->values[SUP_JOB_PRIORITY])] = sup_job_spot(row);
+}
+
+/* A job that has deleted itself has been run all the same. */
+bool
+sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
+{
+	SupJobRow	now;
+	Oid			history;
+	bool		found;
+	bool		waits = false;
+
+	check_constraints();
+	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
+	if (lock_tables(run, &history))
+	{
+		found = sup_job_lock(run->table, run->id, &now);
+		note_run(history, run, found ? &now : row, SUP_RUN_SUCCEEDED, tag);
+		waits = found && is_recurring(&now);
+		if (waits)
+		{
+			go_on(run, &now);
+			set_last(run, &now, SUP_RUN_SUCCEEDED);
+			sup_job_update(run->table, &now);
+			tell(&now, next);
+		}
+		else if (found)
+			sup_job_delete(run->table, &now);
+	}
+	PopActiveSnapshot();
+	return waits;
 }
 
 /* If more runs have ended than when this one began, this one has been noted. */
@@ -297,17 +372,23 @@ settle_now(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote 
 		else if (found && is_that_run(run, &now))
 		{
 			note_run(history, run, &now, run->end, tag);
-			waits = run->end == SUP_RUN_FAILED;
+			waits = run->end == SUP_RUN_FAILED || is_recurring(&now);
+			if (run->end == SUP_RUN_FAILED)
+				failed = decide(run, &now);
+			else if (waits)
+				go_on(run, &now);
 			if (waits)
 			{
-				failed = decide(run, &now);
-				set_last(run, &now);
+				set_last(run, &now, run->end);
 				sup_job_update(run->table, &now);
-				tell(&now, next);
 			}
 			else
 				sup_job_delete(run->table, &now);
 		}
+		else
+			waits = found;
+		if (waits)
+			tell(&now, next);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();

@@ -32,10 +32,11 @@ typedef struct SupRun
 
 /*
  * The command has been run, in the transaction that is open, which is somebody's:
- * of any isolation, read only or not.  The job goes, and the run is noted, if that
- * commits.  'row' is what the job was when the run began.
+ * of any isolation, read only or not.  The job goes, or waits for its next time, and the
+ * run is noted, if that commits.  'row' is what the job was when the run began.  For what
+ * is returned see sup_settle().
  */
-extern void sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag);
+extern bool sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next);
 
 /*
  * It was run in transactions of its own, or has failed and been rolled back: note that

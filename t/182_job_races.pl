@@ -58,7 +58,7 @@ sub job
 {
 	my ($i, $options) = @_;
 
-	return "supervisor.enqueue('INSERT INTO ran VALUES ($i); SELECT nextval(''begun'')'" . (defined $options ? ", $options" : '') . ')';
+	return "supervisor.enqueue('INSERT INTO ran VALUES ($i); SELECT nextval(''begun'')', retry_delay => '0'" . (defined $options ? ", $options" : '') . ')';
 }
 
 # All that has been enqueued is run: these, and so many runs have begun since.
@@ -160,10 +160,33 @@ is(value(q{SELECT count(*) FROM supervisor.job_history}), 1, 'what was a job of 
 value('TRUNCATE ran; ALTER SEQUENCE begun RESTART');
 
 attach('settle', 'error');
-value('SELECT ' . job(1));
+value('SELECT ' . job(1, 'max_attempts => 1'));
 becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, 'one that fails at the last moment has failed');
 is(value('SELECT count(*) FROM ran'), 0, 'and done nothing');
 release('settle');
+value('DELETE FROM supervisor.job; ALTER SEQUENCE begun RESTART');
+
+note 'ends that are not noted';
+
+foreach my $action ('error', 'wait')
+{
+	attach('note', $action);
+	value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (1); SELECT 1 / (nextval(''begun'') / 2)', retry_delay => '0')});
+	if ($action eq 'wait')
+	{
+		$pid = held('note');
+		is(value(q{SELECT string_agg(state || attempts, ' ') FROM supervisor.job}), 'w0', 'its end is not noted yet');
+		value("SELECT pg_terminate_backend($pid)");
+	}
+	else
+	{
+		$node->wait_for_log(qr/error triggered for injection point supervisor-note/);
+	}
+	release('note');
+	all_ran('1', 2, "a run whose end could not be noted ($action)");
+	is(value(q{SELECT string_agg(attempt || ' ' || state, ', ' ORDER BY finished_at) FROM (SELECT * FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 2) h}),
+		'1 failed, 2 succeeded', "the loader notes it ($action)");
+}
 
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected)/m, 'nothing unexpected in the log');
 done_testing();

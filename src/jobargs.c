@@ -1,0 +1,228 @@
+/*-------------------------------------------------------------------------
+ *
+ * jobargs.c
+ *	  What SQL functions about jobs share: where they can be called, arguments, the
+ *	  table.
+ *
+ * All that can be known of a job is checked at the call: what is found later is
+ * found when nobody is there.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+
+#include "args.h"
+#include "compat.h"
+#include "exec.h"
+#include "jobargs.h"
+#include "jobnotes.h"
+#include "members.h"
+#include "rights.h"
+#include "submit.h"
+
+/* Where no job can be enqueued, whoever asks. */
+void
+sup_job_check_place(const char *function)
+{
+	sup_require_preload();
+	if (IsInParallelMode())
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("cannot manage jobs during a parallel operation")));
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot manage jobs within security-restricted operation")));
+	PreventCommandDuringRecovery(function);
+	PreventCommandIfReadOnly(function);
+}
+
+/*
+ * Commands
+ */
+
+/* The highest number of a parameter. */
+static bool
+find_params(Node *node, int *highest)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, ParamRef))
+		*highest = Max(*highest, ((ParamRef *) node)->number);
+	return raw_expression_tree_walker(node, find_params, highest);
+}
+
+/* Those of a statement; -1: that is known when it is run. */
+static int
+count_params(Node *stmt)
+{
+	int			highest = 0;
+
+	if (!IsA(stmt, SelectStmt) && !IsA(stmt, InsertStmt) && !IsA(stmt, UpdateStmt) && !IsA(stmt, DeleteStmt))
+		return -1;
+	(void) find_params(stmt, &highest);
+	return highest;
+}
+
+/* Is it one that can't run in a transaction block, as far as its text tells? */
+static bool
+needs_no_block(Node *stmt)
+{
+	ListCell   *lc;
+
+	switch (nodeTag(stmt))
+	{
+		case T_VacuumStmt:
+			return ((VacuumStmt *) stmt)->is_vacuumcmd;
+		case T_IndexStmt:
+			return ((IndexStmt *) stmt)->concurrent;
+		case T_DropStmt:
+			return ((DropStmt *) stmt)->concurrent;
+		case T_ReindexStmt:
+			if (((ReindexStmt *) stmt)->kind != REINDEX_OBJECT_INDEX &&
+				((ReindexStmt *) stmt)->kind != REINDEX_OBJECT_TABLE)
+				return true;
+			foreach(lc, ((ReindexStmt *) stmt)->params)
+			{
+				if (strcmp(lfirst_node(DefElem, lc)->defname, "concurrently") == 0)
+					return true;
+			}
+			return false;
+		case T_DiscardStmt:
+			return ((DiscardStmt *) stmt)->target == DISCARD_ALL;
+		case T_CreatedbStmt:
+		case T_DropdbStmt:
+		case T_CreateTableSpaceStmt:
+		case T_DropTableSpaceStmt:
+		case T_AlterSystemStmt:
+			return true;
+		default:
+			return false;
+	}
+}
+
+void
+sup_job_check_command(const char *command, int nparams, bool atomic)
+{
+	List	   *statements = pg_parse_query(command);
+	ListCell   *lc;
+
+	if (statements == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("command is empty")));
+	if (nparams >= 0 && list_length(statements) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("cannot run more than one statement with parameters")));
+	foreach(lc, statements)
+	{
+		Node	   *stmt = lfirst_node(RawStmt, lc)->stmt;
+		int			expected = nparams >= 0 ? count_params(stmt) : -1;
+
+		if (expected >= 0 && expected != nparams)
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("wrong number of parameters"),
+					 errdetail("Expected %d parameters but got %d.", expected, nparams)));
+		if (atomic && IsA(stmt, TransactionStmt) && !sup_is_savepoint((TransactionStmt *) stmt))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+					 errmsg("cannot end the transaction of an atomic job"),
+					 errdetail("It commits together with the note that the job is done."),
+					 errhint("Enqueue it with atomic => false if it may be run more than once.")));
+		if (atomic && needs_no_block(stmt))
+			ereport(ERROR,
+					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+					 errmsg("%s cannot run inside a transaction block, as an atomic job does",
+							CreateCommandName(stmt)),
+					 errhint("Enqueue it with atomic => false if it may be run more than once.")));
+		if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->filename == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot COPY from or to the client in a job")));
+	}
+}
+
+/*
+ * Arguments
+ */
+
+pg_noreturn void
+sup_job_out_of_range(const char *what, const char *range)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%s is out of range", what),
+			 errhint("It is %s.", range)));
+	pg_unreachable();
+}
+
+void
+sup_job_take_interval(FunctionCallInfo fcinfo, int arg, SupJobRow *row, SupJobColumn column, const char *what)
+{
+	Interval   *span;
+
+	if (PG_ARGISNULL(arg))
+		return;
+	span = PG_GETARG_INTERVAL_P(arg);
+	if (span->time < 0 || span->day < 0 || span->month < 0 ||
+		sup_interval_us(span) >= (int64) 10 * 365 * USECS_PER_DAY)
+		sup_job_out_of_range(what, "0 or more, and less than ten years");
+	row->values[column] = IntervalPGetDatum(span);
+	row->nulls[column] = false;
+}
+
+char *
+sup_job_take_pool(FunctionCallInfo fcinfo, int arg, Oid role)
+{
+	char	   *pool = sup_pool_arg(fcinfo, arg);
+
+	if (!sup_pool_listed(pool))
+		sup_refuse_missing_pool(pool);
+	if (!superuser_arg(role))
+		(void) sup_check_member(pool, role);
+	return pool;
+}
+
+/*
+ * The table
+ */
+
+Oid
+sup_job_lock_table(void)
+{
+	const char *complaint;
+	Oid			table = sup_trusted_lock_quick(&sup_job_table, &complaint);
+
+	if (!OidIsValid(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("jobs of this database cannot be enqueued"),
+				 complaint ? errdetail_internal("%s", complaint) : 0));
+	return table;
+}
+
+Oid
+sup_job_account(Oid role)
+{
+	return superuser_arg(role) ? InvalidOid : sup_account_of(role);
+}
+
+void
+sup_job_note_change(const SupJobRow *row)
+{
+	Oid			role = DatumGetObjectId(row->values[SUP_JOB_ROLE]);
+
+	sup_note_changed_job(role, sup_job_account(role), sup_job_text(row, SUP_JOB_POOL),
+						 DatumGetInt16(row->values[SUP_JOB_PRIORITY]), sup_job_spot(row));
+}

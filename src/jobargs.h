@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * jobargs.h
+ *	  What SQL functions about jobs share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef SUP_JOBARGS_H
+#define SUP_JOBARGS_H
+
+#include "fmgr.h"
+
+#include "compat.h"
+#include "jobtable.h"
+
+/* Raise an error where jobs can't be managed, whoever asks. */
+extern void sup_job_check_place(const char *function);
+
+/* Raise what the run of that command would raise at once. */
+extern void sup_job_check_command(const char *command, int nparams, bool atomic);
+
+/* Raise 22023. */
+pg_noreturn extern void sup_job_out_of_range(const char *what, const char *range);
+
+/* An interval that is not negative, if it is given. */
+extern void sup_job_take_interval(FunctionCallInfo fcinfo, int arg, SupJobRow *row, SupJobColumn column,
+								  const char *what);
+
+/* The pool of the call, which is there and lets the role in. */
+extern char *sup_job_take_pool(FunctionCallInfo fcinfo, int arg, Oid role);
+
+/* supervisor.job, locked and to be believed; raises 55000. */
+extern Oid	sup_job_lock_table(void);
+
+/* As sup_account_of(); 0: that role is a superuser. */
+extern Oid	sup_job_account(Oid role);
+
+/*
+ * The transaction has locked that row, and is about to change it: that is told at its
+ * end, whatever becomes of it.
+ */
+extern void sup_job_note_change(const SupJobRow *row);
+
+static inline void
+sup_job_set(SupJobRow *row, SupJobColumn column, Datum value)
+{
+	row->values[column] = value;
+	row->nulls[column] = false;
+}
+
+#endif							/* SUP_JOBARGS_H */
