@@ -545,6 +545,27 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION supervisor.cancel_job(bigint) IS
 'cancels a job: its run if it is under way, at once and whatever becomes of this transaction; else the job, which waits or has failed, if this transaction commits. It is not tried again. True: it was there; false: it has ended. Needs the right to signal a backend of its role (42501). No such job ever: 42704';
 
+CREATE FUNCTION supervisor.retry_job(job bigint)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_retry_job'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.retry_job(bigint) IS
+'makes a job due at once when this transaction commits: one that has failed, which gets all its attempts again, one that waits, or a recurring one, whose schedule stays. True: it was there; false: it has ended. Needs the right to signal a backend of its role (42501). Not enabled: 55000; no such job ever: 42704';
+
+CREATE FUNCTION supervisor.alter_job(
+    job bigint,
+    run_at timestamptz DEFAULT NULL,
+    pool text DEFAULT NULL,
+    priority integer DEFAULT NULL,
+    enabled boolean DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_alter_job'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.alter_job(bigint, timestamptz, text, integer, boolean) IS
+'changes a job when this transaction commits: when it is due (infinity: not before somebody says so), its pool, its priority, whether it is to run; NULL: as it was. A recurring one that is enabled again makes up for nothing. True: it was there; false: it has ended. Needs the right to signal a backend of its role (42501). No such pool (42704), one that its role may not use (42501), a time of one that has failed (55000), no such job ever (42704)';
+
 --
 -- Views.  The functions below them hide what pg_stat_activity would hide.
 --
@@ -925,6 +946,8 @@ GRANT EXECUTE ON FUNCTION supervisor.current_job() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
     supervisor.cancel_job(bigint),
+    supervisor.retry_job(bigint),
+    supervisor.alter_job(bigint, timestamptz, text, integer, boolean),
     supervisor.restart_worker(integer, interval, bigint),
     supervisor.terminate_worker(integer, interval, bigint),
     supervisor.restart_pool(text, interval)

@@ -13,7 +13,9 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "args.h"
 #include "compat.h"
@@ -21,6 +23,7 @@
 #include "jobnotes.h"
 #include "jobtable.h"
 #include "queue.h"
+#include "recur.h"
 #include "rights.h"
 #include "settle.h"
 
@@ -80,19 +83,62 @@ supervisor_current_job(PG_FUNCTION_ARGS)
 }
 
 /*
- * cancel_job()
+ * Jobs by their numbers
  */
 
 /* Raise 42501 unless the current role may do so with jobs of that one. */
 static void
-check_may_cancel(int64 id, Oid role)
+check_may_change(int64 id, Oid role)
 {
 	if (!sup_may_signal(role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to cancel job %lld", (long long) id),
-				 errdetail("Only a role that may signal backends of role \"%s\" may cancel its jobs.",
+				 errmsg("permission denied for job %lld", (long long) id),
+				 errdetail("Only a role that may signal backends of role \"%s\" may cancel or change its jobs.",
 						   sup_role_name(role))));
+}
+
+/* The table, locked, and the number of a job that is there, or was; 42704: it never was. */
+static Oid
+take_job(FunctionCallInfo fcinfo, const char *function, int64 *id)
+{
+	Oid			table;
+
+	sup_job_check_place(function);
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("job must not be null")));
+	*id = PG_GETARG_INT64(0);
+	table = sup_job_lock_table();
+	if (*id < 1 || *id > sup_job_last_id(table))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("job %lld does not exist", (long long) *id)));
+	return table;
+}
+
+/* Its row, locked, which the caller is about to change; false: it has ended. */
+static bool
+lock_job(Oid table, int64 id, SupJobRow *row)
+{
+	if (!sup_job_lock(table, id, row))
+		return false;
+	check_may_change(id, DatumGetObjectId(row->values[SUP_JOB_ROLE]));
+	sup_job_note_change(row);
+	return true;
+}
+
+/* The row as it is to be; it may be due by that. */
+static void
+change_job(Oid table, SupJobRow *row)
+{
+	Oid			role = DatumGetObjectId(row->values[SUP_JOB_ROLE]);
+
+	sup_note_job(role, sup_job_account(role), sup_job_text(row, SUP_JOB_POOL),
+				 DatumGetInt16(row->values[SUP_JOB_PRIORITY]), sup_job_spot(row));
+	sup_job_update(table, row);
+	CommandCounterIncrement();
 }
 
 /*
@@ -147,37 +193,27 @@ Datum
 supervisor_cancel_job(PG_FUNCTION_ARGS)
 {
 	int64		id;
-	Oid			table;
+	Oid			table = take_job(fcinfo, "cancel_job()", &id);
 	Oid			role;
 	SupJobRow	row;
 	SupRun		run = {0};
-
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("job must not be null")));
-	id = PG_GETARG_INT64(0);
-	sup_job_check_place("cancel_job()");
-	table = sup_job_lock_table();
-	if (id < 1 || id > sup_job_last_id(table))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("job %lld does not exist", (long long) id)));
 
 	/* One that runs may have locked its row, and is not waited for. */
 	role = role_of_run(table, id);
 	if (OidIsValid(role))
 	{
-		check_may_cancel(id, role);
+		check_may_change(id, role);
 		if (cancel_run(table, id, role, false))
 			PG_RETURN_BOOL(true);
 	}
-	if (!sup_job_lock(table, id, &row))
+	PushActiveSnapshot(GetLatestSnapshot());	/* toast needs one */
+	if (!lock_job(table, id, &row))
+	{
+		PopActiveSnapshot();
 		PG_RETURN_BOOL(false);
-	role = DatumGetObjectId(row.values[SUP_JOB_ROLE]);
-	check_may_cancel(id, role);
-	sup_job_note_change(&row);
-	if (cancel_run(table, id, role, true))
+	}
+	PopActiveSnapshot();
+	if (cancel_run(table, id, DatumGetObjectId(row.values[SUP_JOB_ROLE]), true))
 		PG_RETURN_BOOL(true);
 	if (!row.nulls[SUP_JOB_SCHEDULE] && DatumGetChar(row.values[SUP_JOB_STATE]) == 'w')
 	{
@@ -192,4 +228,144 @@ supervisor_cancel_job(PG_FUNCTION_ARGS)
 	run.counted = true;			/* no attempt was made */
 	sup_settle_canceled(&run, &row);
 	PG_RETURN_BOOL(true);
+}
+
+/* supervisor.retry_job() */
+PG_FUNCTION_INFO_V1(supervisor_retry_job);
+Datum
+supervisor_retry_job(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	Oid			table = take_job(fcinfo, "retry_job()", &id);
+	SupJobRow	row;
+	bool		found;
+
+	PushActiveSnapshot(GetLatestSnapshot());	/* toast needs one */
+	found = lock_job(table, id, &row);
+	if (found && !DatumGetBool(row.values[SUP_JOB_ENABLED]))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job %lld is not enabled", (long long) id),
+				 errhint("Use supervisor.alter_job() with enabled => true.")));
+	if (found)
+	{
+		if (DatumGetChar(row.values[SUP_JOB_STATE]) != 'w')
+		{
+			sup_job_set(&row, SUP_JOB_STATE, CharGetDatum('w'));
+			sup_job_set(&row, SUP_JOB_ATTEMPTS, Int32GetDatum(0));
+			sup_job_set(&row, SUP_JOB_CRASHES, Int32GetDatum(0));
+		}
+		row.nulls[SUP_JOB_REASON] = true;
+		sup_job_set(&row, SUP_JOB_RUN_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+		change_job(table, &row);
+	}
+	PopActiveSnapshot();
+	PG_RETURN_BOOL(found);
+}
+
+/*
+ * alter_job()
+ */
+
+/* Arguments, in order. */
+enum
+{
+	ARG_JOB,
+	ARG_RUN_AT,
+	ARG_POOL,
+	ARG_PRIORITY,
+	ARG_ENABLED
+};
+
+/*
+ * One that is not enabled has no time at which it is due.  A recurring one makes up for
+ * nothing when it is enabled again; another one is due when it was.
+ */
+static void
+set_enabled(int64 id, SupJobRow *row, bool enabled)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz next;
+	bool		recurs = !row->nulls[SUP_JOB_SCHEDULE];
+	char	   *zone;
+
+	if (DatumGetBool(row->values[SUP_JOB_ENABLED]) == enabled)
+		return;
+	sup_job_set(row, SUP_JOB_ENABLED, BoolGetDatum(enabled));
+	row->nulls[SUP_JOB_REASON] = enabled;
+	if (!enabled)
+	{
+		sup_job_set(row, SUP_JOB_REASON, CStringGetTextDatum("disabled"));
+		if (!recurs)
+			sup_job_set(row, SUP_JOB_NEXT_AT, row->values[SUP_JOB_RUN_AT]);
+		sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(DT_NOEND));
+		return;
+	}
+	if (recurs)
+	{
+		zone = sup_job_text(row, SUP_JOB_TIME_ZONE);
+		if (!sup_recur_next(sup_job_text(row, SUP_JOB_SCHEDULE), zone ? zone : "GMT", now, now, &next))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("recurring job %lld has no next time", (long long) id),
+					 errhint("Use supervisor.schedule() to give it another schedule or time zone.")));
+		sup_job_set(row, SUP_JOB_NEXT_AT, TimestampTzGetDatum(next));
+	}
+	else
+		next = row->nulls[SUP_JOB_NEXT_AT] ? now : DatumGetTimestampTz(row->values[SUP_JOB_NEXT_AT]);
+	sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
+}
+
+/* For one that is not enabled, 'run_at' is when it is due once it is. */
+static void
+set_run_at(int64 id, SupJobRow *row, TimestampTz run_at)
+{
+	if (TIMESTAMP_IS_NOBEGIN(run_at))
+		sup_job_out_of_range("run_at", "a time, or infinity");
+	if (DatumGetBool(row->values[SUP_JOB_ENABLED]))
+		sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(run_at));
+	else if (row->nulls[SUP_JOB_SCHEDULE])
+		sup_job_set(row, SUP_JOB_NEXT_AT, TimestampTzGetDatum(run_at));
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job %lld is not enabled", (long long) id)));
+}
+
+/* supervisor.alter_job() */
+PG_FUNCTION_INFO_V1(supervisor_alter_job);
+Datum
+supervisor_alter_job(PG_FUNCTION_ARGS)
+{
+	int64		id;
+	Oid			table = take_job(fcinfo, "alter_job()", &id);
+	SupJobRow	row;
+	bool		found;
+
+	PushActiveSnapshot(GetLatestSnapshot());	/* toast needs one */
+	found = lock_job(table, id, &row);
+	if (found)
+	{
+		if (DatumGetChar(row.values[SUP_JOB_STATE]) != 'w' && !(PG_ARGISNULL(ARG_RUN_AT) && PG_ARGISNULL(ARG_ENABLED)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("job %lld has failed", (long long) id),
+					 errhint("Use supervisor.retry_job() to have it run again.")));
+		if (!PG_ARGISNULL(ARG_POOL))
+			sup_job_set(&row, SUP_JOB_POOL,
+						CStringGetTextDatum(sup_job_take_pool(fcinfo, ARG_POOL, DatumGetObjectId(row.values[SUP_JOB_ROLE]))));
+		if (!PG_ARGISNULL(ARG_PRIORITY))
+		{
+			if (PG_GETARG_INT32(ARG_PRIORITY) < 0 || PG_GETARG_INT32(ARG_PRIORITY) >= SUP_PRIORITIES)
+				sup_job_out_of_range("priority", "0, which runs first, to 9");
+			sup_job_set(&row, SUP_JOB_PRIORITY, Int16GetDatum(PG_GETARG_INT32(ARG_PRIORITY)));
+		}
+		if (!PG_ARGISNULL(ARG_ENABLED))
+			set_enabled(id, &row, PG_GETARG_BOOL(ARG_ENABLED));
+		if (!PG_ARGISNULL(ARG_RUN_AT))
+			set_run_at(id, &row, PG_GETARG_TIMESTAMPTZ(ARG_RUN_AT));
+		change_job(table, &row);
+	}
+	PopActiveSnapshot();
+	PG_RETURN_BOOL(found);
 }
