@@ -252,7 +252,7 @@ foreach my $database ('postgres', 'defaults')
 	is(value(q{
 		SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc, aclexplode(proacl)
 		WHERE pronamespace = 'supervisor'::regnamespace AND grantee = 'pg_signal_backend'::regrole}, dbname => $database),
-		'cancel restart_pool restart_worker terminate_worker', "what pg_signal_backend may, in $database");
+		'alter_job cancel cancel_job restart_pool restart_worker retry_job terminate_worker', "what pg_signal_backend may, in $database");
 }
 value('DROP DATABASE defaults');
 refused($_, '42501', "$_: not by PUBLIC", user => 'victim')
