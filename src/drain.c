@@ -155,14 +155,22 @@ SupTask *
 sup_drain_finish(SupSlot *slot, SupTask *task)
 {
 	SupJobQueue *queue = &SupJob->queues[task->job_queue];
+	int64		expires = PG_INT64_MAX;
 	SupTask    *next;
 
+	/* What it has left in the history is not there for ever. */
+	if (sup_job_retention > 0)
+		expires = Min(expires, GetCurrentTimestamp() + sup_job_retention * USECS_PER_SEC);
+	if (sup_job_failure_retention > 0)
+		expires = Min(expires, GetCurrentTimestamp() + sup_job_failure_retention * USECS_PER_SEC);
 	sup_lock();
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
 	Sup->nbusy--;
 	sup_queue_end_drain(queue);
 	sup_drain_offer(queue);
+	if (expires != PG_INT64_MAX)
+		sup_queues_recall_at(queue->database, expires);
 	free_drain(task);
 	next = sup_next_task(slot, sup_now());
 	sup_unlock();

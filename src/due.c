@@ -36,7 +36,14 @@ review(void)
 void
 sup_set_jobs(void)
 {
+	static int	retention = 0;
+	static int	failure_retention = 0;
+
 	sup_lock();
+	if (sup_job_retention != retention || sup_job_failure_retention != failure_retention)
+		Sup->load_all = true;	/* there may be something to remove now */
+	retention = sup_job_retention;
+	failure_retention = sup_job_failure_retention;
 	SupJob->run_jobs = sup_run_jobs;
 	strlcpy(SupJob->time_zone, pg_get_timezone_name(session_timezone), sizeof(SupJob->time_zone));
 	SupJob->review = true;

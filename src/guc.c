@@ -22,6 +22,8 @@ char	   *sup_pools;
 char	   *sup_default_pool;
 bool		sup_start_workers;
 bool		sup_run_jobs;
+int			sup_job_retention;
+int			sup_job_failure_retention;
 char	   *sup_take_over;
 char	   *sup_stopped_workers;
 char	   *sup_databases;
@@ -480,6 +482,16 @@ sup_define_settings(void)
 							 "If off, none begins; those that run go on.",
 							 &sup_run_jobs, true,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("supervisor.job_retention",
+							"Time for which runs of jobs that were to run once, and have succeeded, are kept.",
+							"0 is no limit.",
+							&sup_job_retention, 24 * 60 * 60, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("supervisor.job_failure_retention",
+							"Time for which all other runs of jobs are kept.",
+							"0 is no limit.",
+							&sup_job_failure_retention, 7 * 24 * 60 * 60, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable("supervisor.take_over",
 							   "Lists the preloaded libraries whose own background workers are supervised.",
 							   "An asterisk stands for all.",

@@ -27,6 +27,8 @@ extern char *sup_pools;
 extern char *sup_default_pool;
 extern bool sup_start_workers;
 extern bool sup_run_jobs;
+extern int	sup_job_retention;	/* s; 0 is off */
+extern int	sup_job_failure_retention;
 extern char *sup_take_over;
 extern char *sup_stopped_workers;
 extern char *sup_databases;

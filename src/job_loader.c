@@ -23,6 +23,12 @@
 #include "rights.h"
 #include "settle.h"
 
+/* The history is pruned no more often, unless what it has is kept for less. */
+#define PRUNE_INTERVAL_US	(60 * USECS_PER_SEC)
+
+/* Who has noted the end of a run commits that at once, but perhaps not so soon. */
+#define LATE_US				(600 * USECS_PER_SEC)
+
 /* Is nothing known of any priority? */
 static bool
 is_unknown(const SupBounds *bounds)
@@ -163,6 +169,83 @@ settle_all_lost(void)
 	}
 }
 
+/* Does another database wait for the loader? */
+static bool
+others_wait(void)
+{
+	TimestampTz now = sup_now();
+	bool		wait;
+
+	sup_lock();
+	wait = Sup->load_all || OidIsValid(Sup->load_cursor);
+	for (int i = 0; i < SUP_LOADS && !wait; i++)
+		wait = OidIsValid(Sup->loads[i].database) && Sup->loads[i].database != MyDatabaseId &&
+			Sup->loads[i].due <= now;
+	sup_unlock();
+	return wait;
+}
+
+/*
+ * Remove what is older than that, from *from on, one batch at least; when there is more to
+ * remove, PG_INT64_MIN: at once.  What was
+ * committed late, by who had finished before, is looked for again.
+ */
+static TimestampTz
+prune(bool brief, int retention, int64 *from)
+{
+	const char *complaint;
+	TimestampTz until = GetCurrentTimestamp() - retention * USECS_PER_SEC;
+	int64		first = PG_INT64_MAX;
+	bool		last = false;
+	Oid			table;
+
+	if (retention == 0)
+		return PG_INT64_MAX;
+	while (!last)
+	{
+		int64		before = *from;
+
+		CHECK_FOR_INTERRUPTS();
+		StartTransactionCommand();
+		sup_own_transaction();
+		PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
+		table = sup_trusted_lock_quick(&sup_history_table, &complaint);
+		last = !OidIsValid(table) || sup_history_prune(table, brief, until, from, &first);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		if (!last && (*from == before || others_wait()))
+			return PG_INT64_MIN;
+	}
+	*from = Min(*from, until - LATE_US);
+	if (first == PG_INT64_MAX)
+		return first;
+	return Max(first + retention * USECS_PER_SEC,
+			   GetCurrentTimestamp() + Min(retention * USECS_PER_SEC, PRUNE_INTERVAL_US));
+}
+
+/* The places where it begins are kept in shared memory, so that nothing is looked at again and again. */
+static void
+prune_history(void)
+{
+	SupPruned	pruned;
+	TimestampTz next;
+	TimestampTz next_other;
+
+	sup_lock();
+	pruned = *sup_pruned_of(MyDatabaseId);
+	sup_unlock();
+	next = prune(true, sup_job_retention, &pruned.brief_from);
+	next_other = prune(false, sup_job_failure_retention, &pruned.from);
+	next = Min(next, next_other);
+	sup_lock();
+	*sup_pruned_of(MyDatabaseId) = pruned;
+	if (next == PG_INT64_MIN)
+		sup_request_load(MyDatabaseId);
+	else if (next != PG_INT64_MAX)
+		sup_queues_recall_at(MyDatabaseId, next);
+	sup_unlock();
+}
+
 /*
  * What there is no room for is found once others have been run.  An error ends the
  * loader, and it is tried again.
@@ -202,6 +285,8 @@ sup_load_jobs(void)
 		sup_unlock();
 	}
 	sup_drains_retry(InvalidOid, MyDatabaseId);
+	if (OidIsValid(table))
+		prune_history();
 	if (!settled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

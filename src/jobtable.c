@@ -694,3 +694,78 @@ sup_job_scan_queues(Oid table, SupQueueVisitor visit, void *arg)
 	index_close(index, AccessShareLock);
 	table_close(rel, NoLock);
 }
+
+/*
+ * Pruning
+ */
+
+/* So many rows are looked at in a transaction. */
+#define PRUNE_BATCH		1000
+
+static bool
+is_brief(TupleTableSlot *slot)
+{
+	bool		isnull;
+	Datum		state;
+
+	(void) slot_getattr(slot, SUP_RUN_NAME + 1, &isnull);
+	if (!isnull)
+		return false;
+	state = slot_getattr(slot, SUP_RUN_STATE + 1, &isnull);
+	return strcmp(TextDatumGetCString(state), "succeeded") == 0;
+}
+
+/*
+ * They are not replicated: a copy has a history of its own, or none.
+ */
+bool
+sup_history_prune(Oid table, bool brief, TimestampTz until, int64 *from, int64 *first)
+{
+	Relation	rel = table_open(table, NoLock);
+	Relation	index = open_index(rel, &history_indexes[1]);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 1);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "supervisor row", ALLOCSET_DEFAULT_SIZES);
+	ScanKeyData key;
+	bool		isnull;
+	int			n = 0;
+
+	*first = PG_INT64_MAX;
+	ScanKeyInit(&key, 1, BTGreaterEqualStrategyNumber, F_TIMESTAMPTZ_GE, TimestampTzGetDatum(*from));
+	index_rescan(scan, &key, 1, NULL, 0);
+	while (n < PRUNE_BATCH && index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		TimestampTz finished = DatumGetTimestampTz(slot_getattr(slot, SUP_RUN_FINISHED_AT + 1, &isnull));
+		MemoryContext oldcontext;
+		ItemPointerData tid = slot->tts_tid;
+		bool		goes;
+
+		CHECK_FOR_INTERRUPTS();
+		if (finished >= until)
+		{
+			*first = finished;
+			break;
+		}
+		oldcontext = MemoryContextSwitchTo(context);
+		goes = is_brief(slot) == brief;
+		MemoryContextReset(MemoryContextSwitchTo(oldcontext));
+		ExecClearTuple(slot);	/* whose page is not pinned then */
+		if (goes)
+		{
+			TM_Result	result = sup_tuple_delete(rel, &tid);
+
+			if (result != TM_Deleted && result != TM_Updated)	/* by a superuser */
+				check_result(result);
+		}
+		*from = finished;
+		n++;
+	}
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	MemoryContextDelete(context);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, NoLock);
+	return n < PRUNE_BATCH;
+}

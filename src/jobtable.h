@@ -148,6 +148,14 @@ extern void sup_job_update(Oid table, SupJobRow *row);
 extern void sup_run_insert(Oid table, SupRunRow *row);
 
 /*
+ * Delete rows of the history that have finished before a time, oldest first, from *from
+ * on, and set that to where it has come to: with 'brief' those that have succeeded, of
+ * jobs without a name, else all others.  It looks at a batch of them; true: that was the last.  Then *first
+ * is when the first one that is kept has finished; PG_INT64_MAX: there is none.
+ */
+extern bool sup_history_prune(Oid table, bool brief, TimestampTz until, int64 *from, int64 *first);
+
+/*
  * Look for jobs of a role and pool that may be run, from bounds->bound[] on, in
  * order: for so many as there is room for, or if that is none, for the first of each
  * priority; how many.  In end[] where each priority was left.

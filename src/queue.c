@@ -166,9 +166,19 @@ forget(SupJobQueue *queue)
 	SupJob->free_queue = i;
 }
 
-/* A queue of that database is forgotten, which is due then. */
+/* The supervisor has something to do then. */
 static void
-note_forgotten(Oid database, int64 due)
+set_next_due(int64 due)
+{
+	if (due >= SupJob->next_due)
+		return;
+	SupJob->next_due = due;
+	sup_wake_supervisor_by(sup_wall_to_steady(due));
+}
+
+/* If there is no entry for it, all are read. */
+void
+sup_queues_recall_at(Oid database, int64 due)
 {
 	SupForgotten *f = &SupJob->forgotten[0];
 
@@ -183,7 +193,23 @@ note_forgotten(Oid database, int64 due)
 	}
 	else
 		f->due = f->due == 0 ? due : Min(f->due, due);
-	SupJob->next_due = Min(SupJob->next_due, due);
+	set_next_due(due);
+}
+
+SupPruned *
+sup_pruned_of(Oid database)
+{
+	SupPruned  *p;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < SUP_FORGOTTEN; i++)
+		if (SupJob->pruned[i].database == database)
+			return &SupJob->pruned[i];
+	p = &SupJob->pruned[SupJob->next_pruned];
+	SupJob->next_pruned = (SupJob->next_pruned + 1) % SUP_FORGOTTEN;
+	p->database = database;
+	p->brief_from = p->from = PG_INT64_MIN;
+	return p;
 }
 
 /*
@@ -208,7 +234,7 @@ make_room(void)
 	if (last == NULL)
 		return;
 	if (due != PG_INT64_MAX)
-		note_forgotten(last->database, due);
+		sup_queues_recall_at(last->database, due);
 	else if (sup_bounds_due(&last->bounds, NULL) != PG_INT64_MAX)
 		SupJob->forgotten_ones = true;
 	forget(last);
@@ -287,10 +313,7 @@ sup_queue_set_due(SupJobQueue *queue, int64 due)
 {
 	SUP_ASSERT_LOCKED();
 	SupJob->dues[sup_queue_index(queue)] = due;
-	if (due >= SupJob->next_due)
-		return;
-	SupJob->next_due = due;
-	sup_wake_supervisor_by(sup_wall_to_steady(due));
+	set_next_due(due);
 }
 
 int64

@@ -87,6 +87,14 @@ typedef struct SupForgotten
 
 #define SUP_FORGOTTEN	256
 
+/* From when on the history of a database may have runs that are to be removed. */
+typedef struct SupPruned
+{
+	Oid			database;		/* 0: free */
+	int64		brief_from;		/* of those that succeeded once */
+	int64		from;			/* of all others */
+} SupPruned;
+
 /*
  * Times at which something is due are those of the wall clock, as jobs say when they
  * are; whether they have come is looked at again when that is set.
@@ -104,6 +112,8 @@ typedef struct SupJobs
 	int64		dues[SUP_QUEUES];	/* when each is to have a drain, dense;
 									 * PG_INT64_MAX: not by itself */
 	SupForgotten forgotten[SUP_FORGOTTEN];
+	SupPruned	pruned[SUP_FORGOTTEN];
+	int			next_pruned;	/* the one that is given up next */
 	int			free_queue;
 	int			free_ring;		/* through 'n' */
 	dlist_head	wanting;		/* SupJobQueue.wanting_node */
@@ -147,6 +157,12 @@ extern void sup_queue_set_due(SupJobQueue *queue, int64 due);
 
 /* Have databases read whose forgotten queues are due; when the next one is. */
 extern int64 sup_queues_recall(int64 now);
+
+/* The database is to be read then, or before. */
+extern void sup_queues_recall_at(Oid database, int64 due);
+
+/* That of a database, which is made if there is none. */
+extern SupPruned *sup_pruned_of(Oid database);
 
 /* A drain has failed, or it has done something: then failures count anew. */
 extern void sup_queue_failed(SupJobQueue *queue);
