@@ -586,9 +586,35 @@ AS 'MODULE_PATHNAME', 'supervisor_get_workers'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 32;
 COMMENT ON FUNCTION supervisor.get_workers() IS 'rows of the view supervisor.worker_status, with OIDs';
 
+CREATE FUNCTION supervisor.may_see(role oid)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'supervisor_may_see'
+LANGUAGE C STABLE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION supervisor.may_see(oid) IS 'whether the current role may see what belongs to that one, as in pg_stat_activity';
+
+CREATE FUNCTION supervisor.job_origin()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'supervisor_job_origin'
+LANGUAGE C STABLE PARALLEL UNSAFE;
+COMMENT ON FUNCTION supervisor.job_origin() IS 'what supervisor.job.origin is of jobs that belong to this database; NULL: that is not to be known';
+
+CREATE FUNCTION supervisor.get_job_runs(
+    OUT job_table oid, OUT job bigint, OUT runs boolean, OUT lost boolean, OUT started_at timestamptz, OUT pid integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'supervisor_get_job_runs'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 16;
+COMMENT ON FUNCTION supervisor.get_job_runs() IS 'jobs of this database that a worker runs, or is about to run; or whose worker has ended, which is not noted yet';
+
+CREATE FUNCTION supervisor.why_job_waits(role oid, pool text, key_runs boolean)
+RETURNS text
+AS 'MODULE_PATHNAME', 'supervisor_why_job_waits'
+LANGUAGE C STABLE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION supervisor.why_job_waits(oid, text, boolean) IS 'reason of the view supervisor.job_status, of a job of that role and pool that is due; key_runs: another one of its key runs';
+
 CREATE FUNCTION supervisor.get_pools(
     OUT pool text, OUT size integer, OUT members text[], OUT running integer, OUT unbound integer, OUT idle integer, OUT busy integer,
     OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
+    OUT jobs_succeeded bigint, OUT jobs_failed bigint,
     OUT stats_since timestamptz, OUT no_worker_since timestamptz)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_pools'
@@ -673,9 +699,137 @@ COMMENT ON COLUMN supervisor.worker_status.source IS 'of a declared worker: tabl
 COMMENT ON COLUMN supervisor.worker_status.declared_in IS 'database whose table has its row, where the functions find it; NULL if it is declared in C';
 COMMENT ON COLUMN supervisor.worker_status.library IS 'library whose function it runs, without path and suffix; NULL for others than of kind library';
 
+-- A reader's WHERE is given what is shown.  With job = 17 there it goes by the index.
+CREATE VIEW supervisor.job_status AS
+SELECT j.job, j.name, CASE WHEN supervisor.may_see(j.role) THEN j.key END AS key, a.rolname AS usename, j.pool,
+       j.state, j.reason,
+       CASE WHEN supervisor.may_see(j.role) THEN CASE j.reason
+           WHEN 'crashed' THEN 'it has crashed the server too often: supervisor.retry_job() has it run again'
+           WHEN 'max_attempts' THEN 'all its attempts have failed: supervisor.retry_job() gives it as many again'
+           WHEN 'hopeless' THEN 'its error would come again: supervisor.retry_job() has it run again'
+           WHEN 'no_next_time' THEN 'its schedule has no next time: supervisor.schedule() gives it another'
+           WHEN 'lost' THEN 'its worker has ended, which is about to be noted'
+           WHEN 'copied' THEN 'it belongs to another database or installation: see supervisor.adopt_jobs()'
+           WHEN 'disabled' THEN 'it is not enabled: see supervisor.alter_job()'
+           WHEN 'held' THEN 'it waits for supervisor.retry_job() or alter_job()'
+           WHEN 'retry' THEN 'it has failed, and is tried again at run_at'
+           WHEN 'recovery' THEN 'this server is in recovery'
+           WHEN 'not_trusted' THEN 'the tables of jobs are not as the extension has made them: see the server log'
+           WHEN 'not_listed' THEN 'this database is not in supervisor.databases'
+           WHEN 'no_role' THEN 'its role does not exist'
+           WHEN 'no_login' THEN 'its role is not permitted to log in'
+           WHEN 'database_not_allowed' THEN 'its role may not connect to this database, or nobody may'
+           WHEN 'no_member' THEN 'its role may not use the pool: see supervisor.pools'
+           WHEN 'no_pool' THEN 'the pool does not exist: see supervisor.pools'
+           WHEN 'paused' THEN 'the pool is of size 0, or supervisor.run_jobs is off'
+           WHEN 'backoff' THEN 'what its role did has failed, or the server has crashed: it is tried again soon, see the server log'
+           WHEN 'no_worker' THEN 'the pool has no worker that is ready'
+           WHEN 'key' THEN 'another job of its key runs'
+           WHEN 'busy' THEN 'all workers of the pool are busy' END END AS detail,
+       j.enabled, j.priority, j.run_at, j.schedule, j.time_zone, j.attempts, j.max_attempts, j.atomic, j.enqueued_at,
+       j.started_at, j.last_started_at, j.last_finished_at, j.last_state, j.last_sqlstate,
+       CASE WHEN supervisor.may_see(j.role) THEN j.last_error END AS last_error, j.pid,
+       CASE WHEN supervisor.may_see(j.role) THEN j.command ELSE '<insufficient privilege>' END AS command,
+       CASE WHEN supervisor.may_see(j.role) THEN j.params END AS params
+FROM (SELECT s.*,
+             CASE WHEN s.state OPERATOR(pg_catalog.=) 'running' THEN NULL
+                  WHEN s.lost THEN 'lost'
+                  WHEN s.state OPERATOR(pg_catalog.=) 'failed' THEN s.row_reason
+                  WHEN s.copied THEN 'copied'
+                  WHEN NOT s.enabled THEN 'disabled'
+                  WHEN s.run_at OPERATOR(pg_catalog.=) 'infinity' THEN 'held'
+                  WHEN s.state OPERATOR(pg_catalog.=) 'scheduled' THEN s.row_reason
+                  WHEN s.pending THEN NULL
+                  ELSE supervisor.why_job_waits(s.role, s.pool, s.key IS NOT NULL AND (s.role, s.key) OPERATOR(pg_catalog.=) ANY (
+                      SELECT k.role, k.key FROM supervisor.get_job_runs() r JOIN supervisor.job k
+                      ON k.id OPERATOR(pg_catalog.=) r.job AND k.tableoid OPERATOR(pg_catalog.=) r.job_table WHERE k.key IS NOT NULL))
+             END AS reason
+      FROM (SELECT j.id AS job, j.role, j.name, j.key, j.pool, j.reason AS row_reason, j.enabled, j.priority, j.run_at, j.schedule,
+                   j.time_zone, j.attempts, j.max_attempts, j.atomic, j.enqueued_at, j.last_started_at, j.last_finished_at,
+                   j.last_state, j.last_sqlstate, j.last_error, j.command, j.params,
+                   CASE WHEN r.runs THEN r.started_at END AS started_at, CASE WHEN r.runs THEN r.pid END AS pid,
+                   r.job IS NOT NULL AS pending, coalesce(r.lost, false) AS lost,
+                   coalesce(j.origin OPERATOR(pg_catalog.<>) (SELECT supervisor.job_origin()), j.origin IS NULL) AS copied,
+                   CASE WHEN r.runs THEN 'running'
+                        WHEN j.state OPERATOR(pg_catalog.=) 'f' THEN 'failed'
+                        WHEN r.lost THEN 'queued'
+                        WHEN coalesce(j.origin OPERATOR(pg_catalog.<>) (SELECT supervisor.job_origin()), j.origin IS NULL) OR NOT j.enabled
+                             OR j.run_at OPERATOR(pg_catalog.>) pg_catalog.statement_timestamp() THEN 'scheduled'
+                        ELSE 'queued' END AS state
+            FROM supervisor.job j LEFT JOIN supervisor.get_job_runs() r
+                 ON r.job OPERATOR(pg_catalog.=) j.id AND r.job_table OPERATOR(pg_catalog.=) j.tableoid) s) j
+     LEFT JOIN pg_catalog.pg_authid a ON a.oid OPERATOR(pg_catalog.=) j.role;
+
+COMMENT ON VIEW supervisor.job_status IS 'jobs of this database that wait, run or have failed: one that has ended otherwise is in supervisor.job_run';
+COMMENT ON COLUMN supervisor.job_status.job IS 'id of the job';
+COMMENT ON COLUMN supervisor.job_status.name IS 'name of a recurring job';
+COMMENT ON COLUMN supervisor.job_status.key IS 'jobs of one role and key run one at a time; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.job_status.usename IS 'role that it runs as; NULL if that was dropped';
+COMMENT ON COLUMN supervisor.job_status.pool IS 'pool that it runs in';
+COMMENT ON COLUMN supervisor.job_status.state IS 'scheduled: it waits for its time, or for somebody; queued: it is due, and waits for a worker; running; or failed: it does not run any more';
+COMMENT ON COLUMN supervisor.job_status.reason IS 'why it is in this state, one of a fixed set of words; NULL: nothing keeps it from going on';
+COMMENT ON COLUMN supervisor.job_status.detail IS 'the reason in words; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.job_status.enabled IS 'whether it is to run';
+COMMENT ON COLUMN supervisor.job_status.priority IS '0 runs first, 9 last';
+COMMENT ON COLUMN supervisor.job_status.run_at IS 'when it is due, or was; infinity: not before somebody says so';
+COMMENT ON COLUMN supervisor.job_status.schedule IS 'when a recurring job runs';
+COMMENT ON COLUMN supervisor.job_status.time_zone IS 'time zone of that; NULL: it is an interval';
+COMMENT ON COLUMN supervisor.job_status.attempts IS 'runs that have failed in a row';
+COMMENT ON COLUMN supervisor.job_status.max_attempts IS 'runs after which it is failed';
+COMMENT ON COLUMN supervisor.job_status.atomic IS 'whether it runs in one transaction, together with the note that it is done';
+COMMENT ON COLUMN supervisor.job_status.enqueued_at IS 'when it was enqueued';
+COMMENT ON COLUMN supervisor.job_status.started_at IS 'when the run that is under way began';
+COMMENT ON COLUMN supervisor.job_status.last_started_at IS 'when the last run that has ended began';
+COMMENT ON COLUMN supervisor.job_status.last_finished_at IS 'when that ended';
+COMMENT ON COLUMN supervisor.job_status.last_state IS 'how that ended: succeeded, failed or canceled';
+COMMENT ON COLUMN supervisor.job_status.last_sqlstate IS 'SQLSTATE of its error';
+COMMENT ON COLUMN supervisor.job_status.last_error IS 'message of its error; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.job_status.pid IS 'process ID of the worker that runs it';
+COMMENT ON COLUMN supervisor.job_status.command IS 'its command; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.job_status.params IS 'text values of its parameters; hidden as pg_stat_activity hides a query';
+
+CREATE VIEW supervisor.job_run AS
+SELECT h.job, h.name, h.attempt, a.rolname AS usename, h.pool, h.state,
+       CASE WHEN supervisor.may_see(h.role) THEN h.tag END AS tag,
+       CASE WHEN supervisor.may_see(h.role) THEN h.result END AS result,
+       h.sqlstate,
+       CASE WHEN supervisor.may_see(h.role) THEN h.message END AS message,
+       CASE WHEN supervisor.may_see(h.role) THEN h.detail END AS detail,
+       CASE WHEN supervisor.may_see(h.role) THEN h.context END AS context,
+       h.merged_into, h.enqueued_at, h.run_at, h.started_at, h.finished_at, h.pid,
+       CASE WHEN supervisor.may_see(h.role) THEN h.command ELSE '<insufficient privilege>' END AS command
+FROM supervisor.job_history h
+     LEFT JOIN pg_catalog.pg_authid a ON a.oid OPERATOR(pg_catalog.=) h.role;
+
+COMMENT ON VIEW supervisor.job_run IS 'runs of jobs of this database that have ended, for supervisor.job_retention or job_failure_retention; and jobs that were canceled before their first';
+COMMENT ON COLUMN supervisor.job_run.job IS 'id of the job';
+COMMENT ON COLUMN supervisor.job_run.name IS 'name of a recurring job';
+COMMENT ON COLUMN supervisor.job_run.attempt IS 'number of the run, from 1 on since the last one that succeeded';
+COMMENT ON COLUMN supervisor.job_run.usename IS 'role that it ran as; NULL if that was dropped';
+COMMENT ON COLUMN supervisor.job_run.pool IS 'pool that it ran in';
+COMMENT ON COLUMN supervisor.job_run.state IS 'succeeded, failed or canceled';
+COMMENT ON COLUMN supervisor.job_run.tag IS 'its command tag, as in INSERT 0 42, if it succeeded; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.job_run.result IS 'first column of the first row of its last statement that returned any, as text, at most 1 kB of it; hidden as pg_stat_activity hides a query';
+COMMENT ON COLUMN supervisor.job_run.sqlstate IS 'SQLSTATE of its error';
+COMMENT ON COLUMN supervisor.job_run.message IS 'message of its error, at most 1 kB of it; hidden as pg_stat_activity hides a query, as the next two';
+COMMENT ON COLUMN supervisor.job_run.detail IS 'detail of its error';
+COMMENT ON COLUMN supervisor.job_run.context IS 'context of its error';
+COMMENT ON COLUMN supervisor.job_run.merged_into IS 'identical job that was run in its place';
+COMMENT ON COLUMN supervisor.job_run.enqueued_at IS 'when the job was enqueued';
+COMMENT ON COLUMN supervisor.job_run.run_at IS 'when it was due';
+COMMENT ON COLUMN supervisor.job_run.started_at IS 'when the run began; NULL: it has not';
+COMMENT ON COLUMN supervisor.job_run.finished_at IS 'when it ended';
+COMMENT ON COLUMN supervisor.job_run.pid IS 'process ID of its worker';
+COMMENT ON COLUMN supervisor.job_run.command IS 'command of the job, at most 1 kB of it; hidden as pg_stat_activity hides a query';
+
 CREATE VIEW supervisor.pool_status AS
-SELECT pool, size, members, running, unbound, idle, busy, no_worker_since, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled, stats_since
-FROM supervisor.get_pools();
+SELECT p.pool, p.size, p.members, p.running, p.unbound, p.idle, p.busy, p.no_worker_since,
+       p.queued_tasks, p.tasks_succeeded, p.tasks_failed, p.tasks_canceled,
+       coalesce(d.jobs, 0) AS due_jobs, p.jobs_succeeded, p.jobs_failed, p.stats_since
+FROM supervisor.get_pools() p
+     LEFT JOIN (SELECT s.pool, pg_catalog.count(*) AS jobs FROM supervisor.job_status s
+                WHERE s.state OPERATOR(pg_catalog.=) 'queued' GROUP BY s.pool) d
+     ON d.pool OPERATOR(pg_catalog.=) p.pool COLLATE "C";
 
 COMMENT ON VIEW supervisor.pool_status IS 'one row per pool';
 COMMENT ON COLUMN supervisor.pool_status.pool IS 'name of the pool';
@@ -690,6 +844,9 @@ COMMENT ON COLUMN supervisor.pool_status.queued_tasks IS 'tasks that wait for a 
 COMMENT ON COLUMN supervisor.pool_status.tasks_succeeded IS 'tasks that succeeded since stats_since';
 COMMENT ON COLUMN supervisor.pool_status.tasks_failed IS 'tasks that failed since stats_since';
 COMMENT ON COLUMN supervisor.pool_status.tasks_canceled IS 'tasks that were canceled since stats_since';
+COMMENT ON COLUMN supervisor.pool_status.due_jobs IS 'jobs of the current database that are due, and wait for a worker';
+COMMENT ON COLUMN supervisor.pool_status.jobs_succeeded IS 'runs of jobs, of all databases, that succeeded since stats_since';
+COMMENT ON COLUMN supervisor.pool_status.jobs_failed IS 'runs of jobs, of all databases, that failed since stats_since';
 COMMENT ON COLUMN supervisor.pool_status.stats_since IS 'when the counters began: when the pool was added, or supervisor.reset_stats() was called';
 
 CREATE VIEW supervisor.task_status AS
@@ -938,11 +1095,11 @@ BEGIN
 END $$;
 
 GRANT USAGE ON SCHEMA supervisor TO PUBLIC;
-GRANT SELECT ON supervisor.worker, supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event, supervisor.server_status TO PUBLIC;
+GRANT SELECT ON supervisor.worker, supervisor.worker_status, supervisor.pool_status, supervisor.task_status, supervisor.event, supervisor.server_status, supervisor.job_status, supervisor.job_run TO PUBLIC;
 GRANT EXECUTE ON FUNCTION supervisor.get_workers(), supervisor.get_pools(), supervisor.get_tasks(), supervisor.get_events(), supervisor.get_server(), supervisor.health() TO PUBLIC;
 -- pg_dump reads them, and the owner could have any role do what he likes here.
 GRANT SELECT ON supervisor.job, supervisor.job_id_seq TO pg_database_owner;
-GRANT EXECUTE ON FUNCTION supervisor.current_job() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION supervisor.current_job(), supervisor.may_see(oid), supervisor.job_origin(), supervisor.get_job_runs(), supervisor.why_job_waits(oid, text, boolean) TO PUBLIC;
 GRANT EXECUTE ON FUNCTION
     supervisor.cancel(bigint),
     supervisor.cancel_job(bigint),

@@ -191,7 +191,7 @@ run_command(SupSlot *slot, const Command *command, const SupProgram *program)
 			CommitTransactionCommand();
 			StartTransactionCommand();
 		}
-		sup_exec(command->input, false, &limits, NULL, tag);
+		sup_exec(command->input, false, &limits, NULL, NULL, tag);
 	}
 	PG_CATCH();
 	{

@@ -348,8 +348,9 @@ receiver_destroy(DestReceiver *self)
  */
 static bool xact_started = false;
 
-/* Set likewise: the command is one transaction.  NULL: it is not. */
+/* Set likewise: who has the last word in its one transaction, and gets rows.  NULL: nobody. */
 static const SupBlock *in_block = NULL;
+static DestReceiver *rows_to = NULL;
 
 /* As core's function of that name; a statement_timeout that runs goes on. */
 static void
@@ -788,11 +789,13 @@ run_statement(const SupInput *input, RawStmt *parsetree, bool wants_rows, bool l
 
 	if (wants_rows && begin_receiving(input, parsetree->stmt, portal->tupDesc, &receiver))
 		dest = &receiver.pub;
+	else if (rows_to != NULL && portal->tupDesc != NULL)
+		dest = rows_to;
 	MemoryContextSwitchTo(oldcontext);
 
 	(void) sup_portal_run(portal, dest, &qc);
 	PortalDrop(portal, false);
-	if (dest != None_Receiver)
+	if (dest == &receiver.pub)
 		sup_out_settle();
 
 	end_statement(parsetree->stmt, last, implicit_block);
@@ -803,10 +806,7 @@ run_statement(const SupInput *input, RawStmt *parsetree, bool wants_rows, bool l
 		MemoryContextDelete(stmt_context);
 }
 
-/*
- * The command has been run: a line for the log, if its duration is to be
- * told.
- */
+/* The command has been run: a line for the log, if its duration is to be told. */
 static void
 log_end(const SupInput *input, List *parsetrees, bool was_logged)
 {
@@ -832,7 +832,7 @@ log_end(const SupInput *input, List *parsetrees, bool was_logged)
  */
 void
 sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits,
-		 const SupBlock *block, char *tag)
+		 const SupBlock *block, DestReceiver *rows, char *tag)
 {
 	static TimeoutId timeout_id = MAX_TIMEOUTS;
 	ErrorContextCallback callback;
@@ -859,6 +859,7 @@ sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits,
 
 	xact_started = true;		/* by the caller */
 	in_block = block;
+	rows_to = rows;
 	if (block != NULL)
 	{
 		BeginTransactionBlock();

@@ -33,11 +33,12 @@ typedef struct SupBlock
  * an extended one, and send rows and notices as its result.  In a
  * transaction that the caller has started, of which nothing is left.  Raises
  * what the command raises, and 57014 where 'limits' or a cancel end it, with a
- * message that says which.  With 'block' it can't end its transaction.  'tag' is of
+ * message that says which.  With 'block' it can't end its transaction.  'rows', if it is not
+ * NULL, gets those of each statement that returns any, if they are not sent.  'tag' is of
  * COMPLETION_TAG_BUFSIZE.
  */
 extern void sup_exec(const SupInput *input, bool wants_rows, const SupLimits *limits,
-					 const SupBlock *block, char *tag);
+					 const SupBlock *block, DestReceiver *rows, char *tag);
 
 /* Is it a command about savepoints, which ends no transaction? */
 static inline bool

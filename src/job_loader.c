@@ -135,6 +135,7 @@ settle_lost(const SupClaim *lost)
 			break;
 		if (claim->table == lost->table && claim->job.spot.id == lost->job.spot.id)
 		{
+			sup_claim_count(claim, lost->end);
 			sup_claim_release(claim, true);
 			break;
 		}

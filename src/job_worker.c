@@ -175,6 +175,59 @@ typedef struct Running
 	SupJobNote	next;
 } Running;
 
+/*
+ * The first column of the first row, as text, is the result of the run: that of its last
+ * statement that returns any.
+ */
+typedef struct FirstValue
+{
+	DestReceiver pub;
+	TupleDesc	desc;
+	bool		seen;			/* a row of this statement */
+	SupRun	   *run;			/* whose result it is; palloc'd */
+} FirstValue;
+
+/* rStartup */
+static void
+first_startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+	FirstValue *first = (FirstValue *) self;
+
+	first->desc = desc;
+	first->seen = false;
+	first->run->result = NULL;
+}
+
+/* receiveSlot: always true, as all rows are to be computed. */
+static bool
+first_receive(TupleTableSlot *slot, DestReceiver *self)
+{
+	FirstValue *first = (FirstValue *) self;
+	MemoryContext oldcontext;
+	Datum		value;
+	bool		isnull;
+	Oid			output;
+	bool		is_varlena;
+
+	if (first->seen || first->desc->natts == 0)
+		return true;
+	first->seen = true;
+	value = slot_getattr(slot, 1, &isnull);
+	if (isnull)
+		return true;
+	getTypeOutputInfo(TupleDescAttr(first->desc, 0)->atttypid, &output, &is_varlena);
+	oldcontext = MemoryContextSwitchTo(MessageContext);
+	first->run->result = OidOutputFunctionCall(output, value);
+	MemoryContextSwitchTo(oldcontext);
+	return true;
+}
+
+/* rShutdown, rDestroy */
+static void
+first_nothing(DestReceiver *self)
+{
+}
+
 /* SupBlock.settle */
 static void
 settle(void *arg, const char *tag)
@@ -195,15 +248,21 @@ run(Running *job)
 	SupInput   *input = pack(&job->row);
 	SupLimits	limits = {0, "canceling statement due to timeout of the job", NULL};
 	SupBlock	block = {settle, job};
+	FirstValue	first = {0};
 
 	if (!job->row.nulls[SUP_JOB_RUN_TIMEOUT])
 		limits.timeout = Min((sup_interval_us(DatumGetIntervalP(job->row.values[SUP_JOB_RUN_TIMEOUT])) + 999) / 1000, INT_MAX);
+	first.pub.receiveSlot = first_receive;
+	first.pub.rStartup = first_startup;
+	first.pub.rShutdown = first.pub.rDestroy = first_nothing;
+	first.pub.mydest = DestTuplestore;
+	first.run = &job->run;
 	debug_query_string = (char *) (input + 1);
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	sup_exit_is_reset(false);
-	sup_exec(input, false, &limits, job->atomic ? &block : NULL, job->tag);
+	sup_exec(input, false, &limits, job->atomic ? &block : NULL, &first.pub, job->tag);
 }
 
 /* The command has failed: clean up, and keep the error. */
@@ -289,7 +348,10 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	sup_lock();
 	sup_queue_works(queue);
 	if (noted)
+	{
+		sup_claim_count(claim, job->run.end);
 		sup_claim_release(claim, true);
+	}
 	else
 		sup_claim_lose(claim, job->run.end, job->run.sqlstate, job->run.message ? job->run.message : "");
 	sup_unlock();

@@ -211,43 +211,66 @@ copy_row(TupleTableSlot *slot, SupJobRow *row)
 	}
 }
 
-/* The nonce is read once: that of an extension never changes. */
-int64
-sup_job_origin(void)
+/* The nonce is read once: that of an extension never changes.  False: there is none. */
+static bool
+read_origin(Oid table, int64 *result)
 {
 	static Oid	known = InvalidOid;
 	static int64 origin = 0;
-	const char *complaint;
-	Oid			table = sup_trusted_lock_quick(&sup_origin_table, &complaint);
 	Relation	rel;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	Snapshot	snapshot;
 	bool		isnull;
 
+	if (table != known)
+	{
+		rel = table_open(table, AccessShareLock);
+		slot = table_slot_create(rel, NULL);
+		snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
+		scan = table_beginscan(rel, snapshot, 0, NULL, 0);
+		if (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		{
+			origin = (int64) hash_bytes_extended(DatumGetUUIDP(slot_getattr(slot, 1, &isnull))->data, UUID_LEN,
+												 MyDatabaseId);
+			known = table;
+		}
+		table_endscan(scan);
+		UnregisterSnapshot(snapshot);
+		ExecDropSingleTupleTableSlot(slot);
+		table_close(rel, AccessShareLock);
+	}
+	*result = origin;
+	return table == known;
+}
+
+int64
+sup_job_origin(void)
+{
+	const char *complaint;
+	Oid			table = sup_trusted_lock_quick(&sup_origin_table, &complaint);
+	int64		origin;
+
 	if (!OidIsValid(table))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("jobs of this database are not run"),
 				 complaint ? errdetail_internal("%s", complaint) : 0));
-	if (table == known)
-		return origin;
-	rel = table_open(table, NoLock);
-	slot = table_slot_create(rel, NULL);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = table_beginscan(rel, snapshot, 0, NULL, 0);
-	if (!table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	if (!read_origin(table, &origin))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("jobs of this database are not run"),
 				 errdetail("The table supervisor.origin is empty.")));
-	origin = (int64) hash_bytes_extended(DatumGetUUIDP(slot_getattr(slot, 1, &isnull))->data, UUID_LEN, MyDatabaseId);
-	known = table;
-	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(rel, NoLock);
 	return origin;
+}
+
+bool
+sup_job_known_origin(int64 *origin)
+{
+	const char *complaint;
+	Oid			table = sup_trusted_table(&sup_origin_table, false, &complaint);
+
+	return OidIsValid(table) && read_origin(table, origin);
 }
 
 /* The sequence of ids, which comes and goes with the table. */

@@ -111,6 +111,9 @@ typedef enum SupFound
 /* What tells that a job belongs to this database of this installation. */
 extern int64 sup_job_origin(void);
 
+/* The same, without a lock; false: that is not to be known. */
+extern bool sup_job_known_origin(int64 *origin);
+
 /* Ids of jobs are never given out twice: the next one, and the last one that was. */
 extern int64 sup_job_next_id(Oid table);
 extern int64 sup_job_last_id(Oid table);

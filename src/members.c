@@ -176,9 +176,8 @@ setter_of_default_pool(void)
 	return conf->source <= PGC_S_DATABASE_USER ? GetOuterUserId() : conf->srole;
 }
 
-/* May that role use the pool?  No error is raised; a pool that is not there keeps nobody out. */
-static bool
-may_use(const char *pool, Oid role)
+bool
+sup_may_use_pool(const char *pool, Oid role)
 {
 	SupMembers	members;
 	uint64		version;
@@ -201,7 +200,7 @@ sup_pool_arg(FunctionCallInfo fcinfo, int n)
 	{
 		setter = setter_of_default_pool();
 		if (OidIsValid(setter) && setter != GetUserId() &&
-			!(may_use(sup_default_pool, setter) && may_use(sup_default_pool, GetUserId())))
+			!(sup_may_use_pool(sup_default_pool, setter) && sup_may_use_pool(sup_default_pool, GetUserId())))
 			return pstrdup(SUP_DEFAULT_POOL);
 	}
 	return pstrdup(sup_default_pool);

@@ -34,6 +34,9 @@ extern uint64 sup_known_member(Oid role);
  */
 extern uint64 sup_check_member(const char *pool, Oid role);
 
+/* May that role use the pool?  No error is raised; a pool that is not there keeps nobody out. */
+extern bool sup_may_use_pool(const char *pool, Oid role);
+
 /*
  * The name of a pool that a call means; NULL is that of supervisor.default_pool.
  * In a SECURITY DEFINER function that counts if both its owner and who has set

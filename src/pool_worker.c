@@ -158,7 +158,7 @@ run_command(SupSlot *slot, SupTask *task, char *tag)
 		StartTransactionCommand();
 	}
 	sup_exec(input, task->kind == SUP_TASK_RUN || task->kind == SUP_TASK_LAUNCH,
-			 &limits, NULL, tag);
+			 &limits, NULL, NULL, tag);
 	return true;
 }
 

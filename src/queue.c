@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "storage/shmem.h"
 
+#include "binding.h"
 #include "declaration.h"
 #include "mark.h"
 #include "queue.h"
@@ -489,6 +490,19 @@ sup_claim_release(SupClaim *claim, bool done)
 		sup_bounds_lower(&SupJob->queues[claim->queue].bounds, claim->job.priority, claim->job.spot);
 	claim->database = InvalidOid;
 	SupJob->nclaims--;
+}
+
+/* Of a run that the server's crash has ended, the pool's counters are gone. */
+void
+sup_claim_count(const SupClaim *claim, SupEnd end)
+{
+	SupPool    *pool = claim->queue >= 0 ? sup_pool_by_name(SupJob->queues[claim->queue].pool) : NULL;
+
+	SUP_ASSERT_LOCKED();
+	if (pool == NULL)
+		return;
+	pool->jobs_succeeded += end == SUP_RUN_SUCCEEDED;
+	pool->jobs_failed += end == SUP_RUN_FAILED;
 }
 
 void

@@ -187,6 +187,9 @@ extern void sup_claim_release(SupClaim *claim, bool done);
 /* The run has ended, and that is not noted: the loader shall do so. */
 extern void sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message);
 
+/* Its run has ended so, and that is noted: count it. */
+extern void sup_claim_count(const SupClaim *claim, SupEnd end);
+
 /* That of a slot; NULL: it has none. */
 extern SupClaim *sup_claim_of(int slot);
 

@@ -171,6 +171,14 @@ sup_check_role_may_connect(Oid role)
 					   GetUserNameFromId(role, false))));
 }
 
+const char *
+sup_why_may_not_connect(Oid role)
+{
+	Rights		r = rights_of(role);
+
+	return !r.exists ? "no_role" : !r.login ? "no_login" : !r.allowed || !r.connect ? "database_not_allowed" : NULL;
+}
+
 /*
  * What tells one state of this session's stored settings (ALTER ROLE, ALTER
  * DATABASE ... SET) from another.

@@ -46,6 +46,9 @@ extern bool sup_may_signal(Oid role);
 /* May the current role see what belongs to that role?  As pg_stat_activity. */
 extern bool sup_may_see(Oid role);
 
+/* Why a session of that role would not be let in: one of a fixed set of words; or NULL. */
+extern const char *sup_why_may_not_connect(Oid role);
+
 /*
  * To whose account goes what a role, no superuser, does in this database?  Its
  * owner can have others do there what he likes; if that is a superuser, he

@@ -112,7 +112,8 @@ note_run(Oid history, const SupRun *run, const SupJobRow *row, SupEnd end, const
 	COPY(SUP_RUN_ROLE, SUP_JOB_ROLE);
 	COPY(SUP_RUN_POOL, SUP_JOB_POOL);
 	SET(SUP_RUN_STATE, CStringGetTextDatum(state_of(end)));
-	SET_TEXT(SUP_RUN_TAG, tag);
+	SET_TEXT(SUP_RUN_TAG, end == SUP_RUN_SUCCEEDED ? tag : NULL);
+	SET_TEXT(SUP_RUN_RESULT, end == SUP_RUN_SUCCEEDED ? run->result : NULL);
 	if (end != SUP_RUN_SUCCEEDED && run->sqlstate != 0)
 		SET(SUP_RUN_SQLSTATE, CStringGetTextDatum(unpack_sql_state(run->sqlstate)));
 	SET_TEXT(SUP_RUN_MESSAGE, run->message);

@@ -24,6 +24,7 @@ typedef struct SupRun
 	int			pid;
 	bool		crashed;		/* and the server with it */
 	SupEnd		end;			/* if it was not a success */
+	const char *result;			/* of a success; NULL: it has none */
 	int			sqlstate;		/* of its error; 0: there is none */
 	const char *message;		/* or NULL; as what follows */
 	const char *detail;

@@ -839,6 +839,7 @@ void
 sup_clear_pool_stats(SupPool *pool, TimestampTz now)
 {
 	pool->tasks_succeeded = pool->tasks_failed = pool->tasks_canceled = 0;
+	pool->jobs_succeeded = pool->jobs_failed = 0;
 	pool->stats_since = now;
 }
 

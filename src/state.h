@@ -163,7 +163,9 @@ typedef struct SupPool
 	int64		tasks_succeeded;
 	int64		tasks_failed;
 	int64		tasks_canceled;
-	TimestampTz stats_since;	/* these three count */
+	int64		jobs_succeeded; /* runs */
+	int64		jobs_failed;
+	TimestampTz stats_since;	/* these five count */
 } SupPool;
 
 /* The last events of a slot that differ from each other. */

@@ -411,7 +411,7 @@ members_or_null(const char *pool, bool *isnull)
 						   construct_array(names, n, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
-#define POOL_COLS 13
+#define POOL_COLS 15
 
 /* supervisor.get_pools(): the rows of view pool_status */
 PG_FUNCTION_INFO_V1(supervisor_get_pools);
@@ -471,8 +471,10 @@ supervisor_get_pools(PG_FUNCTION_ARGS)
 		values[8] = Int64GetDatum(pools[i].tasks_succeeded);
 		values[9] = Int64GetDatum(pools[i].tasks_failed);
 		values[10] = Int64GetDatum(pools[i].tasks_canceled);
-		values[11] = time_or_null(pools[i].stats_since, &nulls[11]);
-		values[12] = time_or_null(pools[i].no_worker_since, &nulls[12]);
+		values[11] = Int64GetDatum(pools[i].jobs_succeeded);
+		values[12] = Int64GetDatum(pools[i].jobs_failed);
+		values[13] = time_or_null(pools[i].stats_since, &nulls[13]);
+		values[14] = time_or_null(pools[i].no_worker_since, &nulls[14]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -85,12 +85,14 @@ my %calls = (
 	get_workers => q{SELECT * FROM supervisor.worker_status},
 	get_pools => q{SELECT * FROM supervisor.pool_status},
 	get_tasks => q{SELECT * FROM supervisor.task_status},
+	get_job_runs => q{SELECT * FROM supervisor.get_job_runs()},
+	why_job_waits => q{SELECT supervisor.why_job_waits(10, 'default', false)},
 	get_events => q{SELECT * FROM supervisor.event});
 
 is( $node->safe_psql('postgres', q{
 		SELECT DISTINCT proname COLLATE "C" FROM pg_proc
 		WHERE pronamespace = 'supervisor'::regnamespace AND prorettype <> 'trigger'::regtype ORDER BY 1}),
-	join("\n", sort 'get_server', 'health', keys %calls),
+	join("\n", sort 'get_server', 'health', 'job_origin', 'may_see', keys %calls),
 	'no function is left out here');
 
 foreach my $function (sort keys %calls)

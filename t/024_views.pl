@@ -63,9 +63,9 @@ note 'comments';
 is( value(q{
 		SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
 		WHERE relnamespace = 'supervisor'::regnamespace
-			AND relname IN ('worker_status', 'pool_status', 'task_status', 'event', 'server_status') AND attnum > 0
+			AND relname IN ('worker_status', 'pool_status', 'task_status', 'event', 'server_status', 'job_status', 'job_run') AND attnum > 0
 			AND length(col_description(attrelid, attnum)) > 10}),
-	38 + 13 + 14 + 10 + 8, 'every column of the five views has a comment');
+	38 + 16 + 14 + 10 + 8 + 26 + 19, 'every column of the seven views has a comment');
 
 note 'workers';
 
@@ -100,10 +100,10 @@ row_is('task_status', "task = $queued", 'a queued task',
 	state => 'queued', submitted_at => \&some, command => $blocked);
 row_is('pool_status', q{pool = 'default'}, 'a busy pool',
 	pool => 'default', size => 2, running => 2, unbound => 0, idle => 0, busy => 2, queued_tasks => 1,
-	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, stats_since => \&some);
+	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, due_jobs => 0, jobs_succeeded => 0, jobs_failed => 0, stats_since => \&some);
 row_is('pool_status', q{pool = 'none'}, 'a pool of none',
 	pool => 'none', size => 0, running => 0, unbound => 0, idle => 0, busy => 0, queued_tasks => 0,
-	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, stats_since => \&some);
+	tasks_succeeded => 0, tasks_failed => 0, tasks_canceled => 0, due_jobs => 0, jobs_succeeded => 0, jobs_failed => 0, stats_since => \&some);
 my $forgotten = $alice->query_safe("SELECT supervisor.launch('SELECT 5')");
 $alice->query_safe("SELECT supervisor.forget($forgotten)");
 row_is('task_status', "task = $forgotten", 'a forgotten task belongs to nobody',

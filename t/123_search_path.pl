@@ -99,7 +99,7 @@ foreach my $case (
 
 		$session->query_safe($setting);
 		like($session->query_safe("SELECT pg_catalog.count(*) FROM supervisor.$_"), qr/^\d+$/, "$name: $_ can be read")
-		  foreach (qw(worker_status pool_status task_status event));
+		  foreach (qw(worker_status pool_status task_status job_status job_run event));
 		is($session->query_safe(q{SELECT a FROM supervisor.run('SELECT pg_catalog.length(current_database())') AS t(a pg_catalog.int4)}), '8', "$name: run");
 		is($session->query_safe(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', "$name: execute");
 		is($session->query_safe(q{SELECT tag FROM supervisor.execute_all(ARRAY['SELECT 1'])}), 'SELECT 1', "$name: execute_all");
@@ -244,7 +244,7 @@ value(q{
 	ALTER DEFAULT PRIVILEGES REVOKE USAGE ON TYPES FROM PUBLIC;
 	CREATE EXTENSION supervisor}, dbname => 'strict');
 is((SupervisorTest::error_of($node, "SELECT count(*) FROM supervisor.$_", dbname => 'strict', user => 'owner'))[0], undef, "PUBLIC may read $_")
-  foreach (qw(worker_status pool_status task_status event));
+  foreach (qw(worker_status pool_status task_status job_status job_run event));
 value('CREATE DATABASE lax');
 value(q{
 	ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO PUBLIC;

@@ -248,7 +248,7 @@ foreach my $database ('postgres', 'defaults')
 		SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc
 		WHERE pronamespace = 'supervisor'::regnamespace AND EXISTS
 			(SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0)}, dbname => $database),
-		'current_job get_events get_pools get_server get_tasks get_workers health', "what PUBLIC may execute, in $database");
+		'current_job get_events get_job_runs get_pools get_server get_tasks get_workers health job_origin may_see why_job_waits', "what PUBLIC may execute, in $database");
 	is(value(q{
 		SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc, aclexplode(proacl)
 		WHERE pronamespace = 'supervisor'::regnamespace AND grantee = 'pg_signal_backend'::regrole}, dbname => $database),

@@ -61,7 +61,7 @@ refused("SELECT in_parallel('$_')", '55000', "in a parallel worker: $_", session
   foreach ("result($task) AS (a int)", "forget($task)");
 refused("SELECT in_parallel('wait($task)')", '25000', "in a parallel worker: wait($task)", session => $mallory);
 is($mallory->query_safe("SELECT in_parallel('$_')"), 'done', "in a parallel worker: $_")
-  foreach ("cancel($task)", 'get_workers()', 'get_pools()', 'get_tasks()', 'get_events()', 'get_server()', 'health()');
+  foreach ("cancel($task)", 'get_workers()', 'get_pools()', 'get_tasks()', 'get_events()', 'get_server()', 'get_job_runs()', 'job_origin()', 'health()');
 $mallory->query_safe("RESET ALL; SELECT supervisor.forget($task)");
 is(value('SELECT command FROM supervisor.worker'), 'SELECT 1', 'and the worker is as it was');
 value(q{SELECT supervisor.remove_worker('there')});

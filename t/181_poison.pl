@@ -50,6 +50,7 @@ foreach my $how ('abort', 'segv', 'overflow', 'panic')
 	becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", "$how: one that crashes the server is failed");
 	is(value("SELECT reason, crashes, attempts, last_sqlstate, last_error FROM supervisor.job WHERE id = $job"),
 		'crashed|3|3|57P02|the server has crashed', "$how: after three crashes");
+	is(value("SELECT state, reason, detail IS NOT NULL FROM supervisor.job_status WHERE job = $job"), 'failed|crashed|t', "$how: as is told");
 	is(value("SELECT string_agg(attempt || ' ' || state || ' ' || sqlstate, ', ' ORDER BY finished_at) FROM supervisor.job_history WHERE job = $job"),
 		'1 failed 57P02, 2 failed 57P02, 3 failed 57P02', "$how: each is noted");
 	innocent($other, $how);
