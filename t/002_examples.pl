@@ -3,6 +3,7 @@
 #
 #   ```sql                  runs in psql, in a session of its own, without error
 #   ```sql error=SQLSTATE   must raise that error
+#   ```sql pg_cron          is run by t/003_recipes.pl, with what it takes
 #   ```conf                 is added to postgresql.conf, and the server restarted;
 #                           every line must be a setting, and accepted
 #   ```text output          after an sql block: what psql prints for it
@@ -103,7 +104,7 @@ my $examples = 0;
 
 foreach my $file (@documents)
 {
-	my @blocks = grep { $_->{info} =~ /^(sql|conf|text output)\b/ } SupervisorTest::blocks($file);
+	my @blocks = grep { $_->{info} =~ /^(sql|conf|text output)\b/ && $_->{info} !~ /pg_cron/ } SupervisorTest::blocks($file);
 	next if !@blocks;
 
 	my $name = substr $file, length "$root/";

@@ -1,6 +1,6 @@
-# What README.md and docs/recipes.md promise beyond what their examples show, which
-# t/002_examples.pl runs; and the programs of docs/recipes.md, as they stand there,
-# directly and through pgbouncer.  Where a driver is not installed, its are skipped.
+# What README.md, docs/recipes.md and docs/jobs.md promise beyond what their examples
+# show, which t/002_examples.pl runs; and the programs of docs/recipes.md, as they stand
+# there, directly and through pgbouncer.  Where a driver is not installed, its are skipped.
 
 use strict;
 use warnings;
@@ -14,24 +14,41 @@ use SupervisorTest qw(value becomes refused until_true);
 
 my $page = "$FindBin::RealBin/../docs/recipes.md";
 my @blocks = SupervisorTest::blocks($page);
+my $jobs_page = "$FindBin::RealBin/../docs/jobs.md";
+my @job_blocks = SupervisorTest::blocks($jobs_page);
 
 my $node = SupervisorTest::new_node(
 	'recipes',
 	'supervisor.pool_size' => 2,
+	'supervisor.pools' => 'http:1, reports:1',
 	max_worker_processes => 16,
 	password_encryption => 'scram-sha-256',
 	listen_addresses => '127.0.0.1');
 SupervisorTest::ask(\$node);
 SupervisorTest::create_sample($node);
 
-# Returns the sql block of the page that matches.
+# Returns the one sql block that matches.
+sub block_with
+{
+	my ($pattern, @from) = @_;
+	my @found = grep { $_->{info} =~ /^sql/ && $_->{text} =~ $pattern } @from;
+
+	die "there is no sql block, or several, with $pattern" if @found != 1;
+	return $found[0]->{text};
+}
+
+# That of docs/recipes.md.
 sub recipe
 {
 	my ($pattern) = @_;
-	my @found = grep { $_->{info} =~ /^sql/ && $_->{text} =~ $pattern } @blocks;
+	return block_with($pattern, @blocks);
+}
 
-	die "$page has no sql block, or several, with $pattern" if @found != 1;
-	return $found[0]->{text};
+# Runs that of docs/jobs.md.
+sub job_recipe
+{
+	my ($pattern) = @_;
+	$node->safe_psql('postgres', block_with($pattern, @job_blocks));
 }
 
 #
@@ -86,6 +103,56 @@ becomes(q{SELECT state = 'stopped' FROM supervisor.worker_status WHERE name = 's
 is(value(q{SELECT count(*) FROM supervisor.task_status}), '0', 'a restart loses all tasks');
 is(value(kept('forgotten')), 'f', 'what they have not committed is rolled back');
 is(value(kept('execute')), 't', 'and what they have committed is not');
+
+#
+# Jobs: README.md's table, and what the recipes come to
+#
+
+my $gate = SupervisorTest::session($node);
+$gate->query_safe('SELECT pg_advisory_lock(1)');
+$node->safe_psql('postgres', q{
+	BEGIN; SELECT supervisor.enqueue($$INSERT INTO kept VALUES ('rolled back')$$); ROLLBACK;
+	SELECT supervisor.enqueue($$INSERT INTO kept VALUES ('enqueued'); SELECT pg_advisory_xact_lock(1)$$);
+	SELECT supervisor.enqueue($$INSERT INTO kept VALUES ('later')$$, run_at => 'infinity')});
+until_true(q{SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)}, 'a job runs');
+$gate->quit;
+$node->stop('immediate');
+$node->start;
+until_true(kept('enqueued'), 'a job that ran when the server ended is run again');
+becomes(q{SELECT count(*) = 1 FROM supervisor.job}, 'and goes');
+is(value(q{SELECT count(*) FROM kept WHERE what = 'enqueued'}), 1, 'it has had its effect once');
+is(value(kept('rolled back')), 'f', 'one that was rolled back has had none');
+$node->safe_psql('postgres', 'SELECT supervisor.retry_job(id) FROM supervisor.job');
+until_true(kept('later'), 'one that waits outlives the server');
+
+job_recipe(qr/CREATE TRIGGER announce/);
+becomes(q{SELECT count(*) = 1 AND bool_and(key ~ '^job-[0-9]+$' AND body->>'note' = 'express') FROM received}, 'an outbox: the other side is told, with a key');
+job_recipe(qr/CREATE TABLE steps/);
+becomes(q{SELECT array_agg(step ORDER BY step) = ARRAY[1, 2, 3] FROM steps}, 'a chain: each step is done once');
+job_recipe(qr/CREATE TABLE batch/);
+becomes(q{SELECT done_at IS NOT NULL AND parts_left = 0 AND total = (SELECT sum(total) FROM orders WHERE account IN (SELECT id FROM accounts)) FROM batch},
+	'fan out: when all are done it goes on');
+job_recipe(qr/CREATE TABLE progress/);
+becomes(q{SELECT done = 3 FROM progress}, 'progress is told');
+job_recipe(qr/CREATE TABLE done/);
+becomes(q{SELECT EXISTS (SELECT FROM orders WHERE note = 'imported') AND (SELECT count(*) = 1 FROM done)}, 'what may come twice is done once');
+becomes(q{SELECT count(*) = 0 FROM supervisor.job}, 'no job is left');
+
+# pg_cron's table, as far as it matters.
+$node->safe_psql('postgres', q{
+	CREATE ROLE clerk LOGIN;
+	CREATE SCHEMA cron;
+	CREATE TABLE cron.job (jobid bigint PRIMARY KEY, schedule text NOT NULL, command text NOT NULL, database text NOT NULL DEFAULT current_database(),
+		username text NOT NULL DEFAULT current_user, active boolean NOT NULL DEFAULT true, jobname text);
+	INSERT INTO cron.job (jobid, jobname, schedule, command, username, active) VALUES
+		(1, 'nightly', '0 3 * * *', 'VACUUM', 'postgres', true), (2, NULL, '30 seconds', 'SELECT 1', 'clerk', false), (3, 'last day', '0 0 $ * *', 'SELECT 1', 'postgres', true);
+	INSERT INTO cron.job (jobid, schedule, command, database) VALUES (4, '* * * * *', 'SELECT 1', 'another')});
+job_recipe(qr/FROM cron\.job/);
+is( value(q{SELECT string_agg(concat_ws(' ', name, schedule, command, role, time_zone, atomic, enabled), ', ' ORDER BY id) FROM supervisor.job}),
+	'nightly 0 3 * * * VACUUM postgres GMT f t, cron 2 30 seconds SELECT 1 clerk GMT f f, last day 0 0 $ * * SELECT 1 postgres GMT f t',
+	'the jobs of pg_cron are taken over');
+$node->safe_psql('postgres', 'SELECT supervisor.unschedule(name) FROM supervisor.job; DROP SCHEMA cron CASCADE;
+	DROP TRIGGER announce ON orders; DELETE FROM orders WHERE id > 1000');
 
 #
 # Fan out: the parts run side by side, and those of run() in a LATERAL join do not
