@@ -135,12 +135,9 @@ sup_agenda_update(SupSlot *slot, TimestampTz now)
 	set_member(startable, i, waits && when <= now);
 	set_due(i, waits && when <= now ? DT_NOEND : when);
 
-	/*
-	 * Promotion, of which the loader's slot tells, brings all others that
-	 * wait for it.
-	 */
-	set_member(moving, i, has_process && (slot->state != SUP_RUNNING || slot->exited_at != 0) &&
-			   (slot->state != SUP_WAITING || slot->kind == SUP_KIND_LOADER));
+	/* Promotion brings those that wait for it: see loads.c. */
+	set_member(moving, i, has_process && slot->state != SUP_WAITING &&
+			   (slot->state != SUP_RUNNING || slot->exited_at != 0));
 	set_member(empty, i, slot->state == SUP_EMPTY && slot != sup_loader_slot());
 	sup_count_coming(slot);
 }

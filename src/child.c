@@ -122,19 +122,15 @@ note_log(ErrorData *edata)
 }
 
 /*
- * A pool's worker that has a successor at once leaves it its place, unless that is
- * wanted for another.  The caller holds the lock.
+ * A pool's worker that has a successor at once leaves it its place, and a loader does.
+ * The caller holds the lock.
  */
 static bool
 leaves_its_place(const SupSlot *slot, int code)
 {
-	bool		wanted = Sup->place_wanted;
-
-	if (!slot->restartable || slot->surplus || slot->leave == SUP_LEAVE_SURPLUS ||
-		(code != 0 && !slot->exit_of_role && slot->leave == SUP_STAY && !slot->terminate))
-		return false;
-	Sup->place_wanted = false;
-	return !wanted;
+	return slot->restartable && !slot->surplus && slot->leave != SUP_LEAVE_SURPLUS &&
+		(code == 0 || slot->exit_of_role || slot->leave != SUP_STAY || slot->terminate ||
+		 slot->kind == SUP_KIND_LOADER);
 }
 
 /*
@@ -209,6 +205,16 @@ report_exit(int code, Datum arg)
 	ConditionVariableBroadcast(&Sup->changed);
 }
 
+/* The settings may have changed. */
+static void
+take_reload(void)
+{
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+}
+
 /* Take the slot, if it waits for this process.  The caller holds the lock. */
 static bool
 attach_to_slot(SupSlot *slot, char *name, SupProgram *program)
@@ -238,7 +244,8 @@ attach_to_slot(SupSlot *slot, char *name, SupProgram *program)
  * its declaration has changed meanwhile, 'leave' is set, for the caller to
  * exit.
  *
- * One in the place of another may come before the supervisor has seen that end.
+ * One in the place of another may come before the supervisor has seen that end, and a
+ * loader's successor sleeps until there is something to read.
  */
 SupSlot *
 sup_child_attach(int index, const SupOrigin *origin, char *name, SupProgram *program)
@@ -266,14 +273,18 @@ sup_child_attach(int index, const SupOrigin *origin, char *name, SupProgram *pro
 		if (waits)
 			slot->heir = sup_my_session() + 1;
 		sup_unlock();
+		keeps_place = waits;
 		if (!waits)
 			break;
 		pqsignal(SIGTERM, die);
+		pqsignal(SIGHUP, SignalHandlerForConfigReload);
 		BackgroundWorkerUnblockSignals();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0,
 						 sup_wait_event(SUP_WAIT_UNBOUND));
 		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
+		if (ProcDiePending)
+			proc_exit(1);
+		take_reload();
 	}
 	if (!mine)
 		return NULL;
@@ -310,11 +321,7 @@ sup_worker_interrupts(void)
 	HOLD_CANCEL_INTERRUPTS();
 	QueryCancelPending = false;
 	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
+	take_reload();
 	if (catchupInterruptPending)
 		ProcessCatchupInterrupt();
 	RESUME_CANCEL_INTERRUPTS();

@@ -12,6 +12,7 @@
 
 #define SUP_WORKER_FUNCTION "sup_worker_main"
 #define SUP_POOL_WORKER_TYPE "supervisor pool worker"
+#define SUP_LOADER_TYPE "supervisor loader"
 
 extern PGDLLEXPORT void sup_worker_main(Datum main_arg);
 

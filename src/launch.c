@@ -21,8 +21,8 @@
 static emit_log_hook_type next_emit_log_hook = NULL;
 
 /*
- * In the postmaster: that a pool's worker has ended as it should is logged as it is of
- * one that ends with exit code 0.  Why one has failed is logged by the supervisor.
+ * In the postmaster: that a pool's worker or a loader has ended as it should is logged as
+ * it is of one that ends with exit code 0.  Why one has failed is logged by the supervisor.
  */
 static void
 hide_exit(ErrorData *edata)
@@ -30,7 +30,8 @@ hide_exit(ErrorData *edata)
 	if (!IsUnderPostmaster && edata->elevel == LOG && !message_level_is_interesting(DEBUG1) &&
 		edata->message_id != NULL &&
 		strcmp(edata->message_id, "%s (PID %d) exited with exit code %d") == 0 &&
-		strstr(edata->message, "\"" SUP_POOL_WORKER_TYPE "\"") != NULL)
+		(strstr(edata->message, "\"" SUP_POOL_WORKER_TYPE "\"") != NULL ||
+		 strstr(edata->message, "\"" SUP_LOADER_TYPE "\"") != NULL))
 	{
 		/* In any language the code is the last number. */
 		const char *end = edata->message + strlen(edata->message);
@@ -102,21 +103,34 @@ copy_as_ascii(char *dest, const char *source)
 			*c = '?';
 }
 
+/* Register it. */
+static bool
+launch(BackgroundWorker *worker, SupHandle *handle)
+{
+	BackgroundWorkerHandle *original;
+
+	if (!RegisterDynamicBackgroundWorker(worker, &original))
+		return false;
+	test_handles(original);
+	memcpy(handle, original, sizeof(*handle));
+	pfree(original);
+	return true;
+}
+
 /*
  * Whether there is a next one is for policy.c to say: the postmaster restarts none.
- * But a pool's worker keeps its place, which anybody could take that is free for a
- * moment: the postmaster starts another at once, which waits to be wanted, if it
- * ends with exit code 1 (see child.c).
+ * But a pool's worker and the loader keep their places, which anybody could take that
+ * are free for a moment: the postmaster starts another at once, which waits to be
+ * wanted, if it ends with exit code 1 (see child.c).
  */
 bool
-sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
+sup_launch(const SupSlot *slot, const SupLaunch *what, SupHandle *handle)
 {
 	BackgroundWorker worker = {0};
-	BackgroundWorkerHandle *original;
 	SupOrigin	origin;
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = launch->start_after;
+	worker.bgw_start_time = what->start_after;
 	worker.bgw_restart_time = slot->restartable ? 0 : BGW_NEVER_RESTART;
 	strlcpy(worker.bgw_library_name, "supervisor", sizeof(worker.bgw_library_name));
 	strlcpy(worker.bgw_function_name, SUP_WORKER_FUNCTION, sizeof(worker.bgw_function_name));
@@ -128,13 +142,13 @@ sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 			strlcpy(worker.bgw_type, SUP_POOL_WORKER_TYPE, BGW_MAXLEN);
 			break;
 		case SUP_KIND_LOADER:
-			strlcpy(worker.bgw_name, "supervisor loader", BGW_MAXLEN);
-			strlcpy(worker.bgw_type, "supervisor loader", BGW_MAXLEN);
+			strlcpy(worker.bgw_name, SUP_LOADER_TYPE, BGW_MAXLEN);
+			strlcpy(worker.bgw_type, SUP_LOADER_TYPE, BGW_MAXLEN);
 			break;
 		default:
-			worker.bgw_flags = launch->flags;
-			copy_as_ascii(worker.bgw_name, launch->name);
-			copy_as_ascii(worker.bgw_type, launch->type);
+			worker.bgw_flags = what->flags;
+			copy_as_ascii(worker.bgw_name, what->name);
+			copy_as_ascii(worker.bgw_type, what->type);
 			break;
 	}
 	worker.bgw_main_arg = Int32GetDatum(sup_slot_index(slot));
@@ -143,12 +157,30 @@ sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle)
 	memcpy(worker.bgw_extra, &origin, sizeof(origin));
 	worker.bgw_notify_pid = MyProcPid;
 
-	if (!RegisterDynamicBackgroundWorker(&worker, &original))
-		return false;
-	test_handles(original);
-	memcpy(handle, original, sizeof(*handle));
-	pfree(original);
-	return true;
+	return launch(&worker, handle);
+}
+
+bool
+sup_launch_herald(SupHandle *handle)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "supervisor", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, SUP_WORKER_FUNCTION, sizeof(worker.bgw_function_name));
+	strlcpy(worker.bgw_name, "supervisor herald of promotion", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "supervisor herald", BGW_MAXLEN);
+	worker.bgw_main_arg = Int32GetDatum(-1);	/* which is no slot */
+	worker.bgw_notify_pid = MyProcPid;
+	return launch(&worker, handle);
+}
+
+void
+sup_launch_forget(const SupHandle *handle)
+{
+	TerminateBackgroundWorker((BackgroundWorkerHandle *) unconstify(SupHandle *, handle));
 }
 
 void

@@ -39,7 +39,16 @@ typedef struct SupOrigin
  * Register the process of a slot; false if the server has no background
  * worker slot for it.  Only the supervisor calls this, and the next ones.
  */
-extern bool sup_launch(const SupSlot *slot, const SupLaunch *launch, SupHandle *handle);
+extern bool sup_launch(const SupSlot *slot, const SupLaunch *what, SupHandle *handle);
+
+/*
+ * Register a process that starts when recovery has finished, and does nothing: the
+ * postmaster tells this process of that.  False: as above.
+ */
+extern bool sup_launch_herald(SupHandle *handle);
+
+/* Have the postmaster forget it. */
+extern void sup_launch_forget(const SupHandle *handle);
 
 /*
  * Have the postmaster look at once for what it is to start: up to 15, it may have gone

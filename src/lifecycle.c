@@ -27,9 +27,8 @@
 #include "policy.h"
 #include "transition.h"
 
-/* Is it in the log that a worker, or the loader, was refused a background worker slot? */
+/* Is it in the log that one was refused a background worker slot? */
 static bool no_background_worker_slot = false;
-static bool no_loader_slot = false;
 
 /* How many processes each pool has or gets that count for it and are not stuck. */
 static int	processes[SUP_MAX_POOLS];
@@ -118,7 +117,7 @@ start_timeout_of(const SupSlot *slot)
 	const SupDeclaration *d = declaration_of(slot);
 	int64		timeout = either(d ? d->terms.start_timeout : -1, sup_start_timeout * INT64CONST(1000));
 
-	/* Others wait for the loader. */
+	/* Others wait for the loader to log in. */
 	if (slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading) &&
 		(timeout == 0 || Sup->load_patience < timeout))
 		timeout = Sup->load_patience;
@@ -209,15 +208,13 @@ sup_reserve_slot(SupSlot *slot, SupDeclaration *d, int instance, const SupHandle
 	sup_set_state(slot, SUP_STARTING, SUP_NO_REASON, NULL, now);
 }
 
-/* One line until there are some again; the loader asks for one now and then: that is another matter. */
+/* One line until there are some again. */
 static void
 say_refused(const SupSlot *slot)
 {
-	bool	   *refused = slot->kind == SUP_KIND_LOADER ? &no_loader_slot : &no_background_worker_slot;
-
-	if (*refused)
+	if (no_background_worker_slot)
 		return;
-	*refused = true;
+	no_background_worker_slot = true;
 	ereport(LOG,
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("could not start %s: out of background worker slots", name_of(slot)),
@@ -253,7 +250,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		return true;
 	}
 	slot->registered = ++slot->generation;
-	slot->restartable = slot->kind == SUP_KIND_POOL;
+	slot->restartable = slot->kind == SUP_KIND_POOL || slot->kind == SUP_KIND_LOADER;
 	new_process(slot, now);
 	if (d != NULL)
 	{
@@ -264,8 +261,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		launch.start_after = d->program.start_after;
 	}
 	else
-		launch.start_after = slot->kind == SUP_KIND_LOADER && !OidIsValid(Sup->loading) ?
-			BgWorkerStart_RecoveryFinished : BgWorkerStart_ConsistentState;
+		launch.start_after = BgWorkerStart_ConsistentState;
 	recovery = recovery && launch.start_after == BgWorkerStart_RecoveryFinished;
 	slot->deadline = timeout > 0 && !recovery ? now + timeout : 0;
 	slot->registering = true;	/* for the child, which may be quick, and for
@@ -279,8 +275,6 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 
 	sup_lock();
 	slot->registering = false;
-	if (goes_before(slot) && slot->kind != SUP_KIND_POOL)
-		Sup->place_wanted = !registered;
 	if (registered)
 	{
 		slot->handle = handle;
@@ -322,7 +316,7 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 }
 
 /*
- * The same, without a registration, of a pool's worker in the place of the one before.
+ * The same, without a registration, of what comes in the place of the one before.
  * The postmaster starts it by itself, or has done so.
  */
 static bool
@@ -518,13 +512,13 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 		declared_ended(slot, e.reason, e.detail, verdict, restart_at, &news, now);
 	else
 		undeclared_ended(slot, e.reason, e.detail, restart_at, now);
-	if (slot->state != SUP_WAITING)
+	if (slot->state != SUP_WAITING && slot->kind != SUP_KIND_LOADER)
 		sup_give_up_place(slot);
 	replace_stuck();
 	if (slot->kind == SUP_KIND_POOL)
 		held_until = sup_role_held_until(slot->last_role, slot->last_database);
 	sup_unlock();
-	if (no_background_worker_slot || no_loader_slot)
+	if (no_background_worker_slot)
 		sup_retry_refused(now);
 	ConditionVariableBroadcast(&Sup->changed);
 
@@ -723,14 +717,12 @@ start_due(SupSlot *slot, TimestampTz *retry_at, TimestampTz now)
 		sup_lock();
 		slot->restart_at = *retry_at;
 		slot->attempts += goes_before(slot);
-		Sup->place_wanted |= goes_before(slot) && !is_pool;
 		sup_enter(slot, SUP_WAITING, SUP_NO_BACKGROUND_WORKER_SLOT,
 				  "the server has no free background worker slot", now);
 		sup_unlock();
 	}
-	if (is_pool || is_taken_over(slot) ||
-		(slot->kind == SUP_KIND_LOADER && OidIsValid(Sup->loading)))
-		sup_find_place(slot, is_pool && processes[slot->pool] == 0 && stuck[slot->pool] > 0, now);
+	if (is_pool ? processes[slot->pool] == 0 && stuck[slot->pool] > 0 : is_taken_over(slot))
+		sup_find_place(slot, now);
 }
 
 static Rank
@@ -766,17 +758,6 @@ start_rank(Rank rank, TimestampTz *retry_at, TimestampTz now)
 				first[rank] = i + 1;
 			start_due(&Sup->slots[i], retry_at, now);
 		}
-}
-
-/* Those that had none have got their background worker slots, or want none any more. */
-static void
-say_available(bool *refused, bool waits)
-{
-	if (!*refused || waits)
-		return;
-	*refused = false;
-	ereport(LOG,
-			(errmsg("background worker slots are available again")));
 }
 
 /*
@@ -816,11 +797,13 @@ sup_start_due(TimestampTz now)
 	{
 		bool		waits = false;
 
-		for (int i = 0; i < sup_max_workers && !waits; i++)
+		for (int i = 0; i < sup_nslots() && !waits; i++)
 			waits = sup_is_refused(&Sup->slots[i]);
-		say_available(&no_background_worker_slot, waits);
+		if (!waits)
+			ereport(LOG,
+					(errmsg("background worker slots are available again")));
+		no_background_worker_slot = waits;
 	}
-	say_available(&no_loader_slot, sup_is_refused(sup_loader_slot()));
 }
 
 /*

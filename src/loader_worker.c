@@ -215,7 +215,7 @@ sup_loader_main(SupSlot *slot)
 		sup_request_load(slot->database);
 	sup_unlock();
 
-	/* No database: it was to start after recovery, and that is all. */
+	/* No database: from now on it has a place, and that is all. */
 	if (fenced || !OidIsValid(slot->database))
 		proc_exit(0);
 

@@ -6,7 +6,8 @@
  * The supervisor has no database, so it can't read supervisor.worker.  A
  * short-lived process does that, the loader, for one database at a time: for
  * all at the start of the server and after promotion, and for one when its
- * table has changed.  What it read stays in shared memory.
+ * table has changed.  What it read stays in shared memory.  Its background worker
+ * slot is kept by its successor, which waits there for the next time.
  *
  *-------------------------------------------------------------------------
  */
@@ -31,6 +32,7 @@
 #include "declaration.h"
 #include "drain.h"
 #include "event.h"
+#include "launch.h"
 #include "lifecycle.h"
 #include "loads.h"
 #include "notes.h"
@@ -69,6 +71,9 @@ static TimestampTz locked_until = 0;
 
 /* When the loader was sent. */
 static TimestampTz loading_since;
+
+/* When one that has no place is to get one, if it is not to read. */
+static TimestampTz place_due = 0;
 
 /* Whose turn it is: the pass's, or that of a database that was asked for. */
 static bool pass_is_next = false;
@@ -325,12 +330,13 @@ load_is_due(const SupLoad *load, TimestampTz now)
 static TimestampTz
 cut_short(TimestampTz now)
 {
+	SupSlot    *slot = sup_loader_slot();
 	SupLoad    *load;
 	TimestampTz when = DT_NOEND;
 
 	sup_lock();
 	load = sup_load_of(Sup->loading);
-	if (load != NULL && load->failures > 0 && sup_loader_slot()->leave == SUP_STAY)
+	if (load != NULL && load->failures > 0 && slot->leave == SUP_STAY)
 	{
 		if (Sup->load_all || OidIsValid(Sup->load_cursor))
 			when = now;
@@ -341,7 +347,11 @@ cut_short(TimestampTz now)
 		when = Max(when, loading_since + GRACE_US);
 		if (now >= when)
 		{
-			sup_end_process(sup_loader_slot(), SUP_LEAVE_RECYCLE);
+			/* before it is there, the postmaster would forget its place */
+			if (slot->attached_at != 0)
+				sup_end_process(slot, SUP_LEAVE_RECYCLE);
+			else
+				slot->leave = SUP_LEAVE_RECYCLE;
 			when = DT_NOEND;
 		}
 	}
@@ -489,23 +499,39 @@ requested_database(TimestampTz now, TimestampTz *next)
 }
 
 /*
- * Takes note of a loader that has ended, says which database is next, and
- * sends a loader there.  There is one at a time.
+ * On a standby a process is registered that starts, and ends, when recovery has
+ * finished: the postmaster tells of that.  Returns when to try again.
  */
-TimestampTz
-sup_look_at_loads(TimestampTz now)
+static TimestampTz
+await_promotion(TimestampTz now)
 {
-	SupSlot    *slot = sup_loader_slot();
-	TimestampTz next = DT_NOEND;
-	bool		recovery = RecoveryInProgress();
-	Oid			database = InvalidOid;
+	static bool awaited = false;
+	static TimestampTz due = 0;
 
-	if (slot->state == SUP_EMPTY && OidIsValid(Sup->loading))
-		load_ended(now);
+	if (awaited || !Sup->in_recovery)
+		return DT_NOEND;
+	if (now >= due)
+	{
+		/* Died in between, we would leave one that nobody knows. */
+		HOLD_INTERRUPTS();
+		if (Sup->has_herald)	/* it tells a former supervisor */
+			sup_launch_forget(&Sup->herald);
+		awaited = Sup->has_herald = sup_launch_herald(&Sup->herald);
+		RESUME_INTERRUPTS();
+		due = now + RETRY_MIN_US;
+	}
+	return awaited ? DT_NOEND : due;
+}
+
+/* It has been promoted, if that is so. */
+static void
+look_at_recovery(void)
+{
+	bool		recovery = RecoveryInProgress();
+
 	sup_lock();
 	if (Sup->in_recovery && !recovery)
 	{
-		/* The standby has been promoted. */
 		Sup->load_all = Sup->check_prepared = true;
 		for (int i = 0; i < sup_nslots(); i++)
 			if (Sup->slots[i].state == SUP_WAITING && Sup->slots[i].reason == SUP_RECOVERY)
@@ -513,12 +539,57 @@ sup_look_at_loads(TimestampTz now)
 	}
 	Sup->in_recovery = recovery;
 	sup_unlock();
+}
+
+/* Send the loader, if one can be sent, and that database is to be read, or it has no place. */
+static TimestampTz
+send_if_due(Oid database, TimestampTz now)
+{
+	SupSlot    *slot = sup_loader_slot();
+	bool		wanted = OidIsValid(database);
+	TimestampTz next = DT_NOEND;
+
+	sup_lock();
+	if (slot->state == SUP_EMPTY && !wanted && !slot->keeps_place)
+	{
+		wanted = now >= place_due;
+		if (!wanted)
+			next = place_due;
+	}
+	if (slot->state == SUP_EMPTY && wanted)
+	{
+		send_loader(database, now);
+		sup_take_loader_slot(now);
+		place_due = now + RETRY_MIN_US;
+	}
+	else if (OidIsValid(database) && !sup_has_process(slot))
+		send_loader(database, now); /* it has yet to start: let it read */
+	else if (OidIsValid(database))
+		put_off(database, now); /* it is soon done, as it reads nothing */
+	sup_unlock();
+	return next;
+}
+
+/*
+ * Takes note of a loader that has ended, says which database is next, and
+ * sends a loader there.  There is one at a time.
+ */
+TimestampTz
+sup_look_at_loads(TimestampTz now)
+{
+	TimestampTz next;
+	Oid			database = InvalidOid;
+
+	if (sup_loader_slot()->state == SUP_EMPTY && OidIsValid(Sup->loading))
+		load_ended(now);
+	look_at_recovery();
 	sup_look_at_prepared();
+	next = await_promotion(now);
 
 	if (OidIsValid(Sup->loading))
-		return cut_short(now);	/* one at a time */
+		return Min(next, cut_short(now));	/* one at a time */
 	if (now < locked_until)
-		return locked_until;
+		return Min(next, locked_until);
 
 	/* By turns: nobody shall hold up the pass by asking again and again. */
 	pass_is_next = !pass_is_next;
@@ -529,27 +600,6 @@ sup_look_at_loads(TimestampTz now)
 	if (!OidIsValid(database) && now >= locked_until && !pass_is_next)
 		database = next_of_pass(now, &next);
 	if (now < locked_until)
-		return locked_until;
-
-	sup_lock();
-	if (slot->state == SUP_EMPTY)
-	{
-		/*
-		 * On a standby with nothing to read, it is the process that tells of
-		 * promotion.
-		 */
-		send_loader(database, now);
-		if (OidIsValid(database) || recovery)
-			sup_take_loader_slot(now);
-	}
-	else if (OidIsValid(database) && !sup_has_process(slot))
-		send_loader(database, now); /* it has yet to start: let it read */
-	else if (OidIsValid(database))
-	{
-		/* That one makes room meanwhile. */
-		put_off(database, now);
-		sup_end_process(slot, SUP_LEAVE_RECYCLE);
-	}
-	sup_unlock();
-	return next;
+		return Min(next, locked_until);
+	return Min(next, send_if_due(database, now));
 }

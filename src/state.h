@@ -199,9 +199,10 @@ typedef struct SupRecent
  * process is gone, and not before: so what the child has left can be read
  * until then.
  *
- * What the postmaster starts in the place of a pool's worker, while that place is
- * kept, belongs to the same registration.  It waits until the supervisor has a
- * generation for it, as it would have one registered.
+ * What the postmaster starts in the place of a pool's worker, or of the loader, while
+ * that place is kept, belongs to the same registration.  It waits until the supervisor
+ * has a generation for it, as it would have one registered.  The loader's slot is empty
+ * meanwhile.
  *
  * Anyone may change what is anyone's, holding the lock.  Beside that, a session
  * that asks for a worker to be restarted or started at once sets 'roll', or
@@ -545,8 +546,6 @@ typedef struct SupShared
 								 * or another: what a library's function did
 								 * not find may be there */
 	bool		names_changed;	/* for the supervisor */
-	bool		place_wanted;	/* the next pool's worker that ends leaves its
-								 * place free, for whom goes before pools */
 	bool		check_prepared; /* it shall look whether prepared transactions
 								 * have been finished */
 
@@ -563,6 +562,9 @@ typedef struct SupShared
 	bool		loaded;			/* ... which has come to the end */
 	int64		load_patience;	/* microseconds until it must be ready */
 	bool		in_recovery;	/* when the supervisor looked last */
+	bool		has_herald;		/* a process is registered that tells it of
+								 * promotion */
+	SupHandle	herald;
 	TimestampTz library_start_at;	/* after a crash, C functions wait */
 	int			crashes;		/* in a row */
 	uint64		last_declaration_id;

@@ -16,19 +16,13 @@
 #include "match.h"
 #include "transition.h"
 
-/*
- * A pool's worker that has nothing to do has to make room no more often; a command,
- * unless all that a pool has are stuck: then that often at first, and ever more seldom.
- */
-#define EVICTION_US		INT64CONST(5000000)
-#define COMMAND_EVICTION_US	INT64CONST(300000000)
+/* How long after one command has made room another has to. */
+#define EVICTION_MIN_US	INT64CONST(5000000)
+#define EVICTION_MAX_US	INT64CONST(300000000)
 
-/*
- * How often one is refused before a command has to: the worker of a pool that has
- * none that is not stuck; the loader, or one that was taken over.
- */
-#define WORKER_REFUSED_MAX	1
-#define IDLE_REFUSED_MAX	5
+/* How often a pool's worker, or one that was taken over, is refused before. */
+#define POOL_REFUSED_MAX	1
+#define REFUSED_MAX		5
 
 static bool slots_freed = false;
 static bool states_changed = false;
@@ -151,7 +145,7 @@ sup_take_slot(int pool, int declaration, int instance, TimestampTz now)
 	return slot;
 }
 
-/* Unlike other slots, it is on no owner's list. */
+/* Unlike other slots, it is on no owner's list, and may have a place already. */
 void
 sup_take_loader_slot(TimestampTz now)
 {
@@ -165,7 +159,7 @@ sup_take_loader_slot(TimestampTz now)
 
 /*
  * The generation changes, so that whoever remembers it knows that it is
- * over.
+ * over.  The loader's slot keeps its place for the next time.
  */
 void
 sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
@@ -173,13 +167,14 @@ sup_release_slot(SupSlot *slot, const char *why, TimestampTz now)
 	SUP_ASSERT_LOCKED();
 	sup_enter(slot, SUP_EMPTY, SUP_NO_REASON, why, now);
 	if (slot->kind != SUP_KIND_LOADER)
+	{
 		dlist_delete(&slot->owner_node);
+		sup_give_up_place(slot);
+	}
 	slot->pool = slot->declaration = -1;
-	sup_give_up_place(slot);
-	if (slot->kind != SUP_KIND_POOL)
-		Sup->place_wanted = false;	/* if it is not for this one, it is soon
-									 * again */
-	slot->registered = ++slot->generation;
+	slot->generation++;
+	if (!slot->keeps_place)
+		slot->registered = slot->generation;
 	slot->has_handle = false;
 	slot->roll = slot->surplus = slot->unforked = false;
 	slot->pid = 0;
@@ -335,28 +330,6 @@ sup_roll(dlist_head *slots, TimestampTz now)
 		sup_end_process(next, SUP_LEAVE_RESTART);
 }
 
-/*
- * Background worker slots of the server, where they are used up.  The loader comes
- * first, then workers that were taken over, those of pools, and declared ones.  What
- * other processes of the server take is not known, nor how many there are.
- */
-
-/* A pool's worker that has nothing to do; NULL: there is none. */
-static SupSlot *
-idle_worker(void)
-{
-	SUP_ASSERT_LOCKED();
-	for (int i = 0; i < sup_max_workers; i++)
-	{
-		SupSlot    *slot = &Sup->slots[i];
-
-		if (slot->kind == SUP_KIND_POOL && slot->state == SUP_RUNNING && slot->exited_at == 0 &&
-			slot->leave == SUP_STAY && !slot->terminate && slot->listed)
-			return slot;
-	}
-	return NULL;
-}
-
 /* May that command be ended, so that its background worker slot is free? */
 static bool
 may_go(const SupSlot *slot)
@@ -398,48 +371,36 @@ command_to_go(void)
 }
 
 /*
- * One that goes before declared workers was refused a background worker slot.  For a
- * pool all of whose workers are stuck, a command makes room.
- * For the loader, which is soon done, and one that was taken over, whose place the
- * server would have kept: a pool's worker makes room now and then that has nothing to
- * do; if there is none for a while, a command, whether it runs or not, and that seldom,
- * as anybody who may add a worker can have the loader started.  Others of the server may
- * take what it leaves: so it is seldom for a pool as well that asks again and again.
- * Takes the lock.
+ * One that goes before declared workers was refused a background worker slot: the
+ * worker of a pool all of whose workers are stuck, or one that was taken over, whose
+ * place the server would have kept.  A command makes room, whether it runs or not.
+ * Others of the server may take what it leaves: so it is seldom for one that was taken
+ * over, and ever more seldom for a pool.  Takes the lock.
  */
 void
-sup_find_place(const SupSlot *refused, bool all_stuck, TimestampTz now)
+sup_find_place(const SupSlot *refused, TimestampTz now)
 {
-	static TimestampTz next = 0;
-	static TimestampTz next_command[2] = {0, 0};
-	static int64 wait = EVICTION_US;
+	static TimestampTz next[2] = {0, 0};
+	static int64 wait = EVICTION_MIN_US;
 	bool		is_pool = refused->kind == SUP_KIND_POOL;
-	SupSlot    *command = NULL;
-	SupSlot    *idle = NULL;
+	SupSlot    *command;
 
-	if (now < next)
+	if (now < next[is_pool] || refused->attempts <= (is_pool ? POOL_REFUSED_MAX : REFUSED_MAX))
 		return;
-	if (now >= next_command[is_pool] &&
-		(is_pool ? all_stuck && refused->attempts > WORKER_REFUSED_MAX :
-		 refused->attempts > IDLE_REFUSED_MAX))
-		command = command_to_go();
+	command = command_to_go();
+	if (command == NULL)
+		return;
 	sup_lock();
-	if (!is_pool)
-		idle = idle_worker();
-	if (idle != NULL)
-		sup_ask_leave(idle, SUP_LEAVE_RECYCLE);
-	else if (command != NULL && may_go(command))
+	if (may_go(command))
 	{
 		sup_end_process(command, SUP_LEAVE_RECYCLE);
 		command->made_room = true;
-		if (now - next_command[true] > COMMAND_EVICTION_US)
-			wait = EVICTION_US;
-		next_command[is_pool] = now + (is_pool ? wait : COMMAND_EVICTION_US);
+		if (now - next[true] > EVICTION_MAX_US)
+			wait = EVICTION_MIN_US;
+		next[is_pool] = now + (is_pool ? wait : EVICTION_MAX_US);
 		if (is_pool)
-			wait = Min(2 * wait, COMMAND_EVICTION_US);
+			wait = Min(2 * wait, EVICTION_MAX_US);
 	}
-	if (idle != NULL || command != NULL)
-		next = now + EVICTION_US;
 	sup_unlock();
 }
 

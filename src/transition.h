@@ -29,10 +29,10 @@ extern bool sup_slots_freed(void);
 extern bool sup_states_changed(void);
 
 /*
- * One that goes before declared workers has just been refused a background worker
- * slot: another may have to give it its own.  Takes the lock.
+ * One that goes before declared workers, and may ask for that, has just been refused a
+ * background worker slot: a command may have to give it its own.  Takes the lock.
  */
-extern void sup_find_place(const SupSlot *refused, bool all_stuck, TimestampTz now);
+extern void sup_find_place(const SupSlot *refused, TimestampTz now);
 
 /* Start in this turn all that were refused a background worker slot.  Takes the lock. */
 extern void sup_retry_refused(TimestampTz now);
@@ -64,7 +64,7 @@ extern SupSlot *sup_take_slot(int pool, int declaration, int instance, Timestamp
 
 /*
  * Let the loader's slot read a database, whose number Sup->loading has, or, if
- * that is 0, wait for the end of recovery.
+ * that is 0, get the background worker slot that it keeps from then on.
  */
 extern void sup_take_loader_slot(TimestampTz now);
 

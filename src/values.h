@@ -28,8 +28,8 @@ typedef enum SupState
 typedef enum SupLeave
 {
 	SUP_STAY,
-	SUP_LEAVE_RECYCLE,			/* room is needed for another binding or the
-								 * loader, its time is up, or its session is
+	SUP_LEAVE_RECYCLE,			/* room is needed for another binding, or for
+								 * a pool, its time is up, or its session is
 								 * out of date */
 	SUP_LEAVE_SURPLUS,			/* the pool shrinks; it is not wanted any more */
 	SUP_LEAVE_RESTART,			/* a person, or a rolling restart */

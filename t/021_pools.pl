@@ -482,12 +482,10 @@ $node->stop;
 
 note 'background worker slots are used up';
 
-# Of 5, one is the logical replication launcher's and one the supervisor's; no
-# database is to be read, which would need one for a moment.
+# Of 6, one is the logical replication launcher's, one the supervisor's, one the loader's.
 $node = SupervisorTest::new_node(
 	'few',
-	'supervisor.databases' => '',
-	'max_worker_processes' => 5,
+	'max_worker_processes' => 6,
 	'max_logical_replication_workers' => 4,
 	'supervisor.pool_size' => 3,
 	'supervisor.restart_delay' => '10ms',

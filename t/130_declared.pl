@@ -700,11 +700,11 @@ $node->stop;
 $node->append_conf('postgresql.conf', SupervisorTest::conf(
 	'shared_preload_libraries' => 'supervisor',
 	'max_logical_replication_workers' => 0,
-	'max_worker_processes' => 8));
+	'max_worker_processes' => 9));
 $node->start;
 $s = SupervisorTest::session($node);
 
-# Two are the supervisor's and the pool's.
+# Three are the supervisor's, the loader's and the pool's.
 $log = -s $node->logfile;
 value(q{SELECT supervisor.add_worker('many', 'SELECT', '1 h', instances => 8)});
 becomes(q{SELECT count(*) FILTER (WHERE state = 'running') = 6 AND count(*) FILTER (WHERE reason = 'no_background_worker_slot') = 2

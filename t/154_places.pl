@@ -1,5 +1,5 @@
-# Background worker slots of the server, where they are used up: the loader comes
-# first, then the workers of pools, then declared workers.
+# Background worker slots of the server, where they are used up: the loader has one of
+# its own, and the workers of pools come before declared workers.
 
 use strict;
 use warnings;
@@ -13,10 +13,10 @@ use PostgreSQL::Test::Utils;
 
 use SupervisorTest qw(value becomes until_true eventually stop_process continue_process);
 
-# Of 8, one is the supervisor's, and 'default' has two: five are left.
+# Of 9, one is the supervisor's, one the loader's, and 'default' has two: five are left.
 my $node = SupervisorTest::new_node(
 	'main',
-	'max_worker_processes' => 8,
+	'max_worker_processes' => 9,
 	'max_logical_replication_workers' => 0,
 	'max_parallel_workers_per_gather' => 0,
 	'supervisor.databases' => 'postgres, x1, x2',
@@ -131,24 +131,30 @@ is(value($served, user => 'vic'), 'SELECT 1', 'and serves');
 becomes(sprintf($services, q{count(*) FILTER (WHERE state = 'running') = 4}), 'since a service has made room');
 like(value(q{SELECT string_agg(detail, ';') FROM supervisor.event WHERE event = 'stopping' AND name LIKE 'w%'}),
 	qr/it makes room/, 'which is an event');
+my $gave = value(q{SELECT name FROM supervisor.event WHERE event = 'stopping' AND detail ~ 'it makes room' ORDER BY id DESC LIMIT 1});
 continue_process();
 pool_has('default', 2, 'when they have ended, the pool has all of its workers');
 becomes($some_wait, 'and services what is left');
+becomes("SELECT state = 'running' FROM supervisor.worker_status WHERE name = '$gave'", 'the one that has made room comes before others that wait');
 is(value($served, user => 'vic'), 'SELECT 1', 'it serves');
 
-note 'the loader gets in, also where all are busy';
+note 'the loader has its own, also where all are busy';
 
 value($lasting, user => 'att', dbname => $_) foreach 'x1', 'x2';
 until_true(sprintf($tasks, 2), 'two tasks run');
-value(q{SELECT supervisor.add_worker('late', 'SELECT 1', enabled => false)}, user => 'att', dbname => 'x1');
-becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'late'}, 'a row is read, since a service makes room');
-my $gave = value(q{SELECT name FROM supervisor.event WHERE event = 'stopping' AND detail ~ 'it makes room' ORDER BY id DESC LIMIT 1});
-becomes("SELECT state = 'running' FROM supervisor.worker_status WHERE name = '$gave'", 'which comes before others that wait');
+my $all = q{SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM supervisor.worker_status WHERE kind <> 'loader'};
+my $before = value($all);
+foreach my $i (1 .. 3)
+{
+	value(qq{SELECT supervisor.add_worker('late$i', 'SELECT 1', enabled => false)}, user => 'att', dbname => 'x1');
+	becomes("SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'late$i'", "a row is read, $i");
+}
+is(value($all), $before, 'and nobody makes room for that');
 value(q{SELECT count(supervisor.terminate_worker(slot)) FROM supervisor.worker_status WHERE kind = 'pool' AND activity = 'busy'});
 pool_has('default', 2, 'the pool has all of its workers');
 my $name = value(q{SELECT min(name) FROM supervisor.worker_status WHERE kind = 'command' AND state = 'running'});
-value("SELECT supervisor.remove_worker('$name'), supervisor.remove_worker('late')", user => 'att', dbname => 'x1');
-becomes("SELECT count(*) = 0 FROM supervisor.worker_status WHERE name IN ('$name', 'late')", 'a service that was removed ends');
+value("SELECT supervisor.remove_worker('$name'), supervisor.remove_worker('late1'), supervisor.remove_worker('late2'), supervisor.remove_worker('late3')", user => 'att', dbname => 'x1');
+becomes("SELECT count(*) = 0 FROM supervisor.worker_status WHERE name IN ('$name', 'late1')", 'a service that was removed ends');
 pool_has('default', 2, 'the pool has all of its workers');
 
 note 'services that can run do';

@@ -1,5 +1,5 @@
-# A pool's worker that is replaced leaves its background worker slot to its successor,
-# and to nobody else, such as a parallel query of anybody.
+# A pool's worker that is replaced leaves its background worker slot to its successor, as
+# the loader does, and to nobody else, such as a parallel query of anybody.
 
 use strict;
 use warnings;
@@ -13,10 +13,10 @@ use PostgreSQL::Test::Utils;
 
 use SupervisorTest qw(value becomes until_true eventually stop_process continue_process);
 
-# Of 8, one is the supervisor's, and 'default' has two: five are left.
+# Of 9, one is the supervisor's, one the loader's, and 'default' has two: five are left.
 my $node = SupervisorTest::new_node(
 	'main',
-	'max_worker_processes' => 8,
+	'max_worker_processes' => 9,
 	'max_logical_replication_workers' => 0,
 	'max_parallel_workers' => 8,
 	'restart_after_crash' => 'on',
@@ -90,7 +90,7 @@ my $task = q{SELECT supervisor.execute('SELECT 1', timeout => '3 min')};
 sub bind_all
 {
 	value($task, user => $_) foreach qw(one two);
-	until_true(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE usename IS NOT NULL}, 'both are bound');
+	until_true(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE kind = 'pool' AND usename IS NOT NULL}, 'both are bound');
 	return;
 }
 
@@ -108,6 +108,47 @@ $waiting->quit;
 bind_all();
 replaced('terminated by somebody', sub { kill 'TERM', $_[0] });
 bind_all();
+
+note 'the loader, while a database\'s owner has it come';
+
+value('CREATE ROLE owner LOGIN');
+value('CREATE DATABASE owned OWNER owner');
+my $pool = q{SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM supervisor.worker_status WHERE kind = 'pool'};
+my $before = value($pool);
+
+sub loader
+{
+	my ($pid) = grep { (eval { slurp_file("/proc/$_/cmdline") } // '') =~ /supervisor loader/ } SupervisorTest::children($node);
+
+	return $pid // 0;
+}
+
+# Tests that a row which is new is read.
+my $added = 0;
+sub reads
+{
+	my ($property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	value(q{SELECT supervisor.add_worker('row } . ++$added . q{', 'SELECT 1', enabled => false)});
+	becomes("SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'row $added'", $property);
+	return;
+}
+SupervisorTest::set($node, 'supervisor.databases' => 'postgres, owned');
+foreach my $round (1 .. 3)
+{
+	value('ALTER DATABASE owned IS_TEMPLATE ' . ($round % 2 ? 'true' : 'false'), user => 'owner');
+	reads("it reads, round $round");
+	none_is_free("it leaves its place to nobody, round $round");
+}
+my $asleep;
+ok(eventually(sub { $asleep = loader() }), 'the next one waits');
+kill 'TERM', $asleep;
+eventually(sub { !-e "/proc/$asleep" }) or die "$asleep does not end";
+none_is_free('one that is terminated while it waits leaves its place to nobody');
+reads('and another one reads');
+is(value($pool), $before, 'no worker of the pool has made room for that');
+is(value('SELECT count(*) FROM pg_stat_activity WHERE datname IS NOT NULL AND backend_type = \'supervisor loader\''), '0', 'one that waits is in no database');
 
 # A new supervisor: the postmaster would not tell it of that one.
 my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});

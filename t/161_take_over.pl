@@ -319,15 +319,21 @@ $node->stop;
 
 note 'room';
 
-# of the server, supervisor, its pool, and this one
-start('room', 'pointer', 'after', 'supervisor.take_over' => '*', max_worker_processes => 5, 'supervisor.pool_size' => 2);
+# of the server, supervisor, its loader, its pool, and this one
+start('room', 'pointer', 'after', 'supervisor.take_over' => '*', max_worker_processes => 6, 'supervisor.pool_size' => 2);
 becomes('SELECT running = 2 FROM supervisor.pool_status', 'all places of background workers are taken');
 becomes(sprintf($running, 1), 'by one that was taken over, too');
 value('CREATE EXTENSION pg_prewarm');
 value(q{SELECT supervisor.stop_worker('pointing worker', '60 s')});
 value('SELECT autoprewarm_start_worker()');
-is(value(q{SELECT supervisor.start_worker('pointing worker', '60 s')}), 't', 'when somebody has taken its place, a worker of the pool makes room');
-is(value('SELECT running FROM supervisor.pool_status'), '1', 'which waits');
+value(q{SELECT supervisor.start_worker('pointing worker', '0')});
+my $waits = q{SELECT state = 'waiting' AND reason = 'no_background_worker_slot' FROM supervisor.worker_status WHERE name = 'pointing worker'};
+becomes($waits, 'when somebody has taken its place, it waits');
+my $since = value('SELECT clock_timestamp()');
+becomes("SELECT restart_at > timestamptz '$since' + interval '2 s' FROM supervisor.worker_status WHERE name = 'pointing worker'", 'it is tried again');
+is(value('SELECT running FROM supervisor.pool_status'), '2', 'and no worker of the pool makes room');
+SupervisorTest::set($node, 'supervisor.pool_size' => 1);
+becomes(sprintf($running, 1), 'it gets the next place that is free');
 $node->stop;
 
 note 'what is not taken over';
