@@ -33,6 +33,7 @@
 #include "match.h"
 #include "rights.h"
 #include "task.h"
+#include "temporary.h"
 
 static uint64 my_generation;
 
@@ -361,6 +362,7 @@ sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 
 	HOLD_CANCEL_INTERRUPTS();
 	BackgroundWorkerInitializeConnectionByOid(slot->database, slot->role, flags);
+	sup_temporary_init();
 
 	/*
 	 * Whatever the role's clients use: our reader has the database's

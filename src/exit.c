@@ -14,13 +14,13 @@
  * Then non-superusers who have locked one of the session's temporary relations are
  * terminated, as a standby does with who is in the way of recovery, and it is tried
  * again: nobody has much to do with those of another session.  Who has locked anything
- * else, a catalog or a table that depends on one, may do so.  If that does not help,
- * temporary objects are left, as after a crash.  Core would have them dropped by
- * whoever is given that temporary schema next, who would wait for the same lock.  So
- * the schema is renamed, to one that nobody is given: core knows it for a temporary
- * one by its prefix, and autovacuum drops tables in it once they are free.  It would
- * wait as well, for what depends on such a table: that is why it is not enough to
- * rename.
+ * else, such as a catalog, may do so; nothing permanent depends on them (temporary.c).
+ * If that does not help, temporary objects are left, as after a crash.  Core would have
+ * them dropped by whoever is given that temporary schema next, who would wait for the
+ * same lock.  So the schema is renamed, to one that nobody is given: core knows it for
+ * a temporary one by its prefix, and autovacuum drops tables in it once they are free.
+ * It would wait as well, for what depends on such a table, a sequence: that is why it
+ * is not enough to rename.
  *
  * Callbacks run in reverse order.  Core registers its own at the end of the
  * transaction that has made a temporary schema, and ours follows at once: nobody
@@ -346,7 +346,7 @@ sup_exit_code(int code)
 	if (cut && !session_is_reset)
 		ereport(LOG,
 				(errmsg("temporary objects were left behind"),
-				 errdetail("They could not be dropped in time.  Somebody may have locked what depends on one, or a superuser one of them."),
+				 errdetail("They could not be dropped in time.  Somebody may have locked one of them, such as a superuser."),
 				 renamed ? errhint("Autovacuum drops the tables when they are free.") :
 				 errhint("They are dropped when their schema is used again.")));
 	return code_meant >= 0 ? code_meant : code;

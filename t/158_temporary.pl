@@ -1,0 +1,140 @@
+# What is permanent depends on nothing that is temporary, where a worker has made it:
+# else its exit would wait for whoever uses it, or autovacuum.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use SupervisorTest qw(value becomes);
+
+my $node = SupervisorTest::new_node(
+	'main',
+	'max_prepared_transactions' => 5,
+	'autovacuum' => 'off',
+	'supervisor.pool_size' => 1);
+
+SupervisorTest::ask(\$node);
+value(q{
+	CREATE ROLE att LOGIN;
+	GRANT USAGE, CREATE ON SCHEMA public TO att;
+	GRANT USAGE ON SCHEMA supervisor TO att;
+	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO att;
+	CREATE TABLE shared (a int);
+	GRANT ALL ON shared TO att});
+value('CREATE TABLE mine (a int); CREATE TABLE empty (); CREATE PROCEDURE twice() LANGUAGE plpgsql AS $$ BEGIN CREATE TEMP TABLE p (a int); COMMIT; ALTER TABLE mine ADD b pg_temp.p; END $$', user => 'att');
+
+# What a session has that is temporary, each by a transaction of its own.
+my $all = q{
+	CREATE TEMP TABLE t (a int PRIMARY KEY, s serial);
+	CREATE TYPE pg_temp.e AS ENUM ('one');
+	CREATE DOMAIN pg_temp.d AS int CHECK (VALUE > 0);
+	CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+	CREATE FUNCTION pg_temp.n() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+	CREATE TEMP SEQUENCE q;};
+my $objects = q{SELECT count(*) FROM pg_depend d, pg_namespace n WHERE nspname ~ '^pg_temp_\d' AND pg_describe_object(refclassid, refobjid, 0) ~ nspname};
+
+# That, when all of this has been committed.
+sub later
+{
+	my ($sql) = @_;
+
+	return 'BEGIN; ' . $all =~ s/;$/; COMMIT; BEGIN;/gmr . " $sql; COMMIT";
+}
+
+sub task
+{
+	my ($sql, %opts) = @_;
+
+	return SupervisorTest::error_of($node, 'SELECT supervisor.execute(' . SupervisorTest::quote($sql) . ')', extra_params => [ '-U', $opts{user} // 'att' ]);
+}
+
+foreach my $refused (
+	[ 'a column', 'ALTER TABLE mine ADD b pg_temp.t' ],
+	[ 'an array', 'ALTER TABLE mine ADD b pg_temp.e[]' ],
+	[ 'another type of a column', 'ALTER TABLE mine ALTER a TYPE pg_temp.d' ],
+	[ 'a table', 'CREATE TABLE made (a int, b pg_temp.d)' ],
+	[ 'a table that is of no relation', 'CREATE TABLE made (a pg_temp.e)' ],
+	[ 'a typed table', 'CREATE TYPE pg_temp.c AS (a int); ALTER TABLE mine OF pg_temp.c' ],
+	[ 'a default', q{ALTER TABLE mine ALTER a SET DEFAULT nextval('q')} ],
+	[ 'a default that calls a function', 'ALTER TABLE mine ALTER a SET DEFAULT pg_temp.n()' ],
+	[ 'a generated column', 'ALTER TABLE mine ADD b int GENERATED ALWAYS AS (a + pg_temp.n()) STORED' ],
+	[ 'a constraint', 'ALTER TABLE mine ADD CHECK (a > pg_temp.n())' ],
+	[ 'an index', 'CREATE INDEX ON mine ((a + pg_temp.n()))' ],
+	[ 'statistics', 'CREATE STATISTICS made ON (a + pg_temp.n()), (a * pg_temp.n()) FROM mine' ],
+	[ 'a trigger on a table of another', 'CREATE TRIGGER made BEFORE INSERT ON shared EXECUTE FUNCTION pg_temp.f()' ],
+	[ 'a trigger of two tables', 'CREATE CONSTRAINT TRIGGER made AFTER INSERT ON mine FROM t FOR EACH ROW EXECUTE FUNCTION pg_temp.f()' ],
+	[ 'a rule', 'CREATE RULE made AS ON INSERT TO mine DO ALSO INSERT INTO t VALUES (1)' ],
+	[ 'a policy', 'CREATE POLICY made ON mine USING (a > pg_temp.n())' ],
+	[ 'a function', 'CREATE FUNCTION made(pg_temp.t) RETURNS int LANGUAGE sql AS $$ SELECT 1 $$' ],
+	[ 'the body of a function', 'CREATE FUNCTION made() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM t; END' ],
+	[ 'an aggregate', 'CREATE FUNCTION pg_temp.add(int, int) RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; CREATE AGGREGATE made(int) (SFUNC = pg_temp.add, STYPE = int)' ],
+	[ 'a domain', 'CREATE DOMAIN made AS pg_temp.d' ],
+	[ 'the default of a domain', 'CREATE DOMAIN made AS int DEFAULT pg_temp.n()' ],
+	[ 'a composite type', 'CREATE TYPE made AS (a pg_temp.e)' ],
+	[ 'a range', q{CREATE TYPE made AS RANGE (SUBTYPE = pg_temp.d)} ],
+	[ 'an operator', 'CREATE FUNCTION pg_temp.eq(int, int) RETURNS bool LANGUAGE sql AS $$ SELECT true $$; CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = pg_temp.eq)' ],
+	[ 'a cast', 'CREATE FUNCTION pg_temp.c(pg_temp.e) RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; CREATE CAST (pg_temp.e AS int) WITH FUNCTION pg_temp.c(pg_temp.e)' ])
+{
+	my ($what, $sql) = @$refused;
+
+	foreach my $way ([ 'at once', "$all $sql" ], [ 'later', later($sql) ])
+	{
+		my ($sqlstate, $error) = task($way->[1]);
+
+		is($sqlstate, '0A000', "$what is refused, $way->[0]") or diag $error;
+	}
+}
+my ($sqlstate, $error) = task("$all ALTER TABLE mine ADD b pg_temp.t");
+like($error, qr/ERROR:  \S+ cannot commit, since a permanent object depends on a temporary one\nDETAIL:  column b of table mine depends on type t\.\nHINT: /, 'it is told which');
+is((task('CALL twice()'))[0], '0A000', 'a procedure is refused its second transaction');
+is((task(later("CREATE TRIGGER made BEFORE INSERT ON shared EXECUTE FUNCTION pg_temp.f(); PREPARE TRANSACTION 'p'; BEGIN")))[0], '0A000', 'so is one that is prepared');
+is(value('SELECT count(*) FROM pg_prepared_xacts'), '0', 'and none is');
+
+# What it refuses is gone.
+is(value(q{SELECT string_agg(attname, ',') FROM pg_attribute WHERE attrelid = 'mine'::regclass AND attnum > 0 AND NOT attisdropped}), 'a', 'nothing of it is left');
+
+foreach my $allowed (
+	[ 'what a temporary table has', q{
+		CREATE TEMP TABLE u (a int REFERENCES t, b int GENERATED ALWAYS AS IDENTITY, c int DEFAULT pg_temp.n() CHECK (c > 0), d pg_temp.d, e text UNIQUE,
+			f int DEFAULT nextval('q'), g int GENERATED ALWAYS AS (c + pg_temp.n()) STORED, EXCLUDE (c WITH =));
+		CREATE INDEX ON u ((c + pg_temp.n()));
+		CREATE TRIGGER v BEFORE INSERT ON u EXECUTE FUNCTION pg_temp.f();
+		CREATE CONSTRAINT TRIGGER w AFTER INSERT ON u FROM t FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
+		CREATE RULE x AS ON DELETE TO u DO ALSO INSERT INTO mine VALUES (1);
+		CREATE POLICY y ON u USING (a > pg_temp.n());
+		CREATE STATISTICS z ON c, e FROM u;
+		CREATE VIEW pg_temp.v AS SELECT u.*, mine.a AS m FROM u, mine;
+		CREATE OR REPLACE VIEW pg_temp.v AS SELECT u.*, mine.a AS m FROM u, mine;
+		CREATE TEMP VIEW vv AS SELECT * FROM v;
+		CREATE RULE x AS ON INSERT TO v DO INSTEAD INSERT INTO u VALUES (1)} ],
+	[ 'partitions and children', q{
+		CREATE TEMP TABLE u (a int, b pg_temp.e, PRIMARY KEY (a)) PARTITION BY RANGE (a);
+		CREATE TEMP TABLE u1 PARTITION OF u FOR VALUES FROM (1) TO (2);
+		CREATE TRIGGER v AFTER INSERT ON u FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
+		CREATE TEMP TABLE u2 (b int REFERENCES u) INHERITS (mine)} ],
+	[ 'tables that go at the commit', 'CREATE TEMP TABLE u (a serial, b pg_temp.t) ON COMMIT DROP; CREATE TEMP TABLE w ON COMMIT DELETE ROWS AS SELECT * FROM u' ],
+	[ 'what is dropped before', 'ALTER TABLE mine ADD b pg_temp.t; ALTER TABLE mine DROP b; CREATE TABLE made (a pg_temp.e); DROP TABLE made' ],
+	[ 'what is rolled back', 'SAVEPOINT s; ALTER TABLE mine ADD b pg_temp.t; ROLLBACK TO s' ],
+	[ 'what is permanent', 'CREATE TABLE made (a serial PRIMARY KEY, b int REFERENCES made); CREATE VIEW seen AS SELECT * FROM made; DROP TABLE made CASCADE' ])
+{
+	my ($what, $sql) = @$allowed;
+
+	foreach my $way ([ 'at once', "BEGIN; $all $sql; COMMIT" ], [ 'later', later($sql) ])
+	{
+		my ($sqlstate, $error) = task($way->[1]);
+
+		is($sqlstate // q{}, q{}, "$what is allowed, $way->[0]") or diag $error;
+	}
+}
+value(q{SELECT supervisor.add_worker('service', 'CREATE TEMP TABLE t (a int); COMMIT; ALTER TABLE mine ADD b pg_temp.t', max_restarts => 0)}, user => 'att');
+becomes(q{SELECT state = 'failed' AND last_error ~ 'permanent' FROM supervisor.worker_status WHERE name = 'service'}, 'a service is refused as well');
+is(value($objects), '0', 'no temporary object is left');
+$node->stop;
+SupervisorTest::log_is_clean($node);
+done_testing();
