@@ -36,6 +36,70 @@ sup_bounds_lower(SupBounds *bounds, int priority, SupSpot spot)
 		bounds->low[priority] = spot;
 }
 
+static void
+remove_from_ring(SupRing *ring, int i)
+{
+	memmove(&ring->jobs[i], &ring->jobs[i + 1], sizeof(SupCandidate) * (--ring->n - i));
+}
+
+/* Is it the same job, as it was or as it is now? */
+static bool
+is_same(const SupCandidate *a, const SupCandidate *b)
+{
+	return a->spot.id == b->spot.id && a->priority == b->priority && a->spot.run_at == b->spot.run_at;
+}
+
+/*
+ * Into its place, unless it is there already, or one that stands for it; what falls out
+ * at the end is to be looked for again, as all that it stood for is.
+ */
+void
+sup_bounds_add(SupBounds *bounds, SupRing *ring, const SupCandidate *job)
+{
+	int			place;
+
+	if (ring == NULL)
+	{
+		sup_bounds_lower(bounds, job->priority, job->spot);
+		return;
+	}
+	for (int i = ring->n - 1; i >= 0; i--)
+	{
+		const SupCandidate *other = &ring->jobs[i];
+		bool		same_key = job->key != 0 && other->key == job->key && other->priority == job->priority;
+
+		if (same_key && goes_before(other, job))
+			return;
+		if (same_key || is_same(other, job))
+			remove_from_ring(ring, i);
+	}
+	place = ring->n;
+	while (place > 0 && goes_before(job, &ring->jobs[place - 1]))
+		place--;
+	if (ring->n == SUP_RING_SIZE)
+	{
+		const SupCandidate *out = place == ring->n ? job : &ring->jobs[ring->n - 1];
+
+		sup_bounds_lower(bounds, out->priority, out->spot);
+		if (out == job)
+			return;
+		ring->n--;
+	}
+	memmove(&ring->jobs[place + 1], &ring->jobs[place], sizeof(SupCandidate) * (ring->n - place));
+	ring->jobs[place] = *job;
+	ring->n++;
+}
+
+/* From the next one on; not from itself, or it would be found again and again. */
+void
+sup_bounds_gone(SupBounds *bounds, const SupCandidate *job)
+{
+	SupSpot		next = {job->spot.run_at, job->spot.id + 1};
+
+	if (job->key != 0)
+		sup_bounds_lower(bounds, job->priority, next);
+}
+
 int64_t
 sup_bounds_due(const SupBounds *bounds, const SupRing *ring)
 {
@@ -70,7 +134,7 @@ sup_bounds_step(const SupBounds *bounds, SupRing *ring, int64_t now, SupCandidat
 	if (!has)
 		return SUP_STEP_NOTHING;
 	*taken = ring->jobs[0];
-	memmove(&ring->jobs[0], &ring->jobs[1], sizeof(SupCandidate) * --ring->n);
+	remove_from_ring(ring, 0);
 	return SUP_STEP_TAKE;
 }
 
@@ -89,31 +153,6 @@ sup_bounds_fail_look(SupBounds *bounds)
 	bounds->looking = false;
 }
 
-/* Into its place, unless it is there already; what falls out at the end is to be looked for again. */
-static void
-add_to_ring(SupBounds *bounds, SupRing *ring, const SupCandidate *job)
-{
-	int			place = ring->n;
-
-	for (int i = 0; i < ring->n; i++)
-		if (ring->jobs[i].spot.id == job->spot.id && ring->jobs[i].priority == job->priority &&
-			ring->jobs[i].spot.run_at == job->spot.run_at)
-			return;
-	while (place > 0 && goes_before(job, &ring->jobs[place - 1]))
-		place--;
-	if (ring->n == SUP_RING_SIZE)
-	{
-		const SupCandidate *out = place == ring->n ? job : &ring->jobs[ring->n - 1];
-
-		sup_bounds_lower(bounds, out->priority, out->spot);
-		if (out == job)
-			return;
-		ring->n--;
-	}
-	memmove(&ring->jobs[place + 1], &ring->jobs[place], sizeof(SupCandidate) * (ring->n - place));
-	ring->jobs[place] = *job;
-	ring->n++;
-}
 
 void
 sup_bounds_end_look(SupBounds *bounds, SupRing *ring, const SupSpot *end, const SupCandidate *found, int n)
@@ -122,7 +161,34 @@ sup_bounds_end_look(SupBounds *bounds, SupRing *ring, const SupSpot *end, const 
 	for (int i = 0; i < SUP_PRIORITIES; i++)
 		bounds->bound[i] = sup_spot_before(end[i], bounds->low[i]) ? end[i] : bounds->low[i];
 	for (int i = 0; i < n; i++)
-		add_to_ring(bounds, ring, &found[i]);
+		sup_bounds_add(bounds, ring, &found[i]);
+}
+
+void
+sup_passed_init(SupPassed *passed)
+{
+	passed->n = 0;
+	for (int i = 0; i < SUP_PRIORITIES; i++)
+		passed->first[i] = last_spot;
+}
+
+bool
+sup_passed_over(SupPassed *passed, const SupCandidate *found, int n, const SupCandidate *job)
+{
+	if (job->key == 0)
+		return false;
+	for (int i = 0; i < passed->n; i++)
+		if (passed->busy[i].key == job->key)
+		{
+			passed->busy[i].passed = true;
+			if (sup_spot_before(job->spot, passed->first[job->priority]))
+				passed->first[job->priority] = job->spot;
+			return true;
+		}
+	while (--n >= 0 && found[n].priority == job->priority)
+		if (found[n].key == job->key)
+			return true;
+	return false;
 }
 
 void

@@ -17,6 +17,12 @@
  * told meanwhile, its snapshot may have missed: so the bound is not set to where the
  * look has ended, but to the least that was told, if that is less.
  *
+ * Jobs of one key are run one at a time, so a look passes over those that have to wait.
+ * One in the ring stands for the later ones of its key and priority in its queue;
+ * and while one runs, it stands for all others: whoever passes over one, or takes one
+ * out of the ring, says so to the claim, and at the end of that run the next ones are
+ * looked for by their key.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef SUP_BOUNDS_H
@@ -45,6 +51,7 @@ typedef struct SupCandidate
 {
 	int			priority;
 	SupSpot		spot;
+	uint64_t	key;			/* a hash of its key; 0: it has none */
 } SupCandidate;
 
 /* They are sorted by priority and spot. */
@@ -61,6 +68,22 @@ typedef struct SupBounds
 	SupSpot		low[SUP_PRIORITIES];	/* the least that was told since he
 										 * began */
 } SupBounds;
+
+/* A key that has a claim while somebody looks. */
+typedef struct SupBusyKey
+{
+	uint64_t	key;
+	int			claim;			/* index of the claim */
+	bool		passed;			/* jobs of it were passed over */
+} SupBusyKey;
+
+/* What a look passes over since the key is busy. */
+typedef struct SupPassed
+{
+	int			n;
+	SupBusyKey *busy;
+	SupSpot		first[SUP_PRIORITIES];	/* of each priority */
+} SupPassed;
 
 /* What is to be done next. */
 typedef enum SupStep
@@ -83,6 +106,15 @@ extern void sup_bounds_reset(SupBounds *bounds);
 /* There may be a job. */
 extern void sup_bounds_lower(SupBounds *bounds, int priority, SupSpot spot);
 
+/* There is one that may be run.  'ring' may be NULL: then it is looked for again. */
+extern void sup_bounds_add(SupBounds *bounds, SupRing *ring, const SupCandidate *job);
+
+/*
+ * One that was taken is not there any more, or whoever has it tells of it; but it may
+ * have stood for others.
+ */
+extern void sup_bounds_gone(SupBounds *bounds, const SupCandidate *job);
+
 /* When there may be one that is due: INT64_MAX is never. */
 extern int64_t sup_bounds_due(const SupBounds *bounds, const SupRing *ring);
 
@@ -100,6 +132,13 @@ extern SupStep sup_bounds_step(const SupBounds *bounds, SupRing *ring, int64_t n
 extern void sup_bounds_begin_look(SupBounds *bounds);
 extern void sup_bounds_fail_look(SupBounds *bounds);
 extern void sup_bounds_end_look(SupBounds *bounds, SupRing *ring, const SupSpot *end, const SupCandidate *found, int n);
+
+/*
+ * Does a look that has found these jobs pass over that one?  It is told so of all that
+ * may be run, in order; 'passed' begins with no first one.
+ */
+extern void sup_passed_init(SupPassed *passed);
+extern bool sup_passed_over(SupPassed *passed, const SupCandidate *found, int n, const SupCandidate *job);
 
 /* The ring goes to another queue. */
 extern void sup_bounds_drop_ring(SupBounds *bounds, SupRing *ring);

@@ -257,7 +257,7 @@ drain_died(SupSlot *slot, SupTask *task, int sqlstate, const char *message)
 	if (claim != NULL && claim->begun)
 		sup_claim_lose(claim, claim->canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED, sqlstate, message);
 	else if (claim != NULL)
-		sup_claim_release(claim, false);
+		sup_claim_release(claim, SUP_RELEASE_UNDONE);
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
 	Sup->nbusy--;

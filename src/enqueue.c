@@ -34,14 +34,20 @@ enum
 	ARG_ATOMIC
 };
 
-/* What is not there yet. */
+/* It has room in an index, together with the name of a pool. */
+#define MAX_KEY_BYTES	1024
+
 static void
-refuse_unsupported(FunctionCallInfo fcinfo)
+take_key(FunctionCallInfo fcinfo, SupJobRow *row)
 {
-	if (!PG_ARGISNULL(ARG_KEY))
+	if (PG_ARGISNULL(ARG_KEY))
+		return;
+	if (VARSIZE_ANY_EXHDR(PG_GETARG_TEXT_PP(ARG_KEY)) > MAX_KEY_BYTES)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("keys of jobs are not supported yet")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("key of a job is too long"),
+				 errhint("It has at most %d bytes.", MAX_KEY_BYTES)));
+	sup_job_set(row, SUP_JOB_KEY, PG_GETARG_DATUM(ARG_KEY));
 }
 
 /* All columns but the id. */
@@ -66,7 +72,6 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 		sup_job_out_of_range("priority", "0, which runs first, to 9");
 	if (max_attempts < 1)
 		sup_job_out_of_range("max_attempts", "1 or more");
-	refuse_unsupported(fcinfo);
 
 	sup_job_set(row, SUP_JOB_ROLE, ObjectIdGetDatum(GetUserId()));
 	sup_job_set(row, SUP_JOB_PRIORITY, Int16GetDatum(priority));
@@ -74,6 +79,7 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 	sup_job_set(row, SUP_JOB_COMMAND, PG_GETARG_DATUM(ARG_COMMAND));
 	if (!PG_ARGISNULL(ARG_PARAMS))
 		sup_job_set(row, SUP_JOB_PARAMS, PG_GETARG_DATUM(ARG_PARAMS));
+	take_key(fcinfo, row);
 	sup_job_take_interval(fcinfo, ARG_RUN_TIMEOUT, row, SUP_JOB_RUN_TIMEOUT, "run_timeout");
 	sup_job_take_interval(fcinfo, ARG_RETRY_DELAY, row, SUP_JOB_RETRY_DELAY, "retry_delay");
 	sup_job_set(row, SUP_JOB_MAX_ATTEMPTS, Int32GetDatum(max_attempts));

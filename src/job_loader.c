@@ -76,7 +76,7 @@ find_queue(Oid table, Oid role, const char *pool, void *no_room)
 	if (!looks)
 		return;
 
-	(void) sup_job_look(table, role, pool, &bounds, GetCurrentTimestamp(), NULL, 0, end);
+	(void) sup_job_look(table, role, pool, &bounds, NULL, GetCurrentTimestamp(), NULL, 0, end);
 	sup_injection_point("supervisor-found");
 	sup_lock();
 	sup_bounds_end_look(&queue->bounds, queue->ring, end, NULL, 0);
@@ -136,7 +136,7 @@ settle_lost(const SupClaim *lost)
 		if (claim->table == lost->table && claim->job.spot.id == lost->job.spot.id)
 		{
 			sup_claim_count(claim, lost->end);
-			sup_claim_release(claim, true);
+			sup_claim_release(claim, SUP_RELEASE_DONE);
 			break;
 		}
 	}

@@ -31,6 +31,7 @@
 #include "exec.h"
 #include "exit.h"
 #include "job_worker.h"
+#include "jobkey.h"
 #include "mark.h"
 #include "match.h"
 #include "members.h"
@@ -105,7 +106,7 @@ find_table(SupSlot *slot, SupJobQueue *queue)
 
 /* Look for jobs that can be run, which the queue has told us to do. */
 static bool
-look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds)
+look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds, SupPassed *passed)
 {
 	SupCandidate found[SUP_RING_SIZE];
 	SupSpot		end[SUP_PRIORITIES];
@@ -115,7 +116,7 @@ look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds)
 	if (begin_look(slot, queue))
 	{
 		if (sup_trusted_lock_quick(&sup_job_table, &complaint) == table)
-			n = sup_job_look(table, queue->role, queue->pool, bounds, GetCurrentTimestamp(), found,
+			n = sup_job_look(table, queue->role, queue->pool, bounds, passed, GetCurrentTimestamp(), found,
 							 SUP_RING_SIZE, end);
 		end_look();
 	}
@@ -124,6 +125,7 @@ look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds)
 	if (n >= 0)
 	{
 		sup_bounds_end_look(&queue->bounds, queue->ring, end, found, n);
+		sup_keys_end_look(queue, passed);
 		sup_queue_works(queue);
 	}
 	else
@@ -169,6 +171,7 @@ typedef struct Running
 	SupRun		run;
 	SupJobRow	row;			/* as it was when the run began; palloc'd */
 	bool		atomic;
+	bool		others;			/* its key has others, which wait for its end */
 	char		tag[COMPLETION_TAG_BUFSIZE];
 	bool		waits;			/* the job waits by what is noted: then there
 								 * is something to tell */
@@ -321,6 +324,37 @@ note_end(Running *job)
 }
 
 /*
+ * The run has ended, and the key of its claim is free.  Tell of others that have waited for
+ * it; who dies before he has leaves them to those who look.
+ */
+static void
+look_for_key(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, const Running *job)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(MessageContext);
+	SupKeyJob  *jobs;
+	const char *complaint;
+	int			n = 0;
+
+	sup_injection_point("supervisor-key-free");
+	StartTransactionCommand();
+	sup_own_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
+	MemoryContextSwitchTo(MessageContext);
+	if (sup_trusted_lock_quick(&sup_job_table, &complaint) == job->run.table)
+		n = sup_key_first_jobs(job->run.table, slot->role, sup_job_text(&job->row, SUP_JOB_KEY),
+							   GetCurrentTimestamp(), &jobs);
+	end_look();
+	sup_injection_point("supervisor-key-seen");
+	for (int i = 0; i < n; i++)
+		sup_publish_job(queue, jobs[i].pool, &jobs[i].job);
+	sup_lock();
+	claim->key_wanted = false;
+	sup_claim_release(claim, SUP_RELEASE_DONE);
+	sup_unlock();
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/*
  * Run a job, of which the table knows that it is to be run; what comes of it is noted when
  * this returns, or the claim is lost.
  */
@@ -328,6 +362,7 @@ static void
 run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 {
 	bool		noted;
+	bool		key_wanted;
 
 	job->run.end = SUP_RUN_SUCCEEDED;
 	sup_running_job = job->run.id;
@@ -348,16 +383,23 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	sup_lock();
 	sup_queue_works(queue);
 	if (noted)
-	{
 		sup_claim_count(claim, job->run.end);
-		sup_claim_release(claim, true);
-	}
+	key_wanted = noted && claim->key_wanted;
+	if (key_wanted)
+		sup_claim_free_key(claim);
+	else if (noted)
+		sup_claim_release(claim, SUP_RELEASE_DONE);
 	else
 		sup_claim_lose(claim, job->run.end, job->run.sqlstate, job->run.message ? job->run.message : "");
 	sup_unlock();
 	sup_mark_clear();
 	if (noted && job->waits)
 		sup_publish_jobs(&job->next, 1);
+	if (key_wanted)
+	{
+		sup_take_late_cancel();
+		look_for_key(slot, queue, claim, job);
+	}
 }
 
 /*
@@ -372,6 +414,8 @@ find_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	const char *complaint;
 	bool		found;
 
+	memset(&job->run, 0, sizeof(SupRun));
+	job->others = false;
 	if (!begin_look(slot, queue))
 		return false;
 	MemoryContextSwitchTo(MessageContext);
@@ -379,12 +423,13 @@ find_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 		sup_job_fetch(claim->table, claim->job.spot.id, row) == SUP_JOB_FOUND &&
 		sup_job_may_run(row, sup_job_origin()) &&
 		DatumGetObjectId(row->values[SUP_JOB_ROLE]) == slot->role &&
-		sup_job_spot(row).run_at <= GetCurrentTimestamp();
+		sup_job_spot(row).run_at <= GetCurrentTimestamp() && sup_job_key(row) == claim->job.key;
+	if (found && !row->nulls[SUP_JOB_KEY])
+		job->run.nmerged = sup_key_identical(claim->table, row, GetCurrentTimestamp(), &job->run.merged, &job->others);
 	MemoryContextSwitchTo(oldcontext);
 	end_look();
 	if (!found)
 		return false;
-	memset(&job->run, 0, sizeof(SupRun));
 	job->run.table = claim->table;
 	job->run.id = claim->job.spot.id;
 	job->run.runs = DatumGetInt64(row->values[SUP_JOB_RUNS]);
@@ -408,6 +453,8 @@ begin_run(SupSlot *slot, SupClaim *claim, Running *job)
 	job->run.started_at = GetCurrentTimestamp();
 	mark.database = MyDatabaseId;
 	mark.table = job->run.table;
+	mark.role = slot->role;
+	mark.key = claim->job.key;
 	mark.counted = job->run.counted;
 	mark.pid = MyProcPid;
 	mark.id = job->run.id;
@@ -418,6 +465,7 @@ begin_run(SupSlot *slot, SupClaim *claim, Running *job)
 	QueryCancelPending = false;
 	sup_lock();
 	claim->begun = !claim->canceled;
+	claim->key_wanted |= job->others;
 	claim->counted = job->run.counted;
 	claim->runs = job->run.runs;
 	claim->job.spot.run_at = job->run.run_at;
@@ -446,7 +494,7 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 	else
 	{
 		sup_lock();
-		sup_claim_release(claim, slot->leave == SUP_STAY);
+		sup_claim_release(claim, slot->leave == SUP_STAY ? SUP_RELEASE_GONE : SUP_RELEASE_UNDONE);
 		sup_unlock();
 	}
 	sup_take_late_cancel();
@@ -459,11 +507,16 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 static bool
 go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
 {
+	static SupBusyKey *busy = NULL;
 	SupStep		step = SUP_STEP_NOTHING;
 	SupClaim   *claim = NULL;
 	SupBounds	bounds;
+	SupPassed	passed;
 
 	sup_worker_interrupts();
+	if (busy == NULL)
+		busy = MemoryContextAlloc(TopMemoryContext, 2 * sup_max_workers * sizeof(SupBusyKey));
+	passed.busy = busy;
 	sup_lock();
 	if (sup_drain_goes_on(slot, slice_is_over, sup_now()))
 		step = sup_queue_step(queue, sup_slot_index(slot), table, GetCurrentTimestamp(), &claim);
@@ -473,13 +526,14 @@ go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
 	{
 		bounds = queue->bounds;
 		sup_bounds_begin_look(&queue->bounds);
+		sup_keys_begin_look(queue, &passed);
 		sup_looks_at = queue;
 	}
 	sup_unlock();
 	if (step == SUP_STEP_TAKE)
 		run_claimed(slot, queue, claim);
 	else if (step == SUP_STEP_LOOK)
-		return look(slot, queue, table, &bounds);
+		return look(slot, queue, table, &bounds, &passed);
 	return step == SUP_STEP_TAKE;
 }
 
@@ -504,7 +558,7 @@ fail(SupSlot *slot, SupJobQueue *queue)
 	if (claim != NULL && claim->begun)
 		sup_claim_lose(claim, SUP_RUN_FAILED, ERRCODE_INTERNAL_ERROR, "the worker has failed");
 	else if (claim != NULL)
-		sup_claim_release(claim, false);
+		sup_claim_release(claim, SUP_RELEASE_UNDONE);
 	sup_queue_failed(queue);
 	sup_unlock();
 	sup_mark_clear();

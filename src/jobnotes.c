@@ -137,6 +137,25 @@ sup_publish_jobs(const SupJobNote *list, int n)
 }
 
 void
+sup_publish_job(SupJobQueue *queue, const char *pool, const SupCandidate *job)
+{
+	SupJobQueue *other;
+
+	sup_lock();
+	other = sup_queue_get(queue->database, queue->role, pool);
+	if (other == NULL)
+		sup_request_load(queue->database);
+	else
+	{
+		other->account = queue->account;
+		sup_bounds_add(&other->bounds, other->ring, job);
+		if (other != queue)
+			sup_drain_offer(other);
+	}
+	sup_unlock();
+}
+
+void
 sup_publish_any_jobs(Oid database)
 {
 	sup_lock();

@@ -8,7 +8,7 @@
 #ifndef SUP_JOBNOTES_H
 #define SUP_JOBNOTES_H
 
-#include "bounds.h"
+#include "queue.h"
 #include "state.h"
 
 /* Of the jobs of a queue that a transaction has made due: the first of each priority. */
@@ -38,6 +38,9 @@ extern void sup_job_note_init(SupJobNote *note, Oid role, Oid account, const cha
 extern const SupJobNote *sup_job_notes(int *n);
 extern bool sup_notes_any_jobs(void);
 extern bool sup_notes_changed_jobs(void);	/* also if it is rolled back */
+
+/* Tell of one of the same role in a pool; that of 'queue' is the caller's, who goes on with it. */
+extern void sup_publish_job(SupJobQueue *queue, const char *pool, const SupCandidate *job);
 
 /* Tell them: nothing is allocated, and no error raised. */
 extern void sup_publish_jobs(const SupJobNote *notes, int n);

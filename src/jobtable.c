@@ -104,10 +104,10 @@ static const SupColumnDef origin_columns[] = {
 };
 
 static const SupIndexDef job_indexes[] = {
-	{true, true, -1, 1, {SUP_JOB_ID}},
-	{false, true, -1, 1, {SUP_JOB_NAME}},
-	{false, false, -1, 5, {SUP_JOB_ROLE, SUP_JOB_POOL, SUP_JOB_PRIORITY, SUP_JOB_RUN_AT, SUP_JOB_ID}},
-	{false, false, SUP_JOB_KEY, 6, {SUP_JOB_ROLE, SUP_JOB_KEY, SUP_JOB_POOL, SUP_JOB_PRIORITY, SUP_JOB_RUN_AT, SUP_JOB_ID}}
+	[SUP_JOB_INDEX_ID] = {true, true, -1, 1, {SUP_JOB_ID}},
+	[SUP_JOB_INDEX_NAME] = {false, true, -1, 1, {SUP_JOB_NAME}},
+	[SUP_JOB_INDEX_PLACE] = {false, false, -1, 5, {SUP_JOB_ROLE, SUP_JOB_POOL, SUP_JOB_PRIORITY, SUP_JOB_RUN_AT, SUP_JOB_ID}},
+	[SUP_JOB_INDEX_KEY] = {false, false, SUP_JOB_KEY, 6, {SUP_JOB_ROLE, SUP_JOB_KEY, SUP_JOB_POOL, SUP_JOB_PRIORITY, SUP_JOB_RUN_AT, SUP_JOB_ID}}
 };
 
 static const SupIndexDef history_indexes[] = {
@@ -177,6 +177,29 @@ sup_job_spot(const SupJobRow *row)
 	SupSpot		spot = {DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]), DatumGetInt64(row->values[SUP_JOB_ID])};
 
 	return spot;
+}
+
+/* Two keys with the same hash wait for each other, and nobody else does. */
+uint64
+sup_job_key(const SupJobRow *row)
+{
+	text	   *key;
+	uint64		hash;
+
+	if (row->nulls[SUP_JOB_KEY])
+		return 0;
+	key = DatumGetTextPP(row->values[SUP_JOB_KEY]);
+	hash = hash_bytes_extended((unsigned char *) VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), 0);
+	return hash != 0 ? hash : 1;
+}
+
+void
+sup_job_row_of(TupleTableSlot *slot, SupJobRow *row)
+{
+	slot_getallattrs(slot);
+	row->tid = slot->tts_tid;
+	memcpy(row->values, slot->tts_values, sizeof(row->values));
+	memcpy(row->nulls, slot->tts_isnull, sizeof(row->nulls));
 }
 
 /* What is failed or held has no time at which it is due, whatever else it says. */
@@ -401,7 +424,15 @@ sup_job_update(Oid table, SupJobRow *row)
  * Reading
  */
 
-/* Open the index of our script, whatever its name is by now. */
+/* A partial one has rows with a value in that column. */
+static bool
+has_predicate(Relation index, const SupIndexDef *def)
+{
+	List	   *predicate = RelationGetIndexPredicate(index);
+
+	return def->not_null >= 0 ? list_length(predicate) == 1 && IsA(linitial(predicate), NullTest) : predicate == NIL;
+}
+
 static Relation
 open_index(Relation rel, const SupIndexDef *def)
 {
@@ -413,7 +444,7 @@ open_index(Relation rel, const SupIndexDef *def)
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 		Form_pg_index form = index->rd_index;
 		bool		fits = form->indnkeyatts == def->ncolumns && form->indisvalid &&
-			RelationGetIndexPredicate(index) == NIL && RelationGetIndexExpressions(index) == NIL;
+			has_predicate(index, def) && RelationGetIndexExpressions(index) == NIL;
 
 		for (int i = 0; i < def->ncolumns && fits; i++)
 			fits = form->indkey.values[i] == def->columns[i] + 1 && index->rd_indoption[i] == 0;
@@ -423,6 +454,12 @@ open_index(Relation rel, const SupIndexDef *def)
 	}
 	elog(ERROR, "table \"supervisor.%s\" lacks an index", RelationGetRelationName(rel));
 	return NULL;
+}
+
+Relation
+sup_job_open_index(Relation rel, SupJobIndex which)
+{
+	return open_index(rel, &job_indexes[which]);
 }
 
 /*
@@ -464,7 +501,7 @@ int64
 sup_job_of_name(Oid table, const char *name)
 {
 	Relation	rel = table_open(table, NoLock);
-	Relation	index = open_index(rel, &job_indexes[1]);
+	Relation	index = sup_job_open_index(rel, SUP_JOB_INDEX_NAME);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Snapshot	latest = RegisterSnapshot(GetLatestSnapshot());
 	IndexScanDesc scan = sup_index_beginscan(rel, index, SnapshotAny, 1);
@@ -521,8 +558,8 @@ sup_job_fetch(Oid table, int64 id, SupJobRow *row)
 }
 
 /* Whom we waited for may have deleted it. */
-bool
-sup_job_lock(Oid table, int64 id, SupJobRow *row)
+static bool
+lock_row(Oid table, int64 id, LockWaitPolicy wait, SupJobRow *row)
 {
 	Relation	rel = table_open(table, NoLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
@@ -535,9 +572,9 @@ sup_job_lock(Oid table, int64 id, SupJobRow *row)
 		ItemPointerData tid = slot->tts_tid;
 
 		result = table_tuple_lock(rel, &tid, InvalidSnapshot, slot, GetCurrentCommandId(true),
-								  LockTupleExclusive, LockWaitBlock,
+								  LockTupleExclusive, wait,
 								  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
-		if (result != TM_Ok && result != TM_Deleted)
+		if (result != TM_Ok && result != TM_Deleted && result != TM_WouldBlock)
 			elog(ERROR, "unexpected table_tuple_lock status: %u", result);
 		locked = result == TM_Ok;
 	}
@@ -549,6 +586,18 @@ sup_job_lock(Oid table, int64 id, SupJobRow *row)
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	return locked;
+}
+
+bool
+sup_job_lock(Oid table, int64 id, SupJobRow *row)
+{
+	return lock_row(table, id, LockWaitBlock, row);
+}
+
+bool
+sup_job_lock_free(Oid table, int64 id, SupJobRow *row)
+{
+	return lock_row(table, id, LockWaitSkip, row);
 }
 
 /*
@@ -584,12 +633,35 @@ typedef struct Look
 	TupleTableSlot *slot;
 	MemoryContext context;		/* for a row */
 	int64		origin;
+	SupPassed  *passed_keys;	/* NULL: whether keys are busy does not matter */
 	TimestampTz now;
 	SupCandidate *found;
 	int			room;			/* for so many */
 	int			n;				/* ... that were found */
 	int			passed;			/* rows that were passed over */
 } Look;
+
+/*
+ * The one that the scan is at, and whether it is found: it may be run, if it is due, and
+ * need not wait for its key.
+ */
+static bool
+take_row(Look *look, int priority, SupCandidate *job)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(look->context);
+	SupJobRow	row;
+	bool		found;
+
+	sup_job_row_of(look->slot, &row);
+	job->priority = priority;
+	job->spot = sup_job_spot(&row);
+	job->key = look->passed_keys ? sup_job_key(&row) : 0;
+	found = sup_job_may_run(&row, look->origin) &&
+		!(job->key != 0 && job->spot.run_at <= look->now &&
+		  sup_passed_over(look->passed_keys, look->found, look->n, job));
+	MemoryContextReset(MemoryContextSwitchTo(oldcontext));
+	return found;
+}
 
 /*
  * Where one priority is left: at the first job that may be run and is not due, or for
@@ -602,40 +674,30 @@ look_at_priority(Look *look, int priority)
 
 	while (index_getnext_slot(look->scan, ForwardScanDirection, look->slot))
 	{
-		MemoryContext oldcontext = MemoryContextSwitchTo(look->context);
-		SupJobRow	row;
-		SupSpot		spot;
-		bool		may_run;
+		SupCandidate job;
+		bool		found;
 
 		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(look->slot);
-		memcpy(row.values, look->slot->tts_values, sizeof(row.values));
-		memcpy(row.nulls, look->slot->tts_isnull, sizeof(row.nulls));
-		spot = sup_job_spot(&row);
-		may_run = sup_job_may_run(&row, look->origin);
-		MemoryContextReset(MemoryContextSwitchTo(oldcontext));
-		if (spot.run_at == PG_INT64_MAX)
+		found = take_row(look, priority, &job);
+		if (job.spot.run_at == PG_INT64_MAX)
 			break;
-		if (may_run ? spot.run_at > look->now || look->n == look->room : ++look->passed > MAX_PASSED)
+		if (found ? job.spot.run_at > look->now || look->n == look->room : ++look->passed > MAX_PASSED)
 		{
-			end = spot;
+			end = job.spot;
 			break;
 		}
-		if (may_run)
-		{
-			look->found[look->n].priority = priority;
-			look->found[look->n++].spot = spot;
-		}
+		if (found)
+			look->found[look->n++] = job;
 	}
 	return end;
 }
 
 int
-sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, TimestampTz now,
-			 SupCandidate *found, int room, SupSpot *end)
+sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, SupPassed *passed,
+			 TimestampTz now, SupCandidate *found, int room, SupSpot *end)
 {
 	Relation	rel = table_open(table, NoLock);
-	Relation	index = open_index(rel, &job_indexes[2]);
+	Relation	index = sup_job_open_index(rel, SUP_JOB_INDEX_PLACE);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	Look		look = {0};
 	ScanKeyData keys[4];
@@ -645,6 +707,7 @@ sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, Tim
 	look.slot = table_slot_create(rel, NULL);
 	look.context = AllocSetContextCreate(CurrentMemoryContext, "supervisor row", ALLOCSET_DEFAULT_SIZES);
 	look.origin = sup_job_origin();
+	look.passed_keys = passed;
 	look.now = now;
 	look.found = found;
 	look.room = room;
@@ -674,7 +737,7 @@ void
 sup_job_scan_queues(Oid table, SupQueueVisitor visit, void *arg)
 {
 	Relation	rel = table_open(table, NoLock);
-	Relation	index = open_index(rel, &job_indexes[2]);
+	Relation	index = sup_job_open_index(rel, SUP_JOB_INDEX_PLACE);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 1);

@@ -9,6 +9,8 @@
 #define SUP_JOBTABLE_H
 
 #include "access/htup_details.h"
+#include "executor/tuptable.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 
 #include "bounds.h"
@@ -80,6 +82,15 @@ extern const SupTableDef sup_job_table;
 extern const SupTableDef sup_history_table;
 extern const SupTableDef sup_origin_table;
 
+/* Indexes of supervisor.job, in the order of its definition. */
+typedef enum SupJobIndex
+{
+	SUP_JOB_INDEX_ID,
+	SUP_JOB_INDEX_NAME,
+	SUP_JOB_INDEX_PLACE,
+	SUP_JOB_INDEX_KEY
+} SupJobIndex;
+
 /* A row of supervisor.job. */
 typedef struct SupJobRow
 {
@@ -121,6 +132,13 @@ extern int64 sup_job_last_id(Oid table);
 /* Values of a row. */
 extern char *sup_job_text(const SupJobRow *row, SupJobColumn column);	/* or NULL */
 extern SupSpot sup_job_spot(const SupJobRow *row);
+extern uint64 sup_job_key(const SupJobRow *row);	/* as in SupCandidate */
+
+/* The row in a slot, which is neither copied nor detoasted. */
+extern void sup_job_row_of(TupleTableSlot *slot, SupJobRow *row);
+
+/* The index of our script, whatever its name is by now. */
+extern Relation sup_job_open_index(Relation rel, SupJobIndex which);
 
 /* Is it a row of that origin that may be run, once it is due? */
 extern bool sup_job_may_run(const SupJobRow *row, int64 origin);
@@ -144,6 +162,9 @@ extern int64 sup_job_of_name(Oid table, const char *name);
  */
 extern bool sup_job_lock(Oid table, int64 id, SupJobRow *row);
 
+/* The same, unless somebody else has locked it. */
+extern bool sup_job_lock_free(Oid table, int64 id, SupJobRow *row);
+
 /* The one that is so locked. */
 extern void sup_job_delete(Oid table, SupJobRow *row);
 extern void sup_job_update(Oid table, SupJobRow *row);
@@ -161,10 +182,10 @@ extern bool sup_history_prune(Oid table, bool brief, TimestampTz until, int64 *f
 /*
  * Look for jobs of a role and pool that may be run, from bounds->bound[] on, in
  * order: for so many as there is room for, or if that is none, for the first of each
- * priority; how many.  In end[] where each priority was left.
+ * priority, then without 'passed'; how many.  In end[] where each priority was left.
  */
-extern int	sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, TimestampTz now,
-						 SupCandidate *found, int room, SupSpot *end);
+extern int	sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, SupPassed *passed,
+						 TimestampTz now, SupCandidate *found, int room, SupSpot *end);
 
 /* Each role and pool that have jobs, whether these may be run or not. */
 typedef void (*SupQueueVisitor) (Oid table, Oid role, const char *pool, void *arg);

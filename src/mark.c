@@ -31,7 +31,7 @@
 #include "mark.h"
 
 #define MARK_FILE	PG_STAT_TMP_DIR "/supervisor.marks"
-#define MARK_MAGIC	0x53554a31
+#define MARK_MAGIC	0x53554a32
 
 /* Enough for what core's handlers, or a debugger's, need of a stack. */
 #define STACK_SIZE	(64 * 1024)
@@ -189,6 +189,8 @@ sup_mark_run(int slot, const SupMark *mark)
 	Assert(my_mark->state == SUP_MARK_FREE);
 	my_mark->database = mark->database;
 	my_mark->table = mark->table;
+	my_mark->role = mark->role;
+	my_mark->key = mark->key;
 	my_mark->counted = mark->counted;
 	my_mark->pid = mark->pid;
 	my_mark->id = mark->id;

@@ -31,6 +31,8 @@ typedef struct SupMark
 	volatile sig_atomic_t state;	/* a SupMarkState, set last */
 	Oid			database;
 	Oid			table;
+	Oid			role;
+	uint64		key;			/* as in SupCandidate */
 	bool		counted;		/* as in SupClaim; so is what follows */
 	int			pid;
 	int64		id;

@@ -66,7 +66,9 @@ take_marks(void)
 		claim->database = left[i].database;
 		claim->table = left[i].table;
 		claim->slot = claim->queue = -1;
+		claim->role = left[i].role;
 		claim->job.spot.id = left[i].id;
+		claim->job.key = left[i].key;
 		claim->job.spot.run_at = left[i].run_at;
 		claim->begun = true;
 		claim->counted = left[i].counted;
@@ -277,22 +279,31 @@ sup_queues_forget(Oid database)
 
 	SUP_ASSERT_LOCKED();
 	while ((claim = sup_lost_claim(database, &next)) != NULL)
-		sup_claim_release(claim, true);
+	{
+		claim->key_wanted = false;
+		sup_claim_release(claim, SUP_RELEASE_DONE);
+	}
 	for (int i = 0; i < SUP_QUEUES; i++)
 		if (SupJob->queues[i].database == database && is_idle(&SupJob->queues[i]))
 			forget(&SupJob->queues[i]);
 }
 
-void
-sup_queues_reset(Oid database)
+static void
+lower_all(SupJobQueue *queue)
 {
 	static const SupSpot first = {PG_INT64_MIN, PG_INT64_MIN};
 
+	for (int i = 0; i < SUP_PRIORITIES; i++)
+		sup_bounds_lower(&queue->bounds, i, first);
+}
+
+void
+sup_queues_reset(Oid database)
+{
 	SUP_ASSERT_LOCKED();
 	for (int i = 0; i < SUP_QUEUES; i++)
 		if (SupJob->queues[i].database == database)
-			for (int j = 0; j < SUP_PRIORITIES; j++)
-				sup_bounds_lower(&SupJob->queues[i].bounds, j, first);
+			lower_all(&SupJob->queues[i]);
 }
 
 void
@@ -404,6 +415,69 @@ sup_claim_on(Oid database, Oid table, int64 id)
 	return NULL;
 }
 
+/*
+ * The claim because of which a job can't be claimed; NULL: there is none.  The table may
+ * be another than the one that is there now: keys are those of the role.
+ */
+static SupClaim *
+claim_before(const SupJobQueue *queue, Oid table, const SupCandidate *job)
+{
+	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
+	{
+		SupClaim   *claim = &SupJob->claims[i];
+
+		if (claim->database != queue->database || claim->job.spot.id == 0)
+			continue;
+		if ((claim->table == table && claim->job.spot.id == job->spot.id) ||
+			(job->key != 0 && claim->job.key == job->key && claim->role == queue->role))
+			return claim;
+	}
+	return NULL;
+}
+
+void
+sup_keys_begin_look(const SupJobQueue *queue, SupPassed *passed)
+{
+	SUP_ASSERT_LOCKED();
+	sup_passed_init(passed);
+	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
+	{
+		const SupClaim *claim = &SupJob->claims[i];
+
+		if (claim->database != queue->database || claim->role != queue->role || claim->job.key == 0 ||
+			claim->job.spot.id == 0)
+			continue;
+		passed->busy[passed->n].key = claim->job.key;
+		passed->busy[passed->n].claim = i;
+		passed->busy[passed->n++].passed = false;
+	}
+}
+
+/*
+ * One whose run has ended meanwhile, and which is about to look for others, has seen or will
+ * see all that this look has passed over: it looks after the key was busy.
+ */
+void
+sup_keys_end_look(SupJobQueue *queue, const SupPassed *passed)
+{
+	bool		freed = false;
+
+	SUP_ASSERT_LOCKED();
+	for (int i = 0; i < passed->n; i++)
+	{
+		SupClaim   *claim = &SupJob->claims[passed->busy[i].claim];
+
+		if (!passed->busy[i].passed)
+			continue;
+		if (claim->database == queue->database && claim->role == queue->role && claim->job.key == passed->busy[i].key)
+			claim->key_wanted = true;
+		else
+			freed = true;
+	}
+	for (int i = 0; i < SUP_PRIORITIES && freed; i++)
+		sup_bounds_lower(&queue->bounds, i, passed->first[i]);
+}
+
 SupClaim *
 sup_lost_claim(Oid database, int *i)
 {
@@ -448,12 +522,13 @@ free_claim(void)
 
 /*
  * What is in the ring may have been claimed since it was put there: whoever runs
- * it will tell of it, if it is not done by that.
+ * it will tell of it, if it is not done by that.  So may another one of its key.
  */
 SupStep
 sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **claim)
 {
 	SupClaim   *free = has_lost_many(queue->account) ? NULL : free_claim();
+	SupClaim   *other = NULL;
 	SupCandidate job;
 	SupStep		step;
 
@@ -465,9 +540,18 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 		sup_queue_failed(queue);
 		return SUP_STEP_NOTHING;
 	}
-	do
+	for (;;)
+	{
 		step = sup_bounds_step(&queue->bounds, queue->ring, now, &job);
-	while (step == SUP_STEP_TAKE && sup_claim_on(queue->database, table, job.spot.id) != NULL);
+		if (step == SUP_STEP_TAKE)
+			other = claim_before(queue, table, &job);
+		if (step != SUP_STEP_TAKE || other == NULL)
+			break;
+		if (job.key != 0 && other->job.key == job.key)
+			other->key_wanted = true;
+		else
+			sup_bounds_gone(&queue->bounds, &job);
+	}
 	if (step != SUP_STEP_TAKE)
 		return step;
 	memset(free, 0, sizeof(SupClaim));
@@ -475,19 +559,50 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 	free->table = table;
 	free->slot = slot;
 	free->queue = sup_queue_index(queue);
+	free->role = queue->role;
 	free->job = job;
 	SupJob->nclaims++;
 	*claim = free;
 	return SUP_STEP_TAKE;
 }
 
+/* What is wanted stays so: nothing is known of others of the key until they have been looked for. */
 void
-sup_claim_release(SupClaim *claim, bool done)
+sup_claim_free_key(SupClaim *claim)
 {
 	SUP_ASSERT_LOCKED();
-	Assert(done || claim->queue >= 0);
-	if (!done && SupJob->queues[claim->queue].database == claim->database)
-		sup_bounds_lower(&SupJob->queues[claim->queue].bounds, claim->job.priority, claim->job.spot);
+	claim->job.spot.id = 0;
+	claim->begun = claim->canceled = false;
+}
+
+/* Who could not look for others of his key does not know in which queues they are. */
+static void
+want_all(Oid database, Oid role)
+{
+	for (int i = *bucket_of(database, role); i >= 0; i = SupJob->queues[i].next)
+	{
+		SupJobQueue *queue = &SupJob->queues[i];
+
+		if (queue->database != database || queue->role != role)
+			continue;
+		lower_all(queue);
+		sup_queue_set_due(queue, GetCurrentTimestamp());
+	}
+}
+
+void
+sup_claim_release(SupClaim *claim, SupRelease how)
+{
+	SupBounds  *bounds = claim->queue >= 0 && SupJob->queues[claim->queue].database == claim->database ?
+		&SupJob->queues[claim->queue].bounds : NULL;
+
+	SUP_ASSERT_LOCKED();
+	if (how == SUP_RELEASE_UNDONE && bounds != NULL)
+		sup_bounds_lower(bounds, claim->job.priority, claim->job.spot);
+	else if (how == SUP_RELEASE_GONE && bounds != NULL)
+		sup_bounds_gone(bounds, &claim->job);
+	if (claim->key_wanted)
+		want_all(claim->database, claim->role);
 	claim->database = InvalidOid;
 	SupJob->nclaims--;
 }

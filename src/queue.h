@@ -61,7 +61,10 @@ typedef struct SupClaim
 	Oid			table;
 	int			slot;			/* -1: it is lost */
 	int			queue;			/* -1: it is lost since the server has crashed */
-	SupCandidate job;
+	Oid			role;
+	SupCandidate job;			/* its id is 0 once the run has ended, and
+								 * others of its key are looked for */
+	bool		key_wanted;		/* others of its key may wait for its end */
 	bool		canceled;		/* somebody has asked for that */
 
 	/* The run, once it has begun. */
@@ -168,6 +171,15 @@ extern SupPruned *sup_pruned_of(Oid database);
 extern void sup_queue_failed(SupJobQueue *queue);
 extern void sup_queue_works(SupJobQueue *queue);
 
+/* How a claim is given up. */
+typedef enum SupRelease
+{
+	SUP_RELEASE_DONE,			/* the job has been run, and told of */
+	SUP_RELEASE_GONE,			/* it is not to be run: it is gone, or who
+								 * changes it tells of it */
+	SUP_RELEASE_UNDONE			/* who looks next shall find it */
+} SupRelease;
+
 /* In all queues of a database anything may be. */
 extern void sup_queues_reset(Oid database);
 
@@ -181,8 +193,19 @@ extern SupStep sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now
 extern void sup_queue_begin_drain(SupJobQueue *queue);
 extern void sup_queue_end_drain(SupJobQueue *queue);
 
-/* A claim is given up: who looks next shall find the job, unless it is 'done'. */
-extern void sup_claim_release(SupClaim *claim, bool done);
+/*
+ * A look of that queue begins, and is told which keys have a claim, for which there is room
+ * in passed->busy; or it has ended, and the bounds are set: these are to know if they shall
+ * look for others of their key.
+ */
+extern void sup_keys_begin_look(const SupJobQueue *queue, SupPassed *passed);
+extern void sup_keys_end_look(SupJobQueue *queue, const SupPassed *passed);
+
+/* The run has ended, and others of its key may be run, which the caller looks for. */
+extern void sup_claim_free_key(SupClaim *claim);
+
+/* If others of its key wait for its end, and nobody has looked, all of the role are looked for. */
+extern void sup_claim_release(SupClaim *claim, SupRelease how);
 
 /* The run has ended, and that is not noted: the loader shall do so. */
 extern void sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message);

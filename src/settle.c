@@ -20,11 +20,13 @@
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "args.h"
 #include "compat.h"
+#include "jobkey.h"
 #include "recur.h"
 #include "rights.h"
 #include "settle.h"
@@ -119,6 +121,8 @@ note_run(Oid history, const SupRun *run, const SupJobRow *row, SupEnd end, const
 	SET_TEXT(SUP_RUN_MESSAGE, run->message);
 	SET_TEXT(SUP_RUN_DETAIL, run->detail);
 	SET_TEXT(SUP_RUN_CONTEXT, run->context);
+	if (run->merged_into != 0)
+		SET(SUP_RUN_MERGED_INTO, Int64GetDatum(run->merged_into));
 	COPY(SUP_RUN_ENQUEUED_AT, SUP_JOB_ENQUEUED_AT);
 	SET(SUP_RUN_RUN_AT, TimestampTzGetDatum(run->run_at));
 	if (run->started_at != 0)
@@ -131,6 +135,40 @@ note_run(Oid history, const SupRun *run, const SupJobRow *row, SupEnd end, const
 #undef SET
 #undef SET_TEXT
 	sup_run_insert(history, &note);
+}
+
+/*
+ * Identical jobs that waited before the command has read anything are done by that.  Of
+ * one that somebody has changed since, or is about to, nobody knows.
+ */
+static void
+note_merged(Oid history, const SupRun *run, const SupJobRow *row)
+{
+	int64		origin = run->nmerged > 0 ? sup_job_origin() : 0;
+	MemoryContext context;
+	MemoryContext oldcontext;
+	SupJobRow	other;
+	SupRun		merged;
+
+	if (run->nmerged == 0)
+		return;
+	context = AllocSetContextCreate(CurrentMemoryContext, "supervisor row", ALLOCSET_DEFAULT_SIZES);
+	oldcontext = MemoryContextSwitchTo(context);
+	for (int i = 0; i < run->nmerged; i++)
+	{
+		MemoryContextReset(context);
+		if (!sup_job_lock_free(run->table, run->merged[i], &other) || !sup_job_may_run(&other, origin) ||
+			!sup_key_is_identical(row, &other, GetCurrentTimestamp()))
+			continue;
+		merged = *run;
+		merged.run_at = sup_job_spot(&other).run_at;
+		merged.counted = false;
+		merged.merged_into = run->id;
+		note_run(history, &merged, &other, SUP_RUN_SUCCEEDED, NULL);
+		sup_job_delete(run->table, &other);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
 }
 
 /* Deferred constraints go first: what they raise is the job's, and what they do as well. */
@@ -341,6 +379,7 @@ sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, Sup
 		}
 		else if (found)
 			sup_job_delete(run->table, &now);
+		note_merged(history, run, row);
 	}
 	PopActiveSnapshot();
 	return waits;
@@ -388,6 +427,8 @@ settle_now(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote 
 		}
 		else
 			waits = found;
+		if (run->end == SUP_RUN_SUCCEEDED && row != NULL)
+			note_merged(history, run, row);
 		if (waits)
 			tell(&now, next);
 	}

@@ -29,6 +29,10 @@ typedef struct SupRun
 	const char *message;		/* or NULL; as what follows */
 	const char *detail;
 	const char *context;
+	int64	   *merged;			/* identical jobs that are done with it, if it
+								 * succeeds; palloc'd */
+	int			nmerged;
+	int64		merged_into;	/* the one that was run in its place; 0: none */
 } SupRun;
 
 /*

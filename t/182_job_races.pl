@@ -17,6 +17,8 @@ plan skip_all => 'the server has no injection points: see docs/testing.md'
 my $node = SupervisorTest::new_node(
 	'job_races',
 	'supervisor.pool_size' => 1,
+	'supervisor.pools' => 'two:2',
+	'supervisor.max_workers' => 8,
 	'supervisor.stop_timeout' => '1h',
 	'supervisor.idle_timeout' => 0);
 my $library = SupervisorTest::build_library('races');
@@ -187,6 +189,54 @@ foreach my $action ('error', 'wait')
 	is(value(q{SELECT string_agg(attempt || ' ' || state, ', ' ORDER BY finished_at) FROM (SELECT * FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 2) h}),
 		'1 failed, 2 succeeded', "the loader notes it ($action)");
 }
+
+note 'keys';
+
+my $keyed = q{key => 'k'};
+foreach my $point ('key-free', 'key-seen')
+{
+	attach($point, 'wait');
+	value('SELECT ' . job(1, $keyed) . ', ' . job(2, $keyed));
+	$pid = held($point);
+	value("SELECT pg_terminate_backend($pid)");
+	release($point);
+	all_ran('1 2', 2, "who looks for the next one of a key is terminated ($point)");
+
+	attach($point, 'wait');
+	value('SELECT ' . job(1, $keyed) . ', ' . job(2, $keyed));
+	held($point);
+	value('SELECT ' . job(3, "$keyed, run_at => now() - interval '1 h'") . ', ' . job(4, "$keyed, priority => 0") . ', ' . job(5, "$keyed, pool => 'two'"));
+	release($point);
+	all_ran('1 2 3 4 5', 5, "what commits meanwhile ($point)");
+
+	my $offset = -s $node->logfile;
+	attach($point, 'error');
+	value('SELECT ' . job(1, $keyed) . ', ' . job(2, $keyed));
+	$node->wait_for_log(qr/error triggered for injection point supervisor-$point/, $offset);
+	release($point);
+	is(value('SELECT string_agg(i::text, $$ $$) FROM ran'), '1', "one that could not look has run ($point)");
+	value('SELECT pg_reload_conf()');
+	all_ran('1 2', 2, "the next one is found by others ($point)");
+}
+
+# The key becomes free while somebody looks, who has passed over the next one.
+$late->query_safe('SELECT pg_advisory_lock(1)');
+value("SELECT supervisor.enqueue('SELECT pg_advisory_xact_lock(1)', $keyed, pool => 'two')");
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'one of a key runs');
+attach('looked', 'wait');
+value('SELECT ' . job(1, "$keyed, pool => 'two'"));
+held('looked');
+$late->query_safe('SELECT pg_advisory_unlock(1)');
+becomes('SELECT count(*) = 1 FROM supervisor.job', 'it ends while another one is passed over');
+release('looked');
+all_ran('1', 1, 'which is run then');
+
+attach('claimed', 'wait');
+value('SELECT ' . job(1, $keyed) . ', ' . job(2, $keyed) . ', ' . job(3, "$keyed, priority => 9"));
+held('claimed');
+value('SELECT supervisor.cancel_job(min(id)) FROM supervisor.job');
+release('claimed');
+all_ran('2 3', 2, 'one that stands for others is canceled');
 
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected)/m, 'nothing unexpected in the log');
 done_testing();

@@ -4,7 +4,8 @@
  *	  Unit tests of src/bounds.c, as TAP; compiled and run by t/016_bounds.pl.
  *
  * A table of jobs, transactions that commit and then tell, looks that take their
- * time, and runs, in random order: each job is run once, however it goes.
+ * time, and runs, in random order: each job is run once, however it goes, and those of
+ * a key one at a time.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,15 +26,36 @@ typedef struct Row
 	bool		claimed;
 	bool		gone;
 	int			ran;
+	uint64_t	key;
 } Row;
+
+/*
+ * The claims that a key may have: one at a time is busy; each has its own place, and
+ * whoever looks for others after its end keeps it for so long.
+ */
+#define KEYS		3
+#define MAX_CLAIMS	4
+
+typedef struct Claim
+{
+	uint64_t	key;			/* 0: free */
+	bool		busy;
+	bool		wanted;
+	bool		sees[MAX_ROWS]; /* who looks for others */
+	int64_t		now;
+	bool		snapshot;		/* ... has begun to do so */
+} Claim;
 
 /* A look: what its snapshot sees, and where it begins. */
 typedef struct Look
 {
 	bool		active;
+	bool		sees_it;		/* its snapshot is there */
 	bool		sees[MAX_ROWS];
 	SupSpot		from[SUP_PRIORITIES];
 	int64_t		now;
+	SupPassed	passed;
+	SupBusyKey	busy[MAX_CLAIMS];
 } Look;
 
 static Row	rows[MAX_ROWS];
@@ -44,6 +66,8 @@ static Look look;
 static int64_t now;
 static int	twice;
 static int	not_due;
+static Claim claims[MAX_CLAIMS];
+static int	beside;				/* a key had two claims */
 static int	tests = 0;
 static int	failures = 0;
 
@@ -80,9 +104,26 @@ static void
 begin_look(void)
 {
 	look.active = true;
-	look.now = now;
+	look.sees_it = false;
 	memcpy(look.from, bounds.bound, sizeof(look.from));
 	sup_bounds_begin_look(&bounds);
+	sup_passed_init(&look.passed);
+	look.passed.busy = look.busy;
+	for (int i = 0; i < MAX_CLAIMS; i++)
+		if (claims[i].key != 0 && claims[i].busy)
+		{
+			look.busy[look.passed.n].key = claims[i].key;
+			look.busy[look.passed.n].claim = i;
+			look.busy[look.passed.n++].passed = false;
+		}
+}
+
+/* Its snapshot is taken later. */
+static void
+see(void)
+{
+	look.sees_it = true;
+	look.now = now;
 	for (int i = 0; i < nrows; i++)
 		look.sees[i] = rows[i].committed && !rows[i].gone;
 }
@@ -95,6 +136,7 @@ end_look(void)
 	SupCandidate found[SUP_RING_SIZE];
 	SupSpot		end[SUP_PRIORITIES];
 	bool		full = false;
+	bool		freed = false;
 	int			n = 0;
 	int			nfound = 0;
 
@@ -103,6 +145,7 @@ end_look(void)
 		if (look.sees[i] && !sup_spot_before(rows[i].spot, look.from[rows[i].priority]))
 		{
 			all[n].priority = rows[i].priority;
+			all[n].key = rows[i].key;
 			all[n++].spot = rows[i].spot;
 		}
 	qsort(all, n, sizeof(SupCandidate), row_order);
@@ -113,17 +156,129 @@ end_look(void)
 		{
 			if (all[i].priority != p)
 				continue;
+			if (all[i].spot.run_at <= look.now && sup_passed_over(&look.passed, found, nfound, &all[i]))
+				continue;
 			if (all[i].spot.run_at > look.now || nfound == SUP_RING_SIZE)
 			{
 				full = all[i].spot.run_at <= look.now;
 				end[p] = all[i].spot;
 				break;
 			}
-			if (!rows[all[i].spot.id].claimed)	/* who has it tells of it */
-				found[nfound++] = all[i];
+			found[nfound++] = all[i];
 		}
 	}
 	sup_bounds_end_look(&bounds, &ring, end, found, nfound);
+	for (int i = 0; i < look.passed.n; i++)
+	{
+		Claim	   *claim = &claims[look.busy[i].claim];
+
+		if (look.busy[i].passed && claim->key == look.busy[i].key)
+			claim->wanted = true;
+		else if (look.busy[i].passed)
+			freed = true;
+	}
+	for (int i = 0; i < SUP_PRIORITIES && freed; i++)
+		sup_bounds_lower(&bounds, i, look.passed.first[i]);
+}
+
+/* The claim of a key that is busy; NULL. */
+static Claim *
+claim_of(uint64_t key)
+{
+	for (int i = 0; i < MAX_CLAIMS; i++)
+		if (key != 0 && claims[i].key == key && claims[i].busy)
+			return &claims[i];
+	return NULL;
+}
+
+/* One that is gone, or whose key is busy, is not run; or it is, and its key may have others. */
+static void
+take(const SupCandidate *job)
+{
+	Row		   *row = &rows[job->spot.id];
+	Claim	   *claim = claim_of(job->key);
+
+	if (claim != NULL)
+		claim->wanted = true;
+	if (claim != NULL || row->claimed)
+		return;
+	if (row->gone)
+	{
+		sup_bounds_gone(&bounds, job);
+		return;
+	}
+	claim = claims;
+	while (job->key != 0 && claim < claims + MAX_CLAIMS && claim->key != 0)
+		claim++;
+	if (claim == claims + MAX_CLAIMS)
+	{
+		sup_bounds_lower(&bounds, job->priority, job->spot);
+		return;
+	}
+	row->claimed = true;
+	if (job->key == 0)
+		return;
+	memset(claim, 0, sizeof(Claim));
+	claim->key = job->key;
+	claim->busy = true;
+	for (int i = 0; i < nrows; i++)
+	{
+		beside += &rows[i] != row && rows[i].claimed && rows[i].key == row->key;
+		if (&rows[i] != row && rows[i].key == job->key && rows[i].committed && !rows[i].gone && rows[i].spot.run_at <= now)
+			claim->wanted = true;
+	}
+}
+
+/* Step K: in two steps, as it takes its time. */
+static void
+look_for_key(Claim *claim)
+{
+	SupCandidate first[SUP_PRIORITIES];
+	bool		has[SUP_PRIORITIES] = {false};
+
+	if (!claim->snapshot)
+	{
+		for (int i = 0; i < nrows; i++)
+			claim->sees[i] = rows[i].committed && !rows[i].gone;
+		claim->snapshot = true;
+		claim->now = now;
+		return;
+	}
+	for (int i = 0; i < nrows; i++)
+	{
+		SupCandidate job = {rows[i].priority, rows[i].spot, rows[i].key};
+
+		if (claim->sees[i] && job.key == claim->key && job.spot.run_at <= claim->now &&
+			(!has[job.priority] || sup_spot_before(job.spot, first[job.priority].spot)))
+		{
+			first[job.priority] = job;
+			has[job.priority] = true;
+		}
+	}
+	for (int i = 0; i < SUP_PRIORITIES; i++)
+		if (has[i])
+			sup_bounds_add(&bounds, rand() % 4 == 0 ? NULL : &ring, &first[i]);
+	claim->key = 0;
+}
+
+/* A run has ended, and identical ones may be done by that. */
+static void
+end_key(Row *row, bool given_up)
+{
+	Claim	   *claim = claim_of(row->key);
+
+	if (claim == NULL)
+		return;
+	for (int i = 0; i < nrows && !given_up && row->ran > 0; i++)
+		if (&rows[i] != row && rows[i].key == row->key && rows[i].committed && !rows[i].gone && !rows[i].untold &&
+			!rows[i].claimed && rand() % 3 == 0 && rows[i].spot.run_at <= now && claim->wanted)
+		{
+			rows[i].gone = true;
+			rows[i].ran++;
+		}
+	if (!claim->wanted)
+		claim->key = 0;
+	claim->busy = false;
 }
 
 /* One drain: false, if it has nothing to do. */
@@ -131,7 +286,6 @@ static bool
 drain(void)
 {
 	SupCandidate job;
-	Row		   *row;
 
 	switch (sup_bounds_step(&bounds, &ring, now, &job))
 	{
@@ -139,10 +293,8 @@ drain(void)
 			begin_look();
 			return true;
 		case SUP_STEP_TAKE:
-			row = &rows[job.spot.id];
 			not_due += job.spot.run_at > now;
-			if (!row->gone && !row->claimed)
-				row->claimed = true;
+			take(&job);
 			return true;
 		default:
 			return false;
@@ -169,6 +321,7 @@ end_run(Row *row, bool given_up)
 		row->gone = true;
 		row->ran++;
 	}
+	end_key(row, given_up);
 }
 
 static void
@@ -176,7 +329,7 @@ random_step(void)
 {
 	Row		   *row = nrows > 0 ? &rows[rand() % nrows] : NULL;
 
-	switch (rand() % 9)
+	switch (rand() % 11)
 	{
 		case 0:
 		case 1:
@@ -185,6 +338,7 @@ random_step(void)
 			row = &rows[nrows];
 			memset(row, 0, sizeof(Row));
 			row->priority = rand() % 3 * 4;
+			row->key = rand() % (KEYS + 1);
 			row->spot = spot(now - 5 + rand() % 15, nrows++);
 			break;
 		case 2:
@@ -201,8 +355,10 @@ random_step(void)
 				look.active = false;
 				sup_bounds_fail_look(&bounds);
 			}
-			else if (look.active)
+			else if (look.active && look.sees_it)
 				end_look();
+			else if (look.active)
+				see();
 			break;
 		case 5:
 			if (row != NULL && row->claimed)
@@ -213,9 +369,33 @@ random_step(void)
 				sup_bounds_drop_ring(&bounds, &ring);
 			now += rand() % 3;
 			break;
+		case 7:
+			for (int i = 0; i < MAX_CLAIMS; i++)
+				if (claims[i].key != 0 && !claims[i].busy && rand() % 2 == 0)
+					look_for_key(&claims[i]);
+			break;
+		case 8:				/* somebody cancels it, and tells of that */
+			if (row != NULL && row->committed && !row->untold && !row->claimed && !row->gone)
+			{
+				row->gone = row->untold = true;
+				row->ran++;
+			}
+			break;
 		default:
 			(void) drain();
 	}
+}
+
+static bool
+has_claims(void)
+{
+	for (int i = 0; i < nrows; i++)
+		if (rows[i].claimed)
+			return true;
+	for (int i = 0; i < MAX_CLAIMS; i++)
+		if (claims[i].key != 0)
+			return true;
+	return false;
 }
 
 /* All that has committed comes to its end: how many have not been run? */
@@ -230,12 +410,17 @@ run_out(void)
 	now += 1000;
 	do
 	{
+		if (look.active && !look.sees_it)
+			see();
 		if (look.active)
 			end_look();
+		for (int i = 0; i < MAX_CLAIMS; i++)
+			while (claims[i].key != 0 && !claims[i].busy)
+				look_for_key(&claims[i]);
 		for (int i = 0; i < nrows; i++)
 			if (rows[i].claimed)
 				end_run(&rows[i], false);
-	} while (drain() || look.active);
+	} while (drain() || look.active || has_claims());
 	for (int i = 0; i < nrows; i++)
 		missed += rows[i].committed && rows[i].ran != 1;
 	return missed;
@@ -273,6 +458,7 @@ main(void)
 		now = 100;
 		memset(&ring, 0, sizeof(ring));
 		memset(&look, 0, sizeof(look));
+		memset(claims, 0, sizeof(claims));
 		memset(&bounds, 0, sizeof(bounds));
 		sup_bounds_reset(&bounds);
 		for (int i = rand() % 200; i > 0; i--)
@@ -285,6 +471,7 @@ main(void)
 	ok(missed == 0, "what has been told is found");
 	ok(left == 0, "and so is what is told later");
 	ok(twice == 0, "nothing is run twice");
+	ok(beside == 0, "nor two of a key beside each other");
 	ok(not_due == 0, "nor before it is due");
 	printf("1..%d\n", tests);
 	return failures > 0;
