@@ -25,8 +25,9 @@
 #define SUP_LEAVING_US	INT64CONST(2000000)
 
 /*
- * What the postmaster can't fork, and may restart, it tries again at once, and again:
- * it is told to forget it after so long.
+ * What the postmaster can't fork, and may restart, it tries again (launch.c has it wait
+ * in between): it is told to forget it after so long.  A shorter time would give up
+ * places where the machine is only busy.
  */
 #define SUP_FORK_US	INT64CONST(1000000)
 

@@ -20,27 +20,61 @@
 
 static emit_log_hook_type next_emit_log_hook = NULL;
 
+/* For sup_foreach_static_worker(): when those of ours are started again that are. */
+static bool
+set_restart_time(BackgroundWorker *worker, const SupHandle *handle, void *arg)
+{
+	if (worker->bgw_restart_time != BGW_NEVER_RESTART &&
+		strcmp(worker->bgw_function_name, SUP_WORKER_FUNCTION) == 0 &&
+		strcmp(worker->bgw_library_name, "supervisor") == 0)
+		worker->bgw_restart_time = *(const int *) arg;
+	return true;
+}
+
+/*
+ * In the postmaster, which has just logged that one of ours has ended: if with exit code
+ * 1, that need not be seen.
+ */
+static void
+note_exit(ErrorData *edata)
+{
+	static const int at_once = 0;
+
+	/* In any language the code is the last number. */
+	const char *end = edata->message + strlen(edata->message);
+
+	while (end > edata->message && (end[-1] < '0' || end[-1] > '9'))
+		end--;
+	if (end - edata->message >= 2 && end[-1] == '1' && (end[-2] < '0' || end[-2] > '9') &&
+		!message_level_is_interesting(DEBUG1))
+		edata->output_to_server = false;
+	sup_foreach_static_worker(set_restart_time, unconstify(int *, &at_once));
+}
+
 /*
  * In the postmaster: that a pool's worker or a loader has ended as it should is logged as
  * it is of one that ends with exit code 0.  Why one has failed is logged by the supervisor.
+ *
+ * What can't be forked it tries again when its restart time has come, which would be at
+ * once, without a pause: so that is a second, until one has been forked and has ended.
  */
 static void
-hide_exit(ErrorData *edata)
+note_log(ErrorData *edata)
 {
-	if (!IsUnderPostmaster && edata->elevel == LOG && !message_level_is_interesting(DEBUG1) &&
-		edata->message_id != NULL &&
-		strcmp(edata->message_id, "%s (PID %d) exited with exit code %d") == 0 &&
-		(strstr(edata->message, "\"" SUP_POOL_WORKER_TYPE "\"") != NULL ||
-		 strstr(edata->message, "\"" SUP_LOADER_TYPE "\"") != NULL))
-	{
-		/* In any language the code is the last number. */
-		const char *end = edata->message + strlen(edata->message);
+	static const int later = 1;
 
-		while (end > edata->message && (end[-1] < '0' || end[-1] > '9'))
-			end--;
-		if (end - edata->message >= 2 && end[-1] == '1' && (end[-2] < '0' || end[-2] > '9'))
-			edata->output_to_server = false;
+	if (IsUnderPostmaster || edata->elevel != LOG || edata->message_id == NULL)
+		 /* nothing */ ;
+	else if (strcmp(edata->message_id, "%s (PID %d) exited with exit code %d") == 0)
+	{
+		if (strstr(edata->message, "\"" SUP_POOL_WORKER_TYPE "\"") != NULL ||
+			strstr(edata->message, "\"" SUP_LOADER_TYPE "\"") != NULL)
+			note_exit(edata);
 	}
+	else if (strstr(edata->message_id, "worker process") != NULL &&
+			 (strncmp(edata->message_id, "could not fork", 14) == 0 ||
+			  strncmp(edata->message_id, "no slot available", 17) == 0))
+		sup_foreach_static_worker(set_restart_time, unconstify(int *, &later));
 	if (edata->output_to_server && next_emit_log_hook)
 		next_emit_log_hook(edata);
 }
@@ -64,7 +98,7 @@ sup_register_supervisor(void)
 	strlcpy(worker.bgw_type, "supervisor", BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
 	next_emit_log_hook = emit_log_hook;
-	emit_log_hook = hide_exit;
+	emit_log_hook = note_log;
 
 	/* Core only logs it if there was no room. */
 	sup_registered = sup_static_worker_registered(SUP_SUPERVISOR_FUNCTION, 0, NULL);

@@ -250,7 +250,9 @@ waiting_to_starting(SupSlot *slot, TimestampTz now)
 		return true;
 	}
 	slot->registered = ++slot->generation;
-	slot->restartable = slot->kind == SUP_KIND_POOL || slot->kind == SUP_KIND_LOADER;
+
+	/* What the postmaster can't fork it would try again and again. */
+	slot->restartable = (slot->kind == SUP_KIND_POOL || slot->kind == SUP_KIND_LOADER) && !slot->unborn;
 	new_process(slot, now);
 	if (d != NULL)
 	{
@@ -499,6 +501,7 @@ process_ended(SupSlot *slot, bool started, TimestampTz now)
 	}
 	if (slot->kind != SUP_KIND_LOADER)
 		sup_add_event(slot, "exited", e.detail);
+	slot->unborn = !started;
 	slot->restarts++;
 	slot->pid = 0;
 	slot->has_handle = false;

@@ -243,6 +243,7 @@ typedef struct SupSlot
 								 * if it ends so: only with 'notifies' */
 	bool		unforked;		/* ... and has yet to start this one, for all
 								 * that we know */
+	bool		unborn;			/* the last one has never attached */
 	int			holder;			/* its pid, by the postmaster; 0: unforked */
 	bool		surplus;		/* the pool has shrunk: goes once it has no
 								 * task */

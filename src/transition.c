@@ -87,6 +87,7 @@ sup_take(SupSlot *slot, SupKind kind, int pool, int declaration, int instance, T
 	slot->declaration = declaration;
 	slot->instance = instance;
 	slot->surplus = slot->roll = slot->terminate = slot->made_room = false;
+	slot->unborn = slot->unborn && kind == SUP_KIND_LOADER;
 	slot->leave = SUP_STAY;
 	slot->attached_at = slot->ready_at = slot->exited_at = slot->leaving_since = 0;
 	slot->exit_reason = SUP_NO_REASON;
