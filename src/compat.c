@@ -18,6 +18,7 @@
 #include "commands/event_trigger.h"
 #include "executor/executor.h"
 #include "lib/ilist.h"
+#include "parser/parser.h"
 #include "pgstat.h"
 #include "postmaster/bgworker_internals.h"
 #include "replication/origin.h"
@@ -257,6 +258,28 @@ sup_merge_returns_rows(Node *stmt)
 	return IsA(stmt, MergeStmt) && SUP_HAS_RETURNING(MergeStmt, stmt);
 #else
 	return false;
+#endif
+}
+
+/* 19 has no setting for it any more. */
+bool
+sup_standard_strings(void)
+{
+#if PG_VERSION_NUM >= 190000
+	return true;
+#else
+	return standard_conforming_strings;
+#endif
+}
+
+/* 19 can log the raw parse trees. */
+bool
+sup_parsing_is_logged(void)
+{
+#if PG_VERSION_NUM >= 190000
+	return log_parser_stats || Debug_print_raw_parse;
+#else
+	return log_parser_stats;
 #endif
 }
 

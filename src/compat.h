@@ -215,6 +215,12 @@ typedef void (*SupSettingVisitor) (struct config_generic *conf, void *arg);
 
 extern void sup_foreach_set_setting(uint32 sources, SupSettingVisitor fn, void *arg);
 
+/* Is a backslash in a string nothing special?  From 19 on it never is. */
+extern bool sup_standard_strings(void);
+
+/* Does core log what it parses, or what that takes? */
+extern bool sup_parsing_is_logged(void);
+
 /* Value of a setting of type real. */
 extern double sup_setting_real(struct config_generic *conf);
 

@@ -46,6 +46,7 @@
 #include "columns.h"
 #include "compat.h"
 #include "exec.h"
+#include "parse.h"
 #include "rights.h"
 #include "settings.h"
 #include "stream.h"
@@ -613,7 +614,7 @@ parse_command(const SupInput *input, bool wants_rows, RawStmt **row_statement, b
 
 	*row_statement = NULL;
 	*was_logged = false;
-	parsetrees = pg_parse_query(command);
+	parsetrees = sup_parse(command, input->command_len);
 	if (parsetrees == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
