@@ -383,6 +383,8 @@ compare_addresses(const void *a, const void *b)
 }
 #endif
 
+#define IS_FROM(conf, sources) ((SUP_SOURCE((conf)->source) & (sources)) != 0)
+
 /*
  * The list's head is looked for once.  15 has no list: there, those that a
  * session can set are copied, and copied again if a library has changed
@@ -420,7 +422,7 @@ sup_foreach_set_setting(uint32 sources, SupSettingVisitor fn, void *arg)
 	{
 		struct config_generic *conf = dlist_container(struct config_generic, nondef_link, node);
 
-		if ((SUP_SOURCE(conf->source) & sources) != 0)
+		if (IS_FROM(conf, sources))
 			fn(conf, arg);
 	}
 #else
@@ -474,9 +476,22 @@ sup_foreach_set_setting(uint32 sources, SupSettingVisitor fn, void *arg)
 		taken_from = all;
 		taken = nall;
 	}
+
+	/* Mostly there is none, so four are looked at in a turn. */
 	for (int i = 0; i < n; i++)
-		if ((SUP_SOURCE(settable[i]->source) & sources) != 0)
-			fn(settable[i], arg);
+	{
+		struct config_generic **s = &settable[i];
+
+		while (i + 4 <= n &&
+			   !IS_FROM(s[0], sources) && !IS_FROM(s[1], sources) &&
+			   !IS_FROM(s[2], sources) && !IS_FROM(s[3], sources))
+		{
+			i += 4;
+			s += 4;
+		}
+		if (i < n && IS_FROM(*s, sources))
+			fn(*s, arg);
+	}
 #endif
 }
 
