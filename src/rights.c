@@ -305,17 +305,31 @@ sup_may_see(Oid role)
 		(OidIsValid(role) && has_privs_of_role(GetUserId(), role));
 }
 
-/* Looks into catalogs, so the caller must not hold the lock. */
+/*
+ * Looks into catalogs, so the caller must not hold the lock.  The answer for the last
+ * role is kept until one of them changes.
+ */
 Oid
 sup_account_of(Oid role)
 {
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	static Oid	known_role = InvalidOid;
+	static Oid	known_account;
+	static uint64 known_at;
+	uint64		now = sup_rights_changes();
+	HeapTuple	tuple;
 	Oid			owner = role;
 
+	if (role == known_role && now == known_at)
+		return known_account;
+
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
 	if (HeapTupleIsValid(tuple))
 	{
 		owner = ((Form_pg_database) GETSTRUCT(tuple))->datdba;
 		ReleaseSysCache(tuple);
 	}
-	return superuser_arg(owner) ? role : owner;
+	known_account = superuser_arg(owner) ? role : owner;
+	known_role = role;
+	known_at = now;
+	return known_account;
 }
