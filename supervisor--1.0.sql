@@ -337,7 +337,7 @@ CREATE TABLE supervisor.job (
     key text COLLATE "C",
     command text COLLATE "C" NOT NULL,
     params text[] COLLATE "C",
-    name text COLLATE "C" UNIQUE,
+    name text COLLATE "C",
     schedule text COLLATE "C",
     time_zone text COLLATE "C",
     next_at timestamptz,
@@ -396,6 +396,7 @@ COMMENT ON COLUMN supervisor.job.last_state IS 'how that ended';
 COMMENT ON COLUMN supervisor.job.last_sqlstate IS 'SQLSTATE of its error';
 COMMENT ON COLUMN supervisor.job.last_error IS 'message of its error';
 
+CREATE UNIQUE INDEX job_name ON supervisor.job (name) WHERE name IS NOT NULL;
 CREATE INDEX job_place ON supervisor.job (role, pool, priority, run_at, id);
 CREATE INDEX job_key ON supervisor.job (role, key, pool, priority, run_at, id) WHERE key IS NOT NULL;
 

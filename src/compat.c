@@ -501,6 +501,25 @@ sup_foreach_set_setting(uint32 sources, SupSettingVisitor fn, void *arg)
  */
 
 /*
+ * May the index have an entry for the row?  Not, if it is for rows that have a value
+ * which this one lacks: to find that out by itself the executor would compile the
+ * condition, for each row.
+ */
+static bool
+may_have(IndexInfo *index, TupleTableSlot *slot)
+{
+	NullTest   *test;
+	Var		   *var;
+
+	if (list_length(index->ii_Predicate) != 1 || !IsA(linitial(index->ii_Predicate), NullTest))
+		return true;
+	test = linitial(index->ii_Predicate);
+	var = (Var *) test->arg;
+	return test->nulltesttype != IS_NOT_NULL || test->argisrow || !IsA(var, Var) || var->varattno < 1 ||
+		!slot_attisnull(slot, var->varattno);
+}
+
+/*
  * All entries in indexes of a new version.  It is not said to be an update, of which
  * core would want to know the columns: that is a hint which we do without.
  */
@@ -513,6 +532,8 @@ sup_insert_index_entries(Relation rel, TupleTableSlot *slot)
 
 	InitResultRelInfo(info, rel, 0, NULL, 0);
 	ExecOpenIndices(info, false);
+	for (int i = 0; i < info->ri_NumIndices; i++)
+		info->ri_IndexRelationInfo[i]->ii_ReadyForInserts &= may_have(info->ri_IndexRelationInfo[i], slot);
 #if PG_VERSION_NUM >= 190000
 	recheck = ExecInsertIndexTuples(info, estate, 0, slot, NIL, NULL);
 #elif PG_VERSION_NUM >= 160000

@@ -105,7 +105,7 @@ static const SupColumnDef origin_columns[] = {
 
 static const SupIndexDef job_indexes[] = {
 	[SUP_JOB_INDEX_ID] = {true, true, -1, 1, {SUP_JOB_ID}},
-	[SUP_JOB_INDEX_NAME] = {false, true, -1, 1, {SUP_JOB_NAME}},
+	[SUP_JOB_INDEX_NAME] = {false, true, SUP_JOB_NAME, 1, {SUP_JOB_NAME}},
 	[SUP_JOB_INDEX_PLACE] = {false, false, -1, 5, {SUP_JOB_ROLE, SUP_JOB_POOL, SUP_JOB_PRIORITY, SUP_JOB_RUN_AT, SUP_JOB_ID}},
 	[SUP_JOB_INDEX_KEY] = {false, false, SUP_JOB_KEY, 6, {SUP_JOB_ROLE, SUP_JOB_KEY, SUP_JOB_POOL, SUP_JOB_PRIORITY, SUP_JOB_RUN_AT, SUP_JOB_ID}}
 };
