@@ -7,6 +7,9 @@
  * interleaved.  Each does only what nobody can leave out; what would make it
  * safe to use (rights, cancel, errors of the other side) is left out.
  *
+ * So do the loops that take jobs from a table: as one would write them, in the
+ * best case, in a background worker.
+ *
  * The library has to be preloaded.  There is one channel and one set of bare
  * workers, so only one session at a time may use them.
  *
@@ -16,6 +19,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -65,6 +69,14 @@ typedef struct BenchShared
 	PGPROC	   *volatile bare[MAX_BARE_WORKERS];
 	volatile TimestampTz exited_at; /* of the last one that exited */
 
+	/* Workers that take jobs from a table; bare[] has them as well. */
+	volatile Oid queue_database;
+	volatile bool queue_known;	/* by their ids, from 1 on */
+	uint32		queue_count;
+	pg_atomic_uint32 queue_go;
+	pg_atomic_uint32 queue_next;
+	pg_atomic_uint32 queue_done;
+
 	/* Moments that tasks have noted, in whichever process they ran. */
 	pg_atomic_uint32 nmarks;
 	volatile TimestampTz marks[MAX_MARKS];
@@ -78,6 +90,7 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 void		_PG_init(void);
 PGDLLEXPORT void supervisor_bench_floor_main(Datum arg);
 PGDLLEXPORT void supervisor_bench_bare_main(Datum arg);
+PGDLLEXPORT void supervisor_bench_queue_main(Datum arg);
 
 PG_FUNCTION_INFO_V1(bench_start_floor);
 PG_FUNCTION_INFO_V1(bench_floor);
@@ -86,6 +99,7 @@ PG_FUNCTION_INFO_V1(bench_nothing);
 PG_FUNCTION_INFO_V1(bench_loop);
 PG_FUNCTION_INFO_V1(bench_bring_up);
 PG_FUNCTION_INFO_V1(bench_replace);
+PG_FUNCTION_INFO_V1(bench_queue_loop);
 PG_FUNCTION_INFO_V1(bench_mark);
 PG_FUNCTION_INFO_V1(bench_marks);
 
@@ -114,6 +128,9 @@ init_memory(void)
 		pg_atomic_init_u32(&Bench->nready, 0);
 		pg_atomic_init_u32(&Bench->leave, 0);
 		pg_atomic_init_u32(&Bench->nmarks, 0);
+		pg_atomic_init_u32(&Bench->queue_go, 0);
+		pg_atomic_init_u32(&Bench->queue_next, 0);
+		pg_atomic_init_u32(&Bench->queue_done, 0);
 	}
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -518,6 +535,137 @@ bench_replace(PG_FUNCTION_ARGS)
 	(void) WaitForBackgroundWorkerShutdown(handle);
 
 	return statistics(fcinfo, samples, n);
+}
+
+/*
+ * Workers that take jobs from a table, one transaction each.
+ */
+
+static SPIPlanPtr
+keep_plan(const char *query, int nargs, Oid *types)
+{
+	SPIPlanPtr	plan = SPI_prepare(query, nargs, types);
+
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\"", query);
+	return plan;
+}
+
+/* Take one, run it, and note that; false: there is none. */
+static bool
+take_one(SPIPlanPtr take, SPIPlanPtr note, int64 number)
+{
+	Datum		args[2] = {Int64GetDatum(number), 0};
+	bool		found;
+	bool		isnull;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	SPI_execute_plan(take, args, NULL, false, 1);
+	found = SPI_processed == 1;
+	if (found)
+	{
+		args[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		args[1] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull);
+		SPI_execute(TextDatumGetCString(args[1]), false, 0);
+		SPI_execute_plan(note, args, NULL, false, 0);
+	}
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return found;
+}
+
+void
+supervisor_bench_queue_main(Datum arg)
+{
+	Oid			types[2] = {INT8OID, TEXTOID};
+	SPIPlanPtr	take;
+	SPIPlanPtr	note;
+	uint32		i;
+
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(Bench->queue_database, InvalidOid, 0);
+
+	StartTransactionCommand();
+	SPI_connect();
+	if (Bench->queue_known)
+	{
+		take = keep_plan("DELETE FROM bench_job WHERE id = $1 RETURNING id, command", 1, types);
+		note = keep_plan("INSERT INTO bench_history (job, attempt, role, pool, state, tag, enqueued_at, run_at, started_at, finished_at, pid, command)"
+						 " VALUES ($1, 1, 10, 'default', 'succeeded', 'SELECT 1', now(), now(), now(), clock_timestamp(), pg_backend_pid(), $2)",
+						 2, types);
+	}
+	else
+	{
+		take = keep_plan("SELECT id, command FROM bench_queue WHERE state = 'queued' AND run_at <= clock_timestamp()"
+						 " ORDER BY priority, run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED", 0, NULL);
+		note = keep_plan("UPDATE bench_queue SET state = 'done', finished_at = clock_timestamp() WHERE id = $1", 2, types);
+	}
+	SPI_finish();
+	CommitTransactionCommand();
+
+	Bench->bare[DatumGetInt32(arg)] = MyProc;
+	pg_atomic_fetch_add_u32(&Bench->nready, 1);
+	SetLatch(&Bench->keeper->procLatch);
+	while (pg_atomic_read_u32(&Bench->queue_go) == 0)
+		wait_for_latch();
+	while ((i = pg_atomic_fetch_add_u32(&Bench->queue_next, 1)) < Bench->queue_count)
+	{
+		if (take_one(take, note, i + 1))
+			pg_atomic_fetch_add_u32(&Bench->queue_done, 1);
+		CHECK_FOR_INTERRUPTS();
+	}
+	pg_atomic_fetch_sub_u32(&Bench->nready, 1);
+	SetLatch(&Bench->keeper->procLatch);
+	proc_exit(0);
+}
+
+/*
+ * queue_loop(known, n, count): microseconds that n workers, which are ready, take
+ * for so many jobs of bench_queue; or, known, of bench_job, by their ids.
+ */
+Datum
+bench_queue_loop(PG_FUNCTION_ARGS)
+{
+	int			n = PG_GETARG_INT32(1);
+	BackgroundWorkerHandle *handles[MAX_BARE_WORKERS];
+	instr_time	start;
+	instr_time	end;
+
+	check_preloaded();
+	if (n < 1 || n > MAX_BARE_WORKERS)
+		elog(ERROR, "the number of workers is out of range");
+	Bench->keeper = MyProc;
+	Bench->queue_database = MyDatabaseId;
+	Bench->queue_known = PG_GETARG_BOOL(0);
+	Bench->queue_count = PG_GETARG_INT32(2);
+	pg_atomic_write_u32(&Bench->queue_go, 0);
+	pg_atomic_write_u32(&Bench->queue_next, 0);
+	pg_atomic_write_u32(&Bench->queue_done, 0);
+	pg_atomic_write_u32(&Bench->nready, 0);
+	for (int i = 0; i < n; i++)
+		handles[i] = start_worker("supervisor_bench_queue_main", Int32GetDatum(i));
+	while (pg_atomic_read_u32(&Bench->nready) < (uint32) n)
+		wait_for_latch();
+
+	INSTR_TIME_SET_CURRENT(start);
+	pg_atomic_write_u32(&Bench->queue_go, 1);
+	for (int i = 0; i < n; i++)
+		SetLatch(&Bench->bare[i]->procLatch);
+	while (pg_atomic_read_u32(&Bench->nready) > 0)
+		wait_for_latch();
+	INSTR_TIME_SET_CURRENT(end);
+
+	for (int i = 0; i < n; i++)
+		(void) WaitForBackgroundWorkerShutdown(handles[i]);
+	if (pg_atomic_read_u32(&Bench->queue_done) != Bench->queue_count)
+		elog(ERROR, "%u of %u jobs were run", pg_atomic_read_u32(&Bench->queue_done), Bench->queue_count);
+	INSTR_TIME_SUBTRACT(end, start);
+	PG_RETURN_FLOAT8(INSTR_TIME_GET_DOUBLE(end) * 1e6);
 }
 
 /* mark(): note this moment. */

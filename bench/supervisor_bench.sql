@@ -26,6 +26,9 @@ CREATE FUNCTION bench.replace(n integer,
     OUT median float8, OUT mean float8, OUT p99 float8)
 AS 'supervisor_bench', 'bench_replace' LANGUAGE C STRICT;
 
+CREATE FUNCTION bench.queue_loop(known boolean, n integer, count integer) RETURNS float8
+AS 'supervisor_bench', 'bench_queue_loop' LANGUAGE C STRICT;
+
 CREATE FUNCTION bench.mark() RETURNS void
 AS 'supervisor_bench', 'bench_mark' LANGUAGE C STRICT;
 
@@ -56,5 +59,29 @@ BEGIN
         all_us := all_us || us;
     END LOOP;
     RETURN (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY u) FROM unnest(all_us) u);
+END
+$$;
+
+-- What jobs are compared with: a queue as one writes it, which keeps what is done; and
+-- tables as those of jobs are.
+CREATE TABLE bench_queue (id bigserial PRIMARY KEY, state text NOT NULL DEFAULT 'queued', priority integer NOT NULL DEFAULT 5,
+    run_at timestamptz NOT NULL DEFAULT now(), command text NOT NULL, attempts integer NOT NULL DEFAULT 0,
+    started_at timestamptz, finished_at timestamptz);
+CREATE INDEX ON bench_queue (priority, run_at, id) WHERE state = 'queued';
+CREATE TABLE bench_out (i integer);
+CREATE TABLE bench_job (LIKE supervisor.job INCLUDING INDEXES INCLUDING STORAGE);
+CREATE TABLE bench_history (LIKE supervisor.job_history INCLUDING INDEXES);
+CREATE SEQUENCE bench_job_id;
+GRANT ALL ON bench_queue, bench_out, bench_queue_id_seq TO PUBLIC;
+
+-- enqueue() in PL/pgSQL, without any of its checks.
+CREATE FUNCTION bench.enqueue(command text) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    number bigint := nextval('bench_job_id');
+BEGIN
+    INSERT INTO bench_job (id, role, pool, priority, run_at, command, max_attempts, attempts, crashes, runs, atomic, enabled, state, origin, enqueued_at)
+    VALUES (number, current_user::regrole, 'default', 5, clock_timestamp(), command, 20, 0, 0, 0, true, true, 'w', 1, clock_timestamp());
+    RETURN number;
 END
 $$;
