@@ -1,6 +1,6 @@
 # A standby is promoted while sessions run tasks on it: none is lost, and its
-# declared workers change as they must.  The former primary comes back as a
-# standby, and is promoted in its turn.
+# declared workers change as they must.  Jobs that it has got run there, exactly
+# once.  The former primary comes back as a standby, and is promoted in its turn.
 
 use strict;
 use warnings;
@@ -10,6 +10,7 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
 
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use SupervisorTest qw(becomes value workers_become);
@@ -182,6 +183,48 @@ value(qq{
 	SELECT supervisor.add_worker('writes', 'INSERT INTO runs VALUES (''writes'', current_setting(''port''))', role => 'app',
 		run_every => '10 ms')});
 
+# Jobs; what each has done is beside who did it.
+value(q{
+	CREATE TABLE wanted (job bigint);
+	CREATE TABLE did (job bigint DEFAULT supervisor.current_job(), port text DEFAULT current_setting('port'));
+	CREATE TABLE ticks (port text DEFAULT current_setting('port'));
+	CREATE FUNCTION want(n int DEFAULT 1) RETURNS SETOF bigint LANGUAGE sql AS $$
+		INSERT INTO wanted SELECT supervisor.enqueue('INSERT INTO did DEFAULT VALUES') FROM generate_series(1, n) RETURNING job $$;
+	GRANT ALL ON wanted, did, ticks TO app;
+	SELECT supervisor.schedule('tick', '1 s', 'INSERT INTO ticks DEFAULT VALUES', role => 'app');
+	SELECT supervisor.schedule('yearly', '@yearly', 'INSERT INTO ticks VALUES (NULL)');
+	SELECT supervisor.enqueue('SELECT 1/0', max_attempts => 1);
+	SELECT supervisor.enqueue('SELECT 1', run_at => 'infinity')});
+
+# Starts a client that enqueues jobs, one after another; returns what waits for its end,
+# or that of its server, and returns the jobs that it was told of.
+sub client
+{
+	my ($server) = @_;
+	my ($stdout, $stderr) = ('', '');
+	my $psql = IPC::Run::start([ 'psql', '-XAtq', '-d', $server->connstr('postgres'), '-U', 'app', map { ('-c', 'SELECT want()') } 1 .. 3000 ],
+		'<', '/dev/null', '>', \$stdout, '2>', \$stderr, IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+
+	return sub { $psql->finish; return $stdout; };
+}
+
+# What was enqueued here is done once, here or before, and all else stays as it was.
+sub jobs_go_on
+{
+	my ($where) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	becomes(q{SELECT count(*) = 0 FROM supervisor.job WHERE state = 'w' AND name IS NULL AND run_at < 'infinity'}, "$where: all jobs end");
+	is(value('SELECT count(*) FROM (SELECT job FROM did GROUP BY job HAVING count(*) > 1) t'), '0', 'none was run twice');
+	is(value('SELECT count(*) FROM wanted FULL JOIN did USING (job) WHERE wanted.job IS NULL OR did.job IS NULL'), '0', 'none was lost, and no other ran');
+	is(value(q{SELECT count(*) FROM wanted WHERE 1 <> (SELECT count(*) FROM supervisor.job_history h WHERE h.job = wanted.job AND state = 'succeeded')}),
+		'0', 'and of each the history has one run');
+	becomes(q{SELECT count(*) > 0 FROM ticks WHERE port = current_setting('port')}, 'a recurring one goes on');
+	is(value(q{SELECT count(*) FROM ticks WHERE port IS NULL}), '0', 'one that is not due does not run');
+	is(value(q{SELECT string_agg(concat_ws(' ', state, run_at, attempts), ', ' ORDER BY id) FROM supervisor.job WHERE run_at = 'infinity'}),
+		'f infinity 1, w infinity 0', 'what has failed, and what is held, stays so');
+}
+
 my $all = 'late library running, library running, off stopped disabled, once stopped exited, reads running, writes running';
 my $recovers = 'late library waiting recovery, library running, off stopped disabled, once waiting recovery, reads running, '
   . 'writes waiting recovery';
@@ -203,8 +246,20 @@ my @load = begin_load($alpha);
 my $pool = processes(q{kind = 'pool'});
 my $kept = processes(q{name IN ('library', 'reads')});
 my $supervisor = value(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'});
+
+# some have run, some have not; those of before are the standby's, if it has got them
+value('SELECT want() FROM generate_series(1, 100)', node => $alpha, user => 'app');
+$alpha->poll_query_until('postgres', 'SELECT count(*) = 100 FROM did') or die 'timed out waiting until jobs run';
+SupervisorTest::set($alpha, 'supervisor.run_jobs' => 'off');
+value('SELECT want(100)', node => $alpha, user => 'app');
+my $client = client($alpha);
+becomes('SELECT count(*) > 300 FROM wanted', 'jobs are replicated');
+is(value(q{SELECT count(*) FROM ticks WHERE port = current_setting('port')}), '0', 'none runs on a standby');
 $beta->promote;
 end_load(@load);
+jobs_go_on('promoted asynchronously');
+cmp_ok(value(q{SELECT count(*) FROM did WHERE port = current_setting('port')}), '>=', 100, 'they ran there');
+$client->();
 workers_become('postgres', $all, 'those that had to wait start');
 is(processes(q{name IN ('library', 'reads')}), $kept, 'those that ran are the same processes');
 is(processes(q{kind = 'pool'}), $pool, 'so is the pool');
@@ -240,9 +295,22 @@ note 'and is promoted under load in its turn';
 SupervisorTest::wait_ready($alpha, 'default', 3);
 @load = begin_load($beta);
 $kept = processes(q{name IN ('library', 'reads', 'there')});
+
+# what a synchronous standby was waited for is not lost
+SupervisorTest::set($beta, 'synchronous_standby_names' => '*');
+$beta->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'})
+  or die 'timed out waiting until the standby is synchronous';
+my $before = value('SELECT count(*) FROM wanted');
+$client = client($beta);
+becomes("SELECT count(*) > $before + 100 FROM wanted", 'jobs are replicated');
 $beta->stop('immediate');
+my @told = split /\n/, $client->();
 $alpha->promote;
 end_load(@load);
+jobs_go_on('promoted synchronously');
+cmp_ok(scalar @told, '>', 50, 'the client was told of jobs');
+is(value(sprintf 'SELECT count(*) FROM unnest(ARRAY[%s]) j WHERE NOT EXISTS (SELECT FROM did WHERE job = j)', join(',', @told)), '0',
+	'and each that it was told of is there');
 workers_become('postgres', $all =~ s/reads running/reads running, there running/r, 'all run there again');
 is(processes(q{name IN ('library', 'reads', 'there')}), $kept, 'those that ran are the same processes');
 is(value(q{SELECT count(*) FROM runs WHERE worker = 'once'}), '3', 'what runs once per start has run once more');
