@@ -979,7 +979,12 @@ troubles AS (
 declared AS (
     SELECT trouble, name, home, min(reason) AS reason, min(why) AS why, min(worked_at) AS worked_at, min(state) AS state,
            min(last_error) AS last_error, min(run_every) AS run_every, max(consecutive_failures) AS failures, min(state_since) AS since,
-           format('worker "%s"%s', name, ' in "' || home || '"') AS worker
+           format('worker "%s"%s', name, ' in "' || home || '"') AS worker,
+           -- as it can be pasted: a line that begins within it might be a command to psql
+           CASE WHEN name !~ '[[:cntrl:]]' THEN quote_literal(name)
+                ELSE (SELECT 'E''' || string_agg(CASE WHEN c ~ '[[:cntrl:]]' THEN '\u' || lpad(to_hex(ascii(c)), 4, '0')
+                                                      ELSE replace(replace(c, '\', '\\'), '''', '''''') END, '' ORDER BY n) || ''''
+                      FROM regexp_split_to_table(name::text, '') WITH ORDINALITY AS s (c, n)) END AS literal
     FROM troubles WHERE trouble IS NOT NULL GROUP BY trouble, name, home),
 
 found (severity, what, since, hint) AS (
@@ -1022,7 +1027,7 @@ found (severity, what, since, hint) AS (
     UNION ALL
     SELECT 'critical', format('%s is given up: %s', worker, coalesce(last_error, why)), since,
            CASE reason WHEN 'invalid' THEN 'fix its row: supervisor.alter_worker'
-                       ELSE format('fix the cause, then supervisor.start_worker(%L)', name) END
+                       ELSE format('fix the cause, then supervisor.start_worker(%s)', literal) END
     FROM declared WHERE trouble = 'failed'
     UNION ALL
     SELECT 'warning', format('%s waiting for a place: %s', CASE count(*) WHEN 1 THEN '1 worker is' ELSE count(*) || ' workers are' END,

@@ -178,9 +178,9 @@ becomes('SELECT memory_used = 0 FROM supervisor.server_status', 'to the last byt
 
 note 'names, and a person who reads it';
 
-value(q{SELECT supervisor.add_worker(E'a "b"\n' || repeat('c', 50), command => 'SELECT 1/0', max_restarts => 0)});
+value(q{SELECT supervisor.add_worker(E'a "b"\n\\! ''\n\t\x1b' || repeat('c', 40), command => 'SELECT 1/0', max_restarts => 0)});
 becomes(q{SELECT count(*) = 1 FROM supervisor.health() WHERE severity = 'critical'}, 'a worker has a name that is long and odd');
-is(value(q{SELECT count(*) FROM supervisor.health() WHERE length(what) > 80 OR what ~ '[[:cntrl:]]'}), 0, 'a row is one line of some width');
+is(value(q{SELECT count(*) FROM supervisor.health() WHERE length(what) > 80 OR what || hint ~ '[[:cntrl:]]'}), 0, 'a row is one line of some width');
 my ($start) = value(q{SELECT substring(hint from 'supervisor.start_worker.*') FROM supervisor.health()});
 is(value("SELECT $start IS NOT NULL"), 't', 'what it says to do can be done');
 value(q{SELECT supervisor.remove_worker(name::text) FROM supervisor.worker WHERE name LIKE 'a%'});
