@@ -182,7 +182,10 @@ sup_launch(const SupSlot *slot, const SupLaunch *what, SupHandle *handle)
 		default:
 			worker.bgw_flags = what->flags;
 			copy_as_ascii(worker.bgw_name, what->name);
-			copy_as_ascii(worker.bgw_type, what->type);
+
+			/* By that ours are known in the log: nobody else has it. */
+			copy_as_ascii(worker.bgw_type, strncmp(what->type, "supervisor", 10) != 0 ? what->type :
+						  psprintf("worker %s", what->type));
 			break;
 	}
 	worker.bgw_main_arg = Int32GetDatum(sup_slot_index(slot));

@@ -164,6 +164,10 @@ $_->{run}->kill_kill foreach @sessions;
 until_true(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'parallel worker'}, 'parallel queries end');
 becomes(q{SELECT running = 2 FROM supervisor.pool_status}, 'the next one has a pool of its size');
 is(value($task, user => 'vic'), 'SELECT 1', 'which serves');
+my $log = -s $node->logfile;
+value(q{SELECT supervisor.add_worker('supervisor pool worker', 'SELECT 1/0', restart => 'never')});
+ok($node->wait_for_log(qr/LOG:  background worker "worker supervisor pool worker" \(PID \d+\) exited with exit code 1/, $log),
+	'the end of a service of that name is in the log');
 
 note 'processes in the place of another';
 
