@@ -269,15 +269,15 @@ drain_died(SupSlot *slot, SupTask *task, int sqlstate, const char *message)
 void
 sup_worker_died(SupSlot *slot, int sqlstate, const char *message)
 {
-	uint32		t = pg_atomic_read_u32(&slot->task);
+	SupTask    *task = sup_slot_task(slot);
 
 	SUP_ASSERT_LOCKED();
 	if (sup_looks_at != NULL)
 		sup_bounds_fail_look(&sup_looks_at->bounds);
-	if (t == 0)
-		return;
-	if (Sup->tasks[t - 1].kind == SUP_TASK_DRAIN)
-		drain_died(slot, &Sup->tasks[t - 1], sqlstate, message);
+	if (task == NULL)
+		pg_atomic_write_u32(&slot->task, 0);
+	else if (task->kind == SUP_TASK_DRAIN)
+		drain_died(slot, task, sqlstate, message);
 	else
 		sup_task_worker_died(slot, sqlstate, message);
 }

@@ -514,11 +514,11 @@ leaves(SupSlot *slot)
 static void
 give_up_login(SupSlot *slot, TimestampTz now)
 {
-	SupTask    *task = &Sup->tasks[pg_atomic_read_u32(&slot->task) - 1];
+	SupTask    *task = sup_slot_task(slot);
 
 	slot->leaving_since = now;
 	sup_ask_terminate(slot);
-	if (task->cancel == SUP_NOT_CANCELED)
+	if (task != NULL && task->cancel == SUP_NOT_CANCELED)
 		sup_queue_push_front(sup_take_back(slot), now);
 }
 
@@ -777,11 +777,11 @@ sup_slot_unbind(SupSlot *slot)
 	SUP_ASSERT_LOCKED();
 	sup_slot_unlink(slot);
 	sup_login_over(slot);
-	if (slot->binding < 0)
+	b = sup_slot_binding(slot);
+	slot->binding = -1;
+	if (b == NULL)
 		return;
 	task_counts_no_more(sup_now());
-	b = &Sup->bindings[slot->binding];
-	slot->binding = -1;
 	b->nworkers--;
 	sup_binding_drop(b);
 }

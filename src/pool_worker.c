@@ -42,13 +42,17 @@
 static SupTask *
 given_task(SupSlot *slot)
 {
-	uint32		t = pg_atomic_read_u32(&slot->task);
+	SupTask    *task;
 
-	if (t == 0)
+	if (pg_atomic_read_u32(&slot->task) == 0)
 		return NULL;
-	pg_read_barrier();
+	task = sup_slot_task(slot);
+	if (task == NULL)
+		ereport(FATAL,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("what a worker is to do is corrupt")));
 	sup_injection_point("supervisor-picked");
-	return &Sup->tasks[t - 1];
+	return task;
 }
 
 /* The unbound worker waits for its first task. */

@@ -158,7 +158,7 @@ copy_declaration(WorkerRow *row, const SupDeclaration *d)
 static void
 copy_worker(WorkerRow *row, const SupSlot *slot)
 {
-	uint32		t = pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &slot->task));
+	const SupTask *task = sup_slot_task(unconstify(SupSlot *, slot));
 	const PGPROC *proc = sup_slot_proc(slot);
 
 	row->slot = *slot;
@@ -183,10 +183,10 @@ copy_worker(WorkerRow *row, const SupSlot *slot)
 		row->datid = proc != NULL ? proc->databaseId : InvalidOid;
 		row->userid = proc != NULL ? proc->roleId : InvalidOid;
 	}
-	else if (t != 0 && Sup->tasks[t - 1].kind != SUP_TASK_DRAIN)
+	else if (task != NULL && task->kind != SUP_TASK_DRAIN)
 	{
-		row->task = Sup->tasks[t - 1].id;
-		row->command_len = command_head(&Sup->tasks[t - 1], row->command);
+		row->task = task->id;
+		row->command_len = command_head(task, row->command);
 	}
 }
 

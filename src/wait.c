@@ -125,13 +125,13 @@ awaited_tasks(int n, int *pids, uint64 *ids)
 	for (int i = 0; i < sup_max_workers; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
-		uint32		t = pg_atomic_read_u32(&slot->task);
+		SupTask    *task = sup_slot_task(slot);
 
-		if (t != 0 && slot->pid != 0 &&
-			((Sup->tasks[t - 1].owner == n && Sup->tasks[t - 1].awaited) ||
-			 Sup->sessions[n].waits_for == (int) t))
+		if (task != NULL && slot->pid != 0 &&
+			((task->owner == n && task->awaited) ||
+			 Sup->sessions[n].waits_for == sup_task_index(task) + 1))
 		{
-			ids[count] = Sup->tasks[t - 1].id;
+			ids[count] = task->id;
 			pids[count++] = slot->pid;
 		}
 	}
@@ -229,13 +229,13 @@ workers_for_room(int *pids)
 	for (int i = 0; i < sup_max_workers && !one_is_free; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
-		uint32		t = pg_atomic_read_u32(&slot->task);
+		SupTask    *task = sup_slot_task(slot);
 
 		if (slot->pool < 0 || is_replaced(slot))
 			continue;
 		if (queued[slot->pool])
 			one_is_free = is_free(slot);
-		else if (t == 0 || (Sup->tasks[t - 1].owner >= 0 && Sup->tasks[t - 1].kind == SUP_TASK_LAUNCH) ||
+		else if (task == NULL || (task->owner >= 0 && task->kind == SUP_TASK_LAUNCH) ||
 				 (OidIsValid(session->room_role) && slot->role != session->room_role))
 			continue;
 		pids[count++] = slot->pid;

@@ -115,6 +115,30 @@ foreach my $garbage ([ 'proc', 4096 ], [ 'proc', -8 ], [ 'proc', '92233720368547
 }
 becomes(sprintf($running, 3), 'all run');
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'and so does the pool');
+
+note 'what a worker of a pool is to do, and for whom';
+
+# The entry of the task before, which is none any more, too.
+foreach my $garbage ([ 'task', 1 ], [ 'task', 1000000 ], [ 'task', -1 ], [ 'binding', 1000000 ], [ 'binding', -1000000 ])
+{
+	my ($what, $value) = @$garbage;
+	my $worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
+	my $log = -s $node->logfile;
+
+	is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'a worker is bound');
+	spoil('default', $what, $value);
+	is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE kind = 'pool' AND task IS NULL}), '1', "$what $value: the view does not look there");
+	if ($what eq 'task')
+	{
+		ok($node->wait_for_log(qr/FATAL: .*what a worker is to do is corrupt/, $log), "$what $value: it ends");
+	}
+	else
+	{
+		value(q{SELECT count(pg_terminate_backend(pid)) FROM supervisor.worker_status WHERE kind = 'pool'});
+	}
+	becomes("SELECT state = 'running' AND pid <> $worker FROM supervisor.worker_status WHERE kind = 'pool'", "$what $value: another comes");
+	is(value(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', "$what $value: and serves");
+}
 unlike(slurp_file($node->logfile), qr/TRAP|PANIC|signal (?!9\b)|runtime error: |AddressSanitizer/, 'nothing else has crashed');
 $node->stop;
 

@@ -168,6 +168,13 @@ spoil_worker(PG_FUNCTION_ARGS)
 		slot->proc = (PGPROC *) (uintptr_t) value;
 	else if (strcmp(what, "pid") == 0)
 		slot->pid = (int) value;
+	else if (strcmp(what, "task") == 0)
+	{
+		pg_atomic_write_u32(&slot->task, (uint32) value);
+		SetLatch(&slot->proc->procLatch);
+	}
+	else if (strcmp(what, "binding") == 0)
+		slot->binding = (int) value;
 	LWLockRelease(sup->lock);
 	PG_RETURN_VOID();
 }
