@@ -567,6 +567,14 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION supervisor.alter_job(bigint, timestamptz, text, integer, boolean) IS
 'changes a job when this transaction commits: when it is due (infinity: not before somebody says so), its pool, its priority, whether it is to run; NULL: as it was. A recurring one that is enabled again makes up for nothing. True: it was there; false: it has ended. Needs the right to signal a backend of its role (42501). No such pool (42704), one that its role may not use (42501), a time of one that has failed (55000), no such job ever (42704)';
 
+CREATE FUNCTION supervisor.adopt_jobs()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'supervisor_adopt_jobs'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.adopt_jobs() IS
+'has all jobs of this database that are copies, as after a restore, belong here from the commit on, and returns how many. Those that are due are run then; recurring ones make up for nothing. For superusers (42501): look at supervisor.job_status with the reason copied before, and cancel what is not to be run twice';
+
 --
 -- Views.  The functions below them hide what pg_stat_activity would hide.
 --

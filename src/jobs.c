@@ -247,6 +247,11 @@ supervisor_retry_job(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("job %lld is not enabled", (long long) id),
 				 errhint("Use supervisor.alter_job() with enabled => true.")));
+	if (found && (row.nulls[SUP_JOB_ORIGIN] || DatumGetInt64(row.values[SUP_JOB_ORIGIN]) != sup_job_origin()))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("job %lld belongs to another database or installation", (long long) id),
+				 errhint("See supervisor.adopt_jobs().")));
 	if (found)
 	{
 		if (DatumGetChar(row.values[SUP_JOB_STATE]) != 'w')

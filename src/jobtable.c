@@ -341,6 +341,17 @@ sup_job_last_id(Oid table)
 	return last;
 }
 
+/* Nobody takes one meanwhile, so it does not go back. */
+void
+sup_job_skip_ids(Oid table, int64 greatest)
+{
+	if (sup_job_last_id(table) >= greatest)
+		return;
+	LockRelationOid(job_sequence(table), ShareRowExclusiveLock);
+	if (sup_job_last_id(table) < greatest)
+		DirectFunctionCall2(setval_oid, ObjectIdGetDatum(job_sequence(table)), Int64GetDatum(greatest));
+}
+
 /*
  * Writing
  *

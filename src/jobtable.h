@@ -129,6 +129,9 @@ extern bool sup_job_known_origin(int64 *origin);
 extern int64 sup_job_next_id(Oid table);
 extern int64 sup_job_last_id(Oid table);
 
+/* Ids up to that one are in use: the next one is greater.  For superusers; locks the sequence then. */
+extern void sup_job_skip_ids(Oid table, int64 greatest);
+
 /* Values of a row. */
 extern char *sup_job_text(const SupJobRow *row, SupJobColumn column);	/* or NULL */
 extern SupSpot sup_job_spot(const SupJobRow *row);

@@ -89,6 +89,9 @@ $node = $old;
 # What must be the same afterwards.
 my %same = (
 	'the rows' => 'SELECT w, role::oid FROM supervisor.worker w ORDER BY name',
+	'the jobs' => 'SELECT j, j.role::oid FROM supervisor.job j ORDER BY id',
+	'their runs' => 'SELECT r FROM supervisor.job_run r ORDER BY finished_at',
+	'their origin' => 'SELECT o FROM supervisor.origin o',
 	'the roles' => 'SELECT oid, rolname FROM pg_roles WHERE oid >= 16384 ORDER BY oid',
 	'the triggers' => q{SELECT tgname, tgenabled, tgfoid::regproc FROM pg_trigger
 		WHERE tgrelid = 'supervisor.worker'::regclass ORDER BY tgname},
@@ -148,6 +151,13 @@ value(q{
 	SELECT supervisor.add_worker('member', 'SELECT 1', run_every => '1 h');
 	UPDATE supervisor.worker SET extension = 'plpgsql' WHERE name = 'member'}, dbname => 'one');
 
+# Jobs: one that waits, one that has a time each day, and runs.
+value(q{
+	SELECT supervisor.enqueue('INSERT INTO ran VALUES (''job'', pg_postmaster_start_time())', run_at => 'infinity');
+	SELECT supervisor.schedule('daily', '@daily', 'INSERT INTO ran VALUES (''daily'', pg_postmaster_start_time())', role => 'odd role');
+	SELECT supervisor.enqueue('SELECT 7')}, dbname => 'one');
+$old->poll_query_until('one', q{SELECT count(*) = 1 FROM supervisor.job_run WHERE result = '7'}) or die 'no job has run';
+
 my %workers = (
 	one => 'all running, all running, autoprewarm running, left waiting no_role, long running, member running, '
 	  . qq{odd "name's\ttab running, once stopped exited, rests stopped disabled, ticks running},
@@ -185,6 +195,13 @@ foreach my $database (sort keys %workers)
 	my $after = state_of_database($database);
 	is($after->{$_}, $before{$database}{$_}, "$_ afterwards as before, $database") foreach sort keys %same;
 }
+
+is(value(q{SELECT string_agg(concat_ws(' ', coalesce(name, 'one'), state, reason), ', ' ORDER BY job) FROM supervisor.job_status}, dbname => 'one'),
+	'one scheduled held, daily scheduled', 'jobs are no copies');
+is(value('SELECT supervisor.adopt_jobs()', dbname => 'one'), 0, 'and there is nothing to adopt');
+value('SELECT supervisor.retry_job(job) FROM supervisor.job_status', dbname => 'one');
+ok($new->poll_query_until('one', q{SELECT count(*) = 2 FROM ran WHERE worker IN ('job', 'daily') AND started = pg_postmaster_start_time()}), 'they run');
+is(value(q{SELECT supervisor.enqueue('SELECT 1')}, dbname => 'one'), 4, 'and their numbers go on');
 
 # The numbers of roles go on, too.
 value("CREATE ROLE new$_ LOGIN") foreach (1 .. 5);
