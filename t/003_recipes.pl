@@ -132,6 +132,8 @@ becomes(q{SELECT array_agg(step ORDER BY step) = ARRAY[1, 2, 3] FROM steps}, 'a 
 job_recipe(qr/CREATE TABLE batch/);
 becomes(q{SELECT done_at IS NOT NULL AND parts_left = 0 AND total = (SELECT sum(total) FROM orders WHERE account IN (SELECT id FROM accounts)) FROM batch},
 	'fan out: when all are done it goes on');
+job_recipe(qr/CREATE TABLE reports/);
+becomes(q{SELECT count(*) = 100 AND count(DISTINCT (tenant, report)) = 100 FROM reports}, 'fair to tenants: each of their jobs is done, once');
 job_recipe(qr/CREATE TABLE progress/);
 becomes(q{SELECT done = 3 FROM progress}, 'progress is told');
 job_recipe(qr/CREATE TABLE done/);
