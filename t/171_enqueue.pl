@@ -51,7 +51,7 @@ no_job(q{'SELECT $1', ARRAY['a', 'b']}, '42601', qr/wrong number of parameters/)
 no_job(q{'SELECT $2 || $1', ARRAY['a']}, '42601', qr/wrong number of parameters/);
 no_job(q{'INSERT INTO t SELECT i FROM (SELECT $1::integer) s (i) WHERE i > (WITH w AS (SELECT $3::integer) TABLE w)', ARRAY['1', '2']},
 	'42601', qr/wrong number of parameters/);
-no_job(q{'SELECT 1', key => 'a'}, '0A000', qr/keys/);
+no_job(q{'SELECT 1', key => repeat('ä', 513)}, '22023', qr{key of a job is too long});
 
 note 'what a transaction can\'t have';
 
