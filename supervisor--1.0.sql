@@ -371,7 +371,7 @@ COMMENT ON COLUMN supervisor.job.role IS 'role that it runs as';
 COMMENT ON COLUMN supervisor.job.pool IS 'name of the pool that it runs in';
 COMMENT ON COLUMN supervisor.job.priority IS '0 runs first, 9 last';
 COMMENT ON COLUMN supervisor.job.run_at IS 'when it is due; infinity: not before somebody says so';
-COMMENT ON COLUMN supervisor.job.key IS 'jobs of one role and key run one at a time; NULL: it has none';
+COMMENT ON COLUMN supervisor.job.key IS 'jobs of one role and key run one at a time, over all pools; NULL: it has none';
 COMMENT ON COLUMN supervisor.job.command IS 'SQL that it runs';
 COMMENT ON COLUMN supervisor.job.params IS 'text values of its parameters';
 COMMENT ON COLUMN supervisor.job.name IS 'name of a recurring job; NULL: it runs once';
@@ -502,7 +502,7 @@ AS 'MODULE_PATHNAME', 'supervisor_enqueue'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION supervisor.enqueue(text, text[], text, timestamptz, text, integer, interval, integer, interval, boolean) IS
-'enqueues a job, which a pool worker runs as the current role once this transaction has committed and run_at (NULL: now) has come, and returns its id. It runs in one transaction, together with the note that it is done, so its effects are there exactly once. params are text values for $1, $2, ...; pool NULL is that of the setting supervisor.default_pool; priority is 0, which runs first, to 9 (NULL: 5). What can be known is checked at the call: no such pool (42704), no right to it (42501), no LOGIN or CONNECT (28000), what cannot run in a transaction block (25001), a command that would end its transaction (2D000), arguments out of range (22023)';
+'enqueues a job, which a pool worker runs as the current role once this transaction has committed and run_at (NULL: now) has come, and returns its id. It runs in one transaction, together with the note that it is done, so its effects are there exactly once. params are text values for $1, $2, ...; pool NULL is that of the setting supervisor.default_pool; jobs of one role and key run one at a time, and identical ones that wait when one begins are done with it; priority is 0, which runs first, to 9 (NULL: 5). What can be known is checked at the call: no such pool (42704), no right to it (42501), no LOGIN or CONNECT (28000), what cannot run in a transaction block (25001), a command that would end its transaction (2D000), arguments out of range (22023)';
 
 CREATE FUNCTION supervisor.current_job()
 RETURNS bigint

@@ -73,7 +73,7 @@ copy_claims(SupClaim *claims)
 			CHECK_FOR_INTERRUPTS();
 			sup_lock();
 		}
-		if (SupJob->claims[i].database == MyDatabaseId)
+		if (SupJob->claims[i].database == MyDatabaseId && SupJob->claims[i].job.spot.id != 0)
 			claims[n++] = SupJob->claims[i];
 	}
 	sup_unlock();

@@ -142,7 +142,7 @@ note_run(Oid history, const SupRun *run, const SupJobRow *row, SupEnd end, const
  * one that somebody has changed since, or is about to, nobody knows.
  */
 static void
-note_merged(Oid history, const SupRun *run, const SupJobRow *row)
+note_merged(Oid history, const SupRun *run, const SupJobRow *row, const char *tag)
 {
 	int64		origin = run->nmerged > 0 ? sup_job_origin() : 0;
 	MemoryContext context;
@@ -164,7 +164,7 @@ note_merged(Oid history, const SupRun *run, const SupJobRow *row)
 		merged.run_at = sup_job_spot(&other).run_at;
 		merged.counted = false;
 		merged.merged_into = run->id;
-		note_run(history, &merged, &other, SUP_RUN_SUCCEEDED, NULL);
+		note_run(history, &merged, &other, SUP_RUN_SUCCEEDED, tag);
 		sup_job_delete(run->table, &other);
 	}
 	MemoryContextSwitchTo(oldcontext);
@@ -379,7 +379,7 @@ sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, Sup
 		}
 		else if (found)
 			sup_job_delete(run->table, &now);
-		note_merged(history, run, row);
+		note_merged(history, run, row, tag);
 	}
 	PopActiveSnapshot();
 	return waits;
@@ -428,7 +428,7 @@ settle_now(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote 
 		else
 			waits = found;
 		if (run->end == SUP_RUN_SUCCEEDED && row != NULL)
-			note_merged(history, run, row);
+			note_merged(history, run, row, tag);
 		if (waits)
 			tell(&now, next);
 	}

@@ -9,7 +9,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(becomes refused value);
+use SupervisorTest qw(becomes value);
 
 my $node = SupervisorTest::new_node(
 	'keys',
@@ -114,6 +114,9 @@ becomes('SELECT count(*) = 0 FROM supervisor.job', 'all are run');
 is(value(q{SELECT string_agg(i::text, ' ' ORDER BY i) FROM ran}), '1 2 3 4 5 6', 'once');
 value('TRUNCATE ran');
 
+value('SELECT ' . join ', ', map { "supervisor.enqueue('INSERT INTO ran VALUES ($_)', $keyed)" } 1 .. 4);
+all_ran('1 2 3 4', 'those that are enqueued at once');
+
 begin(insert(1), "$keyed, pool => 'other'");
 enqueue(insert(2), "$keyed, pool => 'other'");
 enqueue(insert(3), "$keyed, pool => 'other', priority => 0");
@@ -162,7 +165,7 @@ my ($into) = value('SELECT job FROM ran WHERE i = 2 ORDER BY at LIMIT 1');
 my $all = join ', ', @same, $other;
 is(merged($all), join(' ', map { $_ == $into ? '-' : $into } @same, $other), 'each is noted');
 is(merged(join ', ', $first, @different, $again), '- - - - -', 'what was not merged as well');
-is(value("SELECT count(DISTINCT (started_at, pid)), string_agg(DISTINCT state || ' ' || attempt, ',') FROM supervisor.job_history WHERE job IN ($all)"), '1|succeeded 1', 'as that run');
+is(value("SELECT count(DISTINCT (started_at, pid, tag)), string_agg(DISTINCT state || ' ' || attempt, ',') FROM supervisor.job_history WHERE job IN ($all)"), '1|succeeded 1', 'as that run');
 value('TRUNCATE ran; DELETE FROM supervisor.job');
 
 enqueue(insert(1), "$keyed, atomic => false, pool => 'paused'") foreach 1 .. 3;
@@ -330,7 +333,6 @@ becomes(q{SELECT string_agg(state::text, '') = 'f' FROM supervisor.job}, 'until 
 is(value(q{SELECT string_agg(i::text, ' ' ORDER BY at) FROM ran}), '2 1', 'then they are run');
 value('DELETE FROM supervisor.job; TRUNCATE ran');
 
-refused(q{SELECT supervisor.enqueue('SELECT 1', key => repeat('x', 1025))}, '22023', 'a key that is too long');
 enqueue(insert(1), q{key => repeat('x', 1024)});
 enqueue(insert(2), q{key => ''});
 becomes('SELECT count(*) = 0 FROM supervisor.job', 'the longest and the shortest');
