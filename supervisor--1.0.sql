@@ -546,6 +546,14 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION supervisor.cancel_job(bigint) IS
 'cancels a job: its run if it is under way, at once and whatever becomes of this transaction; else the job, which waits or has failed, if this transaction commits. It is not tried again. True: it was there; false: it has ended. Needs the right to signal a backend of its role (42501). No such job ever: 42704';
 
+CREATE FUNCTION supervisor.wait_job(job bigint, timeout interval DEFAULT NULL)
+RETURNS text
+AS 'MODULE_PATHNAME', 'supervisor_wait_job'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION supervisor.wait_job(bigint, interval) IS
+'waits until a job has ended for good, or a run of a recurring one: the run that is under way, else the next; and returns succeeded, failed or canceled; NULL: timeout (NULL: none) came first. What it says no crash of the server undoes. Needs the right to see a query of its role, or to signal its backends (42501). In the transaction that has enqueued or changed it, in a task or a job, or if it is not known any more: 55000; if it waits for a lock of this session: 40P01; no such job ever: 42704';
+
 CREATE FUNCTION supervisor.retry_job(job bigint)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'supervisor_retry_job'

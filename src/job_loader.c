@@ -143,6 +143,7 @@ settle_lost(const SupClaim *lost)
 	sup_unlock();
 	if (waits)
 		sup_publish_jobs(&next, 1);
+	sup_tell_job_waiters(MyDatabaseId, lost->job.spot.id);
 	return true;
 }
 

@@ -363,6 +363,7 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 {
 	bool		noted;
 	bool		key_wanted;
+	bool		awaited;
 
 	job->run.end = SUP_RUN_SUCCEEDED;
 	sup_running_job = job->run.id;
@@ -385,6 +386,7 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	if (noted)
 		sup_claim_count(claim, job->run.end);
 	key_wanted = noted && claim->key_wanted;
+	awaited = SupJob->nwaiting > 0;
 	if (key_wanted)
 		sup_claim_free_key(claim);
 	else if (noted)
@@ -395,6 +397,8 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	sup_mark_clear();
 	if (noted && job->waits)
 		sup_publish_jobs(&job->next, 1);
+	if (noted && awaited)
+		sup_tell_job_waiters(MyDatabaseId, job->run.nmerged > 0 ? 0 : job->run.id);
 	if (key_wanted)
 	{
 		sup_take_late_cancel();
@@ -496,6 +500,7 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 		sup_lock();
 		sup_claim_release(claim, slot->leave == SUP_STAY ? SUP_RELEASE_GONE : SUP_RELEASE_UNDONE);
 		sup_unlock();
+		sup_tell_job_waiters(MyDatabaseId, 0);	/* it may have failed by that */
 	}
 	sup_take_late_cancel();
 	MemoryContextSwitchTo(TopMemoryContext);

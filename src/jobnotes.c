@@ -162,6 +162,7 @@ sup_publish_any_jobs(Oid database)
 	sup_queues_reset(database);
 	sup_request_load(database);
 	sup_unlock();
+	sup_tell_job_waiters(database, 0);
 }
 
 void

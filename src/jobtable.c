@@ -111,8 +111,8 @@ static const SupIndexDef job_indexes[] = {
 };
 
 static const SupIndexDef history_indexes[] = {
-	{false, false, -1, 1, {SUP_RUN_JOB}},
-	{false, false, -1, 1, {SUP_RUN_FINISHED_AT}}
+	[SUP_HISTORY_INDEX_JOB] = {false, false, -1, 1, {SUP_RUN_JOB}},
+	[SUP_HISTORY_INDEX_FINISHED_AT] = {false, false, -1, 1, {SUP_RUN_FINISHED_AT}}
 };
 
 /* The first two are those of each table. */
@@ -211,12 +211,27 @@ sup_job_may_run(const SupJobRow *row, int64 origin)
 		!TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]));
 }
 
+TransactionId
+sup_row_xmin(TupleTableSlot *slot, bool *mine)
+{
+	bool		should_free;
+	HeapTupleHeader header = ExecFetchSlotHeapTuple(slot, false, &should_free)->t_data;
+	TransactionId xmin = HeapTupleHeaderGetXmin(header);
+
+	Assert(!should_free);		/* it is of a heap */
+	*mine = TransactionIdIsCurrentTransactionId(xmin) ||
+		(!(header->t_infomask & (HEAP_XMAX_IS_MULTI | HEAP_XMAX_INVALID)) &&
+		 TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(header)));
+	return xmin;
+}
+
 /* Out of a buffer, and detoasted. */
 static void
 copy_row(TupleTableSlot *slot, SupJobRow *row)
 {
 	slot_getallattrs(slot);
 	row->tid = slot->tts_tid;
+	row->xmin = sup_row_xmin(slot, &row->mine);
 	for (int i = 0; i < SUP_JOB_COLS; i++)
 	{
 		int16		len;
@@ -471,6 +486,12 @@ Relation
 sup_job_open_index(Relation rel, SupJobIndex which)
 {
 	return open_index(rel, &job_indexes[which]);
+}
+
+Relation
+sup_history_open_index(Relation rel, SupHistoryIndex which)
+{
+	return open_index(rel, &history_indexes[which]);
 }
 
 /*
@@ -819,7 +840,7 @@ bool
 sup_history_prune(Oid table, bool brief, TimestampTz until, int64 *from, int64 *first)
 {
 	Relation	rel = table_open(table, NoLock);
-	Relation	index = open_index(rel, &history_indexes[1]);
+	Relation	index = sup_history_open_index(rel, SUP_HISTORY_INDEX_FINISHED_AT);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 1);

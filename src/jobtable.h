@@ -91,12 +91,22 @@ typedef enum SupJobIndex
 	SUP_JOB_INDEX_KEY
 } SupJobIndex;
 
+/* The same of supervisor.job_history. */
+typedef enum SupHistoryIndex
+{
+	SUP_HISTORY_INDEX_JOB,
+	SUP_HISTORY_INDEX_FINISHED_AT
+} SupHistoryIndex;
+
 /* A row of supervisor.job. */
 typedef struct SupJobRow
 {
 	Datum		values[SUP_JOB_COLS];
 	bool		nulls[SUP_JOB_COLS];
 	ItemPointerData tid;		/* of the version that is locked */
+	TransactionId xmin;			/* whose it is */
+	bool		mine;			/* this transaction has made, changed or
+								 * locked it */
 } SupJobRow;
 
 /* A row of supervisor.job_history. */
@@ -142,6 +152,10 @@ extern void sup_job_row_of(TupleTableSlot *slot, SupJobRow *row);
 
 /* The index of our script, whatever its name is by now. */
 extern Relation sup_job_open_index(Relation rel, SupJobIndex which);
+extern Relation sup_history_open_index(Relation rel, SupHistoryIndex which);
+
+/* Whose version it is that is in a slot; and has this transaction made, changed or locked it? */
+extern TransactionId sup_row_xmin(TupleTableSlot *slot, bool *mine);
 
 /* Is it a row of that origin that may be run, once it is due? */
 extern bool sup_job_may_run(const SupJobRow *row, int64 origin);

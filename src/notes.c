@@ -602,6 +602,8 @@ publish_prepared(SupPrepared *p, bool only_jobs)
 		publish_notes(&n);
 	if (OidIsValid(p->any_jobs))
 		sup_publish_any_jobs(p->any_jobs);
+	if (p->changed_jobs)
+		sup_tell_job_waiters(InvalidOid, 0);	/* it may be of any database */
 }
 
 /*
@@ -720,6 +722,8 @@ publish_jobs(void)
 	sup_publish_jobs(jobs, njobs);
 	if (sup_notes_any_jobs())
 		sup_publish_any_jobs(MyDatabaseId);
+	else if (sup_notes_changed_jobs())
+		sup_tell_job_waiters(MyDatabaseId, 0);
 }
 
 /* The transaction has committed: publish its notes. */

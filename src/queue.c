@@ -13,6 +13,8 @@
 
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 
 #include "binding.h"
@@ -99,6 +101,7 @@ sup_queues_init(void)
 		SupJob->claims = (SupClaim *) ((char *) SupJob + MAXALIGN(sizeof(SupJobs)));
 		SupJob->rings = (SupRing *) ((char *) SupJob->claims + size_of_claims());
 		dlist_init(&SupJob->wanting);
+		dlist_init(&SupJob->waiting);
 		SupJob->run_jobs = sup_run_jobs;
 		strlcpy(SupJob->time_zone, pg_get_timezone_name(session_timezone), sizeof(SupJob->time_zone));
 		SupJob->next_due = PG_INT64_MAX;
@@ -398,6 +401,88 @@ sup_queue_end_drain(SupJobQueue *queue)
 	queue->ring->n = SupJob->free_ring;
 	SupJob->free_ring = (int) (queue->ring - SupJob->rings);
 	queue->ring = NULL;
+}
+
+/*
+ * Sessions that wait for a job
+ */
+
+void
+sup_job_wait_begin(int64 id)
+{
+	SupJobWait *wait = &Sup->sessions[sup_my_session()].job;
+
+	Assert(id != 0);
+	sup_lock();
+	if (wait->id == 0)
+	{
+		dlist_push_tail(&SupJob->waiting, &wait->node);
+		SupJob->nwaiting++;
+		wait->role = InvalidOid;
+	}
+	wait->id = id;
+	wait->database = MyDatabaseId;
+	wait->told = false;
+	sup_unlock();
+}
+
+void
+sup_job_wait_for(Oid role, const char *pool, uint64 key, int64 run_at)
+{
+	SupJobWait *wait = &Sup->sessions[sup_my_session()].job;
+
+	sup_lock();
+	wait->role = role;
+	strlcpy(wait->pool, pool, NAMEDATALEN);
+	wait->key = key;
+	wait->run_at = run_at;
+	sup_unlock();
+}
+
+void
+sup_job_wait_end(void)
+{
+	SupJobWait *wait = &Sup->sessions[sup_my_session()].job;
+
+	if (wait->id == 0)
+		return;
+	sup_lock();
+	dlist_delete(&wait->node);
+	SupJob->nwaiting--;
+	wait->id = 0;
+	sup_unlock();
+}
+
+/* So many are found under one hold of the lock. */
+#define MAX_TOLD	32
+
+void
+sup_tell_job_waiters(Oid database, int64 id)
+{
+	int			sessions[MAX_TOLD];
+	dlist_iter	iter;
+	int			n;
+
+	do
+	{
+		n = 0;
+		sup_lock();
+		dlist_foreach(iter, &SupJob->waiting)
+		{
+			SupSession *session = dlist_container(SupSession, job.node, iter.cur);
+
+			if (n == MAX_TOLD)
+				break;
+			if (session->job.told || (OidIsValid(database) && session->job.database != database) ||
+				(id != 0 && session->job.id != id))
+				continue;
+			session->job.told = true;
+			sessions[n++] = (int) (session - Sup->sessions);
+		}
+		sup_unlock();
+		for (int i = 0; i < n; i++)
+			SetLatch(&ProcGlobal->allProcs[sessions[i]].procLatch);
+	} while (n == MAX_TOLD);
 }
 
 /*

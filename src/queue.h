@@ -120,6 +120,8 @@ typedef struct SupJobs
 	int			free_queue;
 	int			free_ring;		/* through 'n' */
 	dlist_head	wanting;		/* SupJobQueue.wanting_node */
+	int			nwaiting;
+	dlist_head	waiting;		/* SupJobWait.node, of sessions */
 	int			buckets[SUP_QUEUES];	/* heads of hash chains */
 	SupJobQueue queues[SUP_QUEUES];
 	int			nclaims;		/* in use */
@@ -136,6 +138,21 @@ extern int64 sup_running_job;
 /* Start-up of the server. */
 extern void sup_queues_request(void);
 extern void sup_queues_init(void);
+
+/*
+ * This session waits for a job: from now on it is told when that may have ended.  To be
+ * called before it looks, each time, and with what it has seen before it sleeps; and the
+ * end of that.
+ */
+extern void sup_job_wait_begin(int64 id);
+extern void sup_job_wait_for(Oid role, const char *pool, uint64 key, int64 run_at);
+extern void sup_job_wait_end(void);
+
+/*
+ * A job may have ended, or with 0 any of that database, or with 0 of any: who waits for it
+ * looks.  Nothing is allocated, and no error raised.
+ */
+extern void sup_tell_job_waiters(Oid database, int64 id);
 
 /* All that follow: the caller holds the lock. */
 

@@ -95,6 +95,7 @@ sup_wait_event(SupWaitEvent event)
 		[SUP_WAIT_IDLE] = "SupervisorPoolIdle",
 		[SUP_WAIT_RESULT_READ] = "SupervisorResultRead",
 		[SUP_WAIT_TASK] = "SupervisorTask",
+		[SUP_WAIT_JOB] = "SupervisorJob",
 		[SUP_WAIT_WORKER] = "SupervisorWorker",
 		[SUP_WAIT_FENCE] = "SupervisorFence",
 		[SUP_WAIT_DUE] = "SupervisorDue"

@@ -454,6 +454,19 @@ typedef struct SupTask
 	volatile bool hint;
 } SupTask;
 
+/* A job that a session waits for by wait_job(), as its row was when it last looked. */
+typedef struct SupJobWait
+{
+	int64		id;				/* 0: none; else it is on SupJobs.waiting */
+	dlist_node	node;
+	Oid			database;
+	Oid			role;
+	char		pool[NAMEDATALEN];
+	uint64		key;			/* as in SupCandidate */
+	int64		run_at;
+	volatile bool told;			/* look again; read without the lock */
+} SupJobWait;
+
 /* What a session, by its PGPROC's number, has in the pool. */
 typedef struct SupSession
 {
@@ -481,6 +494,8 @@ typedef struct SupSession
 	dlist_node	room_node;
 	Oid			room_role;		/* a task of that one must go; 0: any */
 	volatile bool room;			/* one has gone, and it was taken off for that */
+
+	SupJobWait	job;
 } SupSession;
 
 typedef struct SupEvent
@@ -673,6 +688,7 @@ typedef enum SupWaitEvent
 	SUP_WAIT_IDLE,				/* a pool worker, for its next task */
 	SUP_WAIT_RESULT_READ,		/* a task, for its reader to make room */
 	SUP_WAIT_TASK,				/* a session, for its task */
+	SUP_WAIT_JOB,				/* a session, for a job */
 	SUP_WAIT_WORKER,			/* a session, for a worker to start or stop */
 	SUP_WAIT_FENCE,				/* DDL, for workers to leave its database */
 	SUP_WAIT_DUE				/* a declared worker, for its next run */

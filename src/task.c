@@ -33,6 +33,7 @@
 #include "columns.h"
 #include "dropped.h"
 #include "match.h"
+#include "queue.h"
 #include "rights.h"
 #include "settings.h"
 #include "task.h"
@@ -394,6 +395,7 @@ sup_session_end(void)
 		sup_look_for_shutdown();
 	Sup->sessions[sup_my_session()].pid = 0;
 	sup_task_stop_waiting();
+	sup_job_wait_end();
 	if (Sup->sessions[sup_my_session()].wants_room)
 		sup_room_wanted();
 	abandon_all(false, SUP_CANCEL_SESSION);

@@ -21,6 +21,7 @@
 
 #include "compat.h"
 #include "match.h"
+#include "queue.h"
 #include "wait.h"
 
 /* A new server's supervisor needs some milliseconds, a restarted one a second. */
@@ -113,8 +114,20 @@ search_add(Search *s, int pid)
 }
 
 /*
- * The processes that run the tasks which session number 'n' waits for, and
- * these tasks' ids; the arrays have room for sup_max_workers.
+ * Has a job that is awaited this claim, or must it wait for that, as it is of its key?  The
+ * caller holds the lock.
+ */
+static bool
+concerns(const SupClaim *claim, const SupJobWait *job)
+{
+	return claim->database == job->database && claim->slot >= 0 &&
+		(claim->job.spot.id == job->id ||
+		 (job->key != 0 && claim->job.key == job->key && claim->role == job->role && claim->job.spot.id != 0));
+}
+
+/*
+ * The processes that run the tasks, or the job, which session number 'n' waits for, and
+ * their ids; the arrays have room for sup_max_workers.
  */
 static int
 awaited_tasks(int n, int *pids, uint64 *ids)
@@ -135,8 +148,33 @@ awaited_tasks(int n, int *pids, uint64 *ids)
 			pids[count++] = slot->pid;
 		}
 	}
+	for (int i = 0; i < 2 * sup_max_workers && Sup->sessions[n].job.id != 0 && count < sup_max_workers; i++)
+	{
+		const SupClaim *claim = &SupJob->claims[i];
+
+		if (concerns(claim, &Sup->sessions[n].job) && Sup->slots[claim->slot].pid != 0)
+		{
+			ids[count] = Sup->sessions[n].job.id;
+			pids[count++] = Sup->slots[claim->slot].pid;
+		}
+	}
 	sup_unlock();
 	return count;
+}
+
+/* A job that nobody runs, and that is due, needs a worker of its pool; -1.  The caller holds the lock. */
+static int
+pool_of_job(const SupJobWait *job)
+{
+	const SupPool *pool;
+
+	if (job->id == 0 || !OidIsValid(job->role) || job->run_at > GetCurrentTimestamp())
+		return -1;
+	for (int i = 0; i < 2 * sup_max_workers; i++)
+		if (concerns(&SupJob->claims[i], job))
+			return -1;
+	pool = sup_pool_by_name(job->pool);
+	return pool != NULL ? (int) (pool - Sup->pools) : -1;
 }
 
 /* Is it no worker of its pool, or has another taken its place?  The caller holds the lock. */
@@ -155,7 +193,7 @@ is_free(SupSlot *slot)
 }
 
 /*
- * The workers of a pool for which a task that I wait for is queued, and its
+ * The workers of a pool for which a task, or job, that I wait for is queued, and its
  * id: all must be free of me, or it is served by none.  Or one that logs in to
  * its database for long, since no other will before that has ended.  0: there is
  * no such task, or a worker that may take it.
@@ -166,12 +204,18 @@ workers_in_the_way(int *pids, uint64 *id)
 	SupSession *session = &Sup->sessions[sup_my_session()];
 	SupTask    *queued = NULL;
 	int			count = 0;
-	const SupBinding *b = NULL;
+	int			pool = -1;
+	Oid			database = MyDatabaseId;
 	bool		one_is_free = false;
 	dlist_iter	iter;
 
 	sup_lock();
-	if (session->waits_for != 0)
+	if (session->job.id != 0)
+	{
+		pool = pool_of_job(&session->job);
+		*id = session->job.id;
+	}
+	else if (session->waits_for != 0)
 		queued = &Sup->tasks[session->waits_for - 1];
 	else
 	{
@@ -185,16 +229,17 @@ workers_in_the_way(int *pids, uint64 *id)
 	}
 	if (queued != NULL && sup_task_state(queued) == SUP_TASK_QUEUED)
 	{
-		b = &Sup->bindings[queued->binding];
+		pool = Sup->bindings[queued->binding].pool;
+		database = Sup->bindings[queued->binding].database;
 		*id = queued->id;
 	}
-	for (int i = 0; i < sup_max_workers && b != NULL; i++)
+	for (int i = 0; i < sup_max_workers && pool >= 0; i++)
 	{
 		SupSlot    *slot = &Sup->slots[i];
 
-		if (is_replaced(slot) || slot->pool != b->pool)
+		if (is_replaced(slot) || slot->pool != pool)
 			continue;
-		if (slot->slow != NULL && slot->database == b->database && slot->pid != 0)
+		if (slot->slow != NULL && slot->database == database && slot->pid != 0)
 		{
 			pids[0] = slot->pid;
 			count = 1;
@@ -315,7 +360,7 @@ all_depend_on_me(const int *pids, int n)
 }
 
 /*
- * Does a task of mine, or else every worker that could take it, depend on me; or
+ * Does a task, or job, of mine, or else every worker that could take it, depend on me; or
  * all that could make room for one?  Then *task is 0.  Returns the process that
  * waits for a lock of mine, or 0.
  */
@@ -371,6 +416,13 @@ check_deadlock(void)
 						   MyProcPid, pid, MyProcPid),
 				 errhint("Launch fewer tasks in a transaction that holds locks which they need, or increase \"%s\".",
 						 "supervisor.max_tasks")));
+	if (Sup->sessions[sup_my_session()].job.id != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+				 errmsg("deadlock detected"),
+				 errdetail("Process %d waits for job %llu; process %d, on which that depends, waits for a lock that process %d holds.",
+						   MyProcPid, (unsigned long long) task, pid, MyProcPid),
+				 errhint("End the transaction that holds the lock before you wait for the job.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
 			 errmsg("deadlock detected"),
@@ -432,7 +484,7 @@ sup_sleep_until(bool (*done) (void *arg), void *arg, TimestampTz deadline, Condi
 			}
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 sup_milliseconds_until(now, until),
-							 sup_wait_event(SUP_WAIT_TASK));
+							 sup_wait_event(session->job.id != 0 ? SUP_WAIT_JOB : SUP_WAIT_TASK));
 			ResetLatch(MyLatch);
 		}
 	}

@@ -72,6 +72,7 @@ my %calls = (
 	unschedule => q{SELECT supervisor.unschedule('j')},
 	cancel_job => q{SELECT supervisor.cancel_job(1)},
 	retry_job => q{SELECT supervisor.retry_job(1)},
+	wait_job => q{SELECT supervisor.wait_job(1)},
 	adopt_jobs => q{SELECT supervisor.adopt_jobs()},
 	alter_job => q{SELECT supervisor.alter_job(1, now())},
 	restart_worker => q{SELECT supervisor.restart_worker(0)},

@@ -12,6 +12,7 @@ use SupervisorTest qw(becomes refused value);
 
 my $node = SupervisorTest::new_node(
 	'manage_jobs',
+	'max_prepared_transactions' => 5,
 	'supervisor.pool_size' => 2,
 	'supervisor.pools' => 'one:1, paused:0, club:1(members)',
 	'supervisor.max_workers' => 8);
@@ -152,6 +153,210 @@ foreach my $function (qw(retry_job alter_job))
 }
 value("SELECT supervisor.retry_job($job)", user => 'alice');
 ran('1', 'one\'s own');
+
+note 'wait_job';
+
+value('GRANT EXECUTE ON FUNCTION supervisor.wait_job TO PUBLIC; CREATE ROLE reader LOGIN IN ROLE pg_read_all_stats');
+$locks = SupervisorTest::session($node);
+my $waiter = SupervisorTest::session($node);
+my $pid = $waiter->pid;
+
+# A command that waits for the lock, whose run has begun when this returns.
+sub begin
+{
+	my ($command, $options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	$locks->query_safe('SELECT pg_advisory_lock(1)');
+	my $id = value("SELECT supervisor.enqueue('SELECT pg_advisory_xact_lock(1); $command'" . ($options // '') . ')');
+	becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'one runs');
+	return $id;
+}
+
+sub go_on
+{
+	$locks->query_safe('SELECT pg_advisory_unlock(1)');
+	return;
+}
+
+# The session begins to wait for that job.
+sub wait_for
+{
+	my ($id) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	$waiter->begin("SELECT supervisor.wait_job($id)");
+	becomes("SELECT wait_event_type = 'Extension' AND state = 'active' FROM pg_stat_activity WHERE pid = $pid", 'a session waits');
+	return;
+}
+
+sub told
+{
+	my ($expected, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	my ($state) = $waiter->finish;
+	is($state, $expected, $property);
+	return;
+}
+
+wait_for($job = begin('SELECT 1'));
+is(value("SELECT count(*) FROM pg_locks WHERE pid = $pid AND relation = 'supervisor.job'::regclass"), 0, 'without a lock on the jobs');
+go_on();
+told('succeeded', 'until it has succeeded');
+is(value("SELECT supervisor.wait_job($job)"), 'succeeded', 'which is known afterwards');
+wait_for($job = begin('SELECT 1/0', ', max_attempts => 1'));
+go_on();
+told('failed', 'until it has failed');
+is(value("SELECT supervisor.wait_job($job)"), 'failed', 'which is known afterwards');
+wait_for($job = begin('SELECT 1/0', q{, max_attempts => 2, retry_delay => '0'}));
+go_on();
+told('failed', 'until all attempts have failed');
+is(value("SELECT attempts FROM supervisor.job WHERE id = $job"), 2, 'all of them');
+wait_for($job = begin('SELECT 1'));
+value("SELECT supervisor.cancel_job($job)");
+told('canceled', 'until its run is canceled');
+go_on();
+is(value("SELECT supervisor.wait_job($job)"), 'canceled', 'which is known afterwards');
+wait_for($job = begin('SELECT 1', ', max_attempts => 1'));
+value(q{SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
+told('failed', 'until its worker has ended');
+go_on();
+wait_for($job = begin('SELECT 1', ', max_attempts => 1, atomic => false'));
+go_on();
+told('succeeded', 'until one that is not atomic has succeeded');
+value('DELETE FROM supervisor.job');
+
+$job = enqueue(1, q{run_at => 'infinity'});
+is(value("SELECT supervisor.wait_job($job, '50 ms')"), '', 'not longer than that');
+is(value("SELECT supervisor.wait_job($job, '0')"), '', 'nor at all');
+foreach my $end ("COMMIT", "PREPARE TRANSACTION 'a'; COMMIT PREPARED 'a'")
+{
+	wait_for($job);
+	my ($last) = reverse split /; /, $end;
+	value("BEGIN; SELECT supervisor.cancel_job($job); " . ($end =~ /(PREPARE.*); / ? $1 : $end));
+	value($last) if $end =~ /PREPARED/;
+	told('canceled', "until one that waits is canceled ($end)");
+	$job = enqueue(1, q{run_at => 'infinity'});
+}
+wait_for($job);
+value("SELECT supervisor.retry_job($job)");
+told('succeeded', 'until one that was held has run');
+value('TRUNCATE ran');
+
+# Of one that recurs a run.
+$job = value(q{SELECT supervisor.schedule('a', '@yearly', 'SELECT 1')});
+wait_for($job);
+value("SELECT supervisor.retry_job($job)");
+told('succeeded', 'until the next run of a recurring one');
+is(value("SELECT supervisor.wait_job($job, '50 ms')"), '', 'but not one before');
+wait_for($job);
+value(q{SELECT supervisor.unschedule('a')});
+told('canceled', 'or it is removed');
+$locks->query_safe('SELECT pg_advisory_lock(1)');
+$job = value(q{SELECT supervisor.schedule('a', '@yearly', 'SELECT pg_advisory_xact_lock(1); SELECT 1/0', max_attempts => 1)});
+value("SELECT supervisor.retry_job($job)");
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'one runs');
+wait_for($job);
+go_on();
+told('failed', 'until the run that is under way has failed');
+value(q{SELECT supervisor.unschedule('a')});
+
+# One that is done with another.
+begin('SELECT 1', ', key => $$k$$');
+value(q{SELECT supervisor.enqueue('SELECT 2', key => 'k')}) foreach 1 .. 2;
+$job = value('SELECT max(id) FROM supervisor.job');
+wait_for($job);
+go_on();
+told('succeeded', 'until one is done with another one');
+isnt(value("SELECT merged_into FROM supervisor.job_history WHERE job = $job"), '', 'as it was');
+
+# What it says lasts, however the run has committed.
+value(q{ALTER SYSTEM SET wal_writer_delay = '10 s'});
+value('SELECT pg_reload_conf()');
+value('ALTER ROLE postgres SET synchronous_commit = off');
+wait_for($job = begin('INSERT INTO ran VALUES (1)'));
+value('SELECT pg_switch_wal()');
+go_on();
+told('succeeded', 'until it has committed asynchronously');
+$_->quit foreach $waiter, $locks;
+$node->stop('immediate');
+$node->start;
+is(value('SELECT count(*) FROM ran'), 1, 'which no crash undoes');
+value('ALTER ROLE postgres RESET ALL; TRUNCATE ran');
+$locks = SupervisorTest::session($node);
+$waiter = SupervisorTest::session($node);
+$pid = $waiter->pid;
+
+note 'wait_job: what is refused';
+
+refused('SELECT supervisor.wait_job(NULL)', '22004', 'no job');
+refused("SELECT supervisor.wait_job($_)", '42704', "one that never was: $_") foreach 0, 1000000;
+refused('SELECT supervisor.wait_job(1, $$-1 s$$)', '22023', 'no time');
+refused(q{BEGIN; SELECT supervisor.wait_job(supervisor.enqueue('SELECT 1'))}, '55000', 'one of the same statement');
+refused(q{BEGIN; SELECT supervisor.enqueue('SELECT 1') AS job \gset
+	SELECT supervisor.wait_job(:job)}, '55000', 'one of the same transaction');
+$job = enqueue(1, q{run_at => 'infinity'});
+refused("BEGIN; SELECT supervisor.$_; SELECT supervisor.wait_job($job)", '55000', "after $_ in the same transaction")
+  foreach "alter_job($job, priority => 1)", "cancel_job($job)", "retry_job($job)";
+value(qq{DELETE FROM supervisor.job; TRUNCATE supervisor.job_history});
+refused("SELECT supervisor.wait_job($job)", '55000', 'one of which nothing is known any more');
+$job = enqueue(1, q{run_at => 'infinity'});
+refused("SELECT supervisor.execute('SELECT supervisor.wait_job($job)')", '55000', 'in a task');
+my $inside = value("SELECT supervisor.enqueue('SELECT supervisor.wait_job($job)', max_attempts => 1)");
+is(value("SELECT supervisor.wait_job($inside)"), 'failed', 'in a job');
+is(job($inside, 'last_sqlstate'), '55000', 'as well');
+value("SELECT supervisor.cancel_job($inside)");
+my $alice = enqueue(1, q{run_at => 'infinity'}, user => 'alice');
+foreach (0, 1)
+{
+	refused("SELECT supervisor.wait_job($alice)", '42501', 'another\'s' . ($_ ? ', which has ended' : ''), user => 'bob');
+	is(value("SELECT supervisor.wait_job($alice, '0')", user => $_), value("SELECT supervisor.wait_job($alice, '0')"), "by $_") foreach 'alice', 'watch', 'reader';
+	value("SELECT supervisor.cancel_job($alice)");
+}
+wait_for($job);
+value("SELECT pg_cancel_backend($pid)");
+my ($state) = $waiter->finish;
+is($state, '', 'it can be canceled');
+wait_for($job);
+value("SELECT pg_terminate_backend($pid)");
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'and its session can be terminated');
+$waiter = SupervisorTest::session($node);
+$pid = $waiter->pid;
+wait_for($job);
+value("SELECT supervisor.cancel_job($job)");
+told('canceled', 'others are told');
+becomes('SELECT count(*) = 0 FROM supervisor.job', 'none is left');
+
+note 'wait_job: deadlocks';
+
+value(q{CREATE TABLE l (i integer); ALTER SYSTEM SET deadlock_timeout = '50 ms'});
+value('SELECT pg_reload_conf()');
+
+# A job that needs a lock of the session that waits for another, or for itself.
+sub deadlock
+{
+	my ($id, $property) = @_;
+	my ($sqlstate, $stderr) = $waiter->error_of("SELECT supervisor.wait_job($id)");
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is($sqlstate, '40P01', $property);
+	like($stderr, qr/Process $pid waits for job $id; process \d+, on which that depends, waits for a lock that process $pid holds/, "$property: it says who waits for whom");
+	$waiter->query('ROLLBACK');
+	becomes('SELECT count(*) = 0 FROM supervisor.job', "$property: it goes on");
+}
+
+$waiter->query_safe('BEGIN; LOCK TABLE l');
+deadlock(value(q{SELECT supervisor.enqueue('INSERT INTO l VALUES (1)')}), 'a job that needs a lock');
+$waiter->query_safe('BEGIN; LOCK TABLE l');
+value(q{SELECT supervisor.enqueue('INSERT INTO l VALUES (1)', pool => 'one')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'l'::regclass AND NOT granted}, 'a worker waits for a lock');
+deadlock(value(q{SELECT supervisor.enqueue('SELECT 1', pool => 'one')}), 'one whose pool has no other worker');
+$waiter->query_safe('BEGIN; LOCK TABLE l');
+value(q{SELECT supervisor.enqueue('INSERT INTO l VALUES (1)', key => 'k')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'l'::regclass AND NOT granted}, 'a worker waits for a lock');
+deadlock(value(q{SELECT supervisor.enqueue('SELECT 1', key => 'k', pool => 'one')}), 'one that waits for its key');
+$_->quit foreach $waiter, $locks;
 
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected status)/m, 'nothing unexpected in the log');
 done_testing();
