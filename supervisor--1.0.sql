@@ -946,6 +946,22 @@ pools AS MATERIALIZED (
 tasks AS MATERIALIZED (
     SELECT pool, usename, state, submitted_at FROM supervisor.task_status
     WHERE (SELECT preloaded FROM server) AND (owner_pid IS NOT NULL OR finished_at IS NULL)),
+jobs AS MATERIALIZED (
+    SELECT job, usename, pool, state, reason, run_at, last_finished_at, last_error, last_sqlstate
+    FROM supervisor.job_status WHERE (SELECT preloaded FROM server) AND (state IN ('queued', 'failed') OR reason = 'copied')),
+job_hints (reason, words, hint) AS (VALUES
+    ('no_role', 'their role does not exist', 'see job_status: create it, or cancel_job'),
+    ('no_login', 'role "%s" may not log in', 'ALTER ROLE ... LOGIN'),
+    ('database_not_allowed', 'role "%s" may not connect', 'GRANT CONNECT, or ALTER DATABASE'),
+    ('no_member', 'role "%s" may not use the pool', 'change supervisor.pools, or alter_job'),
+    ('no_pool', 'the pool does not exist', 'add it to supervisor.pools, or alter_job'),
+    ('not_listed', 'the database is not listed', 'add it to supervisor.databases'),
+    ('not_trusted', 'the tables of jobs were changed', 'see the server log for what is wrong'),
+    ('backoff', 'what role "%s" did has failed', 'see the server log'),
+    ('lost', 'how they ended is not noted', 'see the server log'),
+    ('key', 'others of their key run', 'see how long those take: job_status'),
+    ('no_worker', 'the pool has no worker', 'see the server log'),
+    ('busy', 'all its workers are busy', 'cancel what takes long, or make the pool larger')),
 hints (reason, hint) AS (VALUES
     ('no_background_worker_slot', 'raise max_worker_processes (restart), or stop something'),
     ('no_slot', 'raise supervisor.max_workers (restart), or stop something'),
@@ -1002,6 +1018,12 @@ declared AS (
                                                       ELSE replace(replace(c, '\', '\\'), '''', '''''') END, '' ORDER BY n) || ''''
                       FROM regexp_split_to_table(name::text, '') WITH ORDINALITY AS s (c, n)) END AS literal
     FROM troubles WHERE trouble IS NOT NULL GROUP BY trouble, name, home),
+
+-- Jobs of this database that are due and wait: for a pool and a reason, as far as one is to be looked at.
+due_jobs AS (
+    SELECT pool, reason, min(usename) AS usename, min(run_at) AS since, CASE count(*) WHEN 1 THEN '1 job waits' ELSE count(*) || ' jobs wait' END AS n
+    FROM jobs WHERE state = 'queued' GROUP BY pool, reason
+    HAVING reason ~ '^(no_|not_|database_|paused)' OR (reason <> 'recovery' AND min(run_at) < statement_timestamp() - interval '1 min')),
 
 found (severity, what, since, hint) AS (
     SELECT CASE WHEN state = 'away' AND since > statement_timestamp() - interval '5 s' THEN 'notice' ELSE 'critical' END,
@@ -1065,6 +1087,30 @@ found (severity, what, since, hint) AS (
     SELECT 'warning', format('%s should succeed every %s, and has not', worker, run_every), worked_at,
            'see what its run waits for in pg_stat_activity'
     FROM declared WHERE trouble = 'overdue'
+    UNION ALL
+    SELECT 'critical', format('job %s has crashed the server too often: it is given up', job), last_finished_at,
+           format('fix what it calls, then supervisor.retry_job(%s)', job)
+    FROM jobs WHERE state = 'failed' AND reason = 'crashed'
+    UNION ALL
+    SELECT 'warning', format('%s failed, the last with %s%s', CASE count(*) WHEN 1 THEN '1 job has' ELSE count(*) || ' jobs have' END,
+               (array_agg(last_sqlstate ORDER BY last_finished_at DESC NULLS LAST))[1],
+               ': ' || (array_agg(last_error ORDER BY last_finished_at DESC NULLS LAST))[1]), min(last_finished_at),
+           'see job_status, then retry_job or cancel_job each'
+    FROM jobs WHERE state = 'failed' AND reason <> 'crashed' HAVING count(*) > 0
+    UNION ALL
+    SELECT 'notice', format('%s from elsewhere', CASE count(*) WHEN 1 THEN '1 job is a copy' ELSE count(*) || ' jobs are copies' END), NULL,
+           'cancel what must not run here, then supervisor.adopt_jobs()'
+    FROM jobs WHERE reason = 'copied' HAVING count(*) > 0
+    UNION ALL
+    SELECT 'notice', 'no job is run: supervisor.run_jobs is off', min(since), 'set it on, and reload'
+    FROM due_jobs WHERE reason = 'paused' AND current_setting('supervisor.run_jobs', true) = 'off' HAVING count(*) > 0
+    UNION ALL
+    SELECT CASE WHEN reason = 'paused' OR (reason IN ('busy', 'key', 'backoff') AND since > statement_timestamp() - interval '5 min')
+                THEN 'notice' ELSE 'warning' END,
+           format('%s in pool "%s": %s', n, pool, format(coalesce(words, 'the pool is of size 0'), usename)), since,
+           coalesce(hint, 'make it larger in supervisor.pools')
+    FROM due_jobs LEFT JOIN job_hints USING (reason)
+    WHERE words IS NOT NULL OR current_setting('supervisor.run_jobs', true) = 'on'
     UNION ALL
     SELECT CASE WHEN tasks < max_tasks THEN 'warning' ELSE 'critical' END, format('%s of %s tasks are taken', tasks, max_tasks), NULL,
            'read or forget tasks, or raise supervisor.max_tasks (restart)'

@@ -52,6 +52,14 @@ sub shows
 		FROM $function WHERE what ~ \$p\$$pattern\$p\$}, $property);
 }
 
+sub set_pools
+{
+	my ($pools) = @_;
+
+	SupervisorTest::set($node, 'supervisor.pools' => $pools);
+	until_true('SELECT setting = ' . SupervisorTest::quote($pools) . q{ FROM pg_settings WHERE name = 'supervisor.pools'});
+}
+
 # Tests that all is well again.
 sub is_well
 {
@@ -175,6 +183,70 @@ shows('warning', '^\d+ kB of 1024 kB of supervisor.shared_memory are taken$', 'm
 $super->quit;
 is_well('it is free again');
 becomes('SELECT memory_used = 0 FROM supervisor.server_status', 'to the last byte');
+
+note 'jobs';
+
+my $job = value(q{SELECT supervisor.enqueue('SELECT 1/0', max_attempts => 1)});
+shows('warning', '^1 job has failed, the last with 22012: division by zero$', 'a job that has failed', hint => 'retry_job');
+is(value(q{SELECT what FROM supervisor.health()}, user => 'bob'), '1 job has failed, the last with 22012', 'others see no message');
+value("UPDATE supervisor.job SET reason = 'crashed' WHERE id = $job");
+shows('critical', "^job $job has crashed the server too often: it is given up\$", 'one that has crashed the server', hint => "retry_job\\($job\\)");
+value("SELECT supervisor.cancel_job($job)");
+is_well('once it is canceled, all is well');
+
+# One that waits, and is due.
+sub waits
+{
+	my ($set, $severity, $words, $hint, $unset) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	$set->();
+	value("SELECT supervisor.retry_job($job)");
+	shows($severity, "^1 job waits in pool \"few\": $words\$", $words, hint => $hint);
+	value("SELECT supervisor.alter_job($job, run_at => 'infinity')");
+	$unset->();
+	is_well("$words: that was all");
+}
+SupervisorTest::set($node, 'supervisor.pools' => 'few:1(alice, carol)');
+SupervisorTest::wait_ready($node, 'few', 1);
+value('CREATE ROLE carol LOGIN; GRANT EXECUTE ON FUNCTION supervisor.enqueue TO carol');
+$job = value(q{SELECT supervisor.enqueue('SELECT 1', run_at => 'infinity', pool => 'few')}, user => 'carol');
+waits(sub { value('ALTER ROLE carol NOLOGIN') }, 'warning', 'role "carol" may not log in', 'LOGIN', sub { value('ALTER ROLE carol LOGIN') });
+waits(sub { value('REVOKE CONNECT ON DATABASE postgres FROM PUBLIC') }, 'warning', 'role "carol" may not connect', 'GRANT CONNECT',
+	sub { value('GRANT CONNECT ON DATABASE postgres TO PUBLIC') });
+waits(sub { set_pools('few:1(alice)') }, 'warning', 'role "carol" may not use the pool', 'supervisor.pools', sub { set_pools('few:1(carol)') });
+waits(sub { set_pools('few:0') }, 'notice', 'the pool is of size 0', 'larger', sub { set_pools('few:1'); SupervisorTest::wait_ready($node, 'few', 1) });
+waits(sub { set_pools('') }, 'warning', 'the pool does not exist', 'add it', sub { set_pools('few:1'); SupervisorTest::wait_ready($node, 'few', 1) });
+waits(sub { SupervisorTest::set($node, 'supervisor.databases' => 'other') }, 'warning', 'the database is not listed', 'supervisor.databases',
+	sub { SupervisorTest::set($node, 'supervisor.databases' => '*') });
+SupervisorTest::set($node, 'supervisor.run_jobs' => 'off');
+until_true(q{SELECT setting = 'off' FROM pg_settings WHERE name = 'supervisor.run_jobs'});
+value("SELECT supervisor.execute('SELECT 1')");
+value("UPDATE supervisor.job SET run_at = now() WHERE id = $job");
+shows('notice', '^no job is run: supervisor.run_jobs is off$', 'that no job is run', hint => 'reload');
+value("SELECT supervisor.alter_job($job, run_at => 'infinity')");
+is_well('which is well if none is due');
+SupervisorTest::set($node, 'supervisor.run_jobs' => 'on');
+until_true(q{SELECT setting = 'on' FROM pg_settings WHERE name = 'supervisor.run_jobs'});
+value("UPDATE supervisor.job SET role = 4000000000, run_at = now() WHERE id = $job");
+shows('warning', '^1 job waits in pool "few": their role does not exist$', 'one without its role', hint => 'cancel_job');
+value("UPDATE supervisor.job SET role = 'carol' WHERE id = $job");
+becomes('SELECT count(*) = 0 FROM supervisor.job_status', 'it is run');
+is_well('nothing is wrong then');
+
+my $busy = SupervisorTest::session($node);
+$busy->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(3600)', pool => 'few')});
+value(q{SELECT count(supervisor.enqueue('SELECT 1', pool => 'few')) FROM generate_series(1, 3)});
+shows('notice', '^3 jobs wait in pool "few": all its workers are busy$', 'jobs that wait for long', function => 'public.impatient()', hint => 'larger');
+$busy->quit;
+becomes('SELECT count(*) = 0 FROM supervisor.job_status', 'they are run');
+value(q{INSERT INTO supervisor.job (id, role, pool, priority, run_at, command, max_attempts, attempts, crashes, runs, atomic, enabled, state, enqueued_at)
+	VALUES (1000000, 'postgres', 'few', 5, now(), 'SELECT 1', 20, 0, 0, 0, true, true, 'w', now())});
+shows('notice', '^1 job is a copy from elsewhere$', 'a copy', no_since => 1, hint => 'adopt_jobs');
+value('SELECT supervisor.adopt_jobs()');
+becomes('SELECT count(*) = 0 FROM supervisor.job_status', 'it is adopted, and runs');
+set_pools('');
+is_well('all is well again');
 
 note 'names, and a person who reads it';
 

@@ -110,6 +110,11 @@ $session->query_safe(q{SELECT supervisor.cancel(t), supervisor.wait(t) FROM supe
 until_true(q{SELECT count(*) FILTER (WHERE name = 'fine' AND runs_succeeded = 1) = 1 AND count(*) FILTER (WHERE name = 'bad' AND state = 'failed') = 1
 	AND count(*) FILTER (WHERE name = 'lost' AND reason = 'no_role') = 1 AND count(*) FILTER (WHERE activity = 'busy') = 2 FROM supervisor.worker_status});
 
+value(q{SELECT supervisor.enqueue('SELECT 1'), supervisor.enqueue('SELECT 1/0', max_attempts => 1), supervisor.enqueue('SELECT 1', run_at => 'infinity')});
+value(q{SELECT supervisor.enqueue('SELECT 1', pool => 'batch') FROM generate_series(1, 2)});
+value(q{UPDATE supervisor.job SET origin = NULL WHERE run_at = 'infinity' AND state = 'w'});
+until_true(q{SELECT count(*) FILTER (WHERE state = 'queued') = 2 AND count(*) FILTER (WHERE state = 'failed') = 1 AND count(*) = 4 FROM supervisor.job_status});
+
 # What is to be found, by name and labels; of a time, in which range.
 sub worker { return map { ("name=$_->[0],datname=postgres,kind=command" => $_->[1]) } map { [ $_->[0], $_->[1] ] } @_; }
 my $held = value('SELECT memory_used FROM supervisor.server_status');
@@ -124,7 +129,7 @@ my %expected = (
 	server_memory_used_bytes => { '' => $held },
 	server_memory_max_bytes => { '' => 67108864 },
 	server_unread_databases => { '' => 0 },
-	health_findings => { 'severity=critical' => 1, 'severity=warning' => 1, 'severity=notice' => [ 0, 1 ] },
+	health_findings => { 'severity=critical' => 1, 'severity=warning' => 2, 'severity=notice' => [ 1, 3 ] },
 	pool_size => { 'pool=default' => 2, 'pool=batch' => 1 },
 	pool_running => { 'pool=default' => 2, 'pool=batch' => 1 },
 	pool_unbound => { 'pool=default' => [ 0, 1 ], 'pool=batch' => 0 },
@@ -135,6 +140,13 @@ my %expected = (
 	pool_tasks_succeeded_total => { 'pool=default' => 2, 'pool=batch' => 0 },
 	pool_tasks_failed_total => { 'pool=default' => 1, 'pool=batch' => 0 },
 	pool_tasks_canceled_total => { 'pool=default' => 0, 'pool=batch' => 1 },
+	pool_jobs_succeeded_total => { 'pool=default' => 1, 'pool=batch' => 0 },
+	pool_jobs_failed_total => { 'pool=default' => 1, 'pool=batch' => 0 },
+	jobs_due => { 'datname=postgres,pool=default' => 0, 'datname=postgres,pool=batch' => 2 },
+	jobs_oldest_due_seconds => { 'datname=postgres,pool=default' => 0, 'datname=postgres,pool=batch' => [ 0.001, 3600 ] },
+	jobs_running => { 'datname=postgres,pool=default' => 0, 'datname=postgres,pool=batch' => 0 },
+	jobs_failed => { 'datname=postgres,pool=default' => 1, 'datname=postgres,pool=batch' => 0 },
+	jobs_copied => { 'datname=postgres,pool=default' => 1, 'datname=postgres,pool=batch' => 0 },
 	pool_restarts_total => { 'pool=default' => 0, 'pool=batch' => 0 },
 	worker_running => {worker([ fine => 1 ], [ bad => 0 ], [ lost => 0 ])},
 	worker_consecutive_failures => {worker([ fine => 0 ], [ bad => 3 ], [ lost => 0 ])},
