@@ -121,7 +121,17 @@ sub rate_of_loop
 	my ($admin, $n, $workers) = @_;
 
 	fill_queue($admin, $n, $insert);
-	return $n * 1e6 / $admin->row("SELECT bench.queue_loop(false, $workers, $n)")->[0];
+	return $n * 1e6 / loop_takes($admin, 'false', $workers, $n);
+}
+
+# Microseconds.
+sub loop_takes
+{
+	my ($admin, $known, $workers, $n) = @_;
+
+	$admin->query("SELECT bench.queue_start($known, $workers, $n)");
+	wait_until($admin, 0.2, 'SELECT bench.queue_took() IS NOT NULL', 600);
+	return $admin->row('SELECT bench.queue_took()')->[0];
 }
 
 # One-row INSERTs, beside what one would write oneself.
@@ -141,7 +151,7 @@ sub jobs
 		for my $pool ('one', 'four')
 		{
 			my $width = $width{$pool};
-			my $n = $quick ? 200 : $sync eq 'on' ? 2000 : 20_000;
+			my $n = $quick ? 200 : $sync eq 'on' ? 2000 : 10_000;
 			my %rate;
 
 			for my $round (1 .. $rounds)
@@ -150,7 +160,7 @@ sub jobs
 				{
 					push @{ $rate{$which} },
 					    $which eq 'jobs' ? rate_of_jobs($admin, $on, $n, $pool, $insert)
-					  : $which eq 'script' ? rate_of_script($admin, $n, $width)
+					  : $which eq 'script' ? rate_of_script($admin, $quick ? $n : $n / 4, $width)
 					  : rate_of_loop($admin, $n, $width);
 				}
 			}
@@ -227,7 +237,7 @@ sub jobs_peers
 			my ($row) = grep { $_->[0] eq $which } @rows;
 			$admin->query('TRUNCATE bench_out');
 			push @{ $rate{$which} },
-			    $row ? peer($row->[1], $row->[1] eq 'boss' && $row->[2][0] == 1 ? int($n / 3) : $n, @{ $row->[2] })
+			    $row ? peer($row->[1], $quick ? $n : $n / 3, @{ $row->[2] })
 			  : rate_of_jobs($admin, $on, $n, $which, $insert);
 		}
 	}
@@ -267,7 +277,7 @@ sub jobs_floor
 			$admin->query('TRUNCATE bench_job, bench_history; ALTER SEQUENCE bench_job_id RESTART');
 			$admin->query("SELECT count(bench.enqueue('SELECT 1')) FROM generate_series(1, $n)");
 			$admin->query('VACUUM ANALYZE bench_job');
-			push @bases, $n * 1e6 / $admin->row("SELECT bench.queue_loop(true, 1, $n)")->[0];
+			push @bases, $n * 1e6 / loop_takes($admin, 'true', 1, $n);
 		}
 	}
 	report(
@@ -372,7 +382,7 @@ sub jobs_due
 			  . " FROM (SELECT * FROM supervisor.job_history ORDER BY finished_at LIMIT $n) h")->[0];
 		$admin->query('SELECT count(supervisor.unschedule(name)) FROM supervisor.job');
 		clean($admin);
-		next unless $has{pg_cron};
+		next if !$has{pg_cron} || $quick;
 		$admin->query('CREATE EXTENSION IF NOT EXISTS pg_cron');
 		$admin->query('CREATE UNLOGGED TABLE IF NOT EXISTS bench_runs (at timestamptz, pid integer)');
 		my %m = cron_batch($admin, $n);

@@ -76,6 +76,8 @@ typedef struct BenchShared
 	pg_atomic_uint32 queue_go;
 	pg_atomic_uint32 queue_next;
 	pg_atomic_uint32 queue_done;
+	volatile TimestampTz queue_began;
+	volatile TimestampTz queue_ended;	/* of the last one */
 
 	/* Moments that tasks have noted, in whichever process they ran. */
 	pg_atomic_uint32 nmarks;
@@ -99,7 +101,8 @@ PG_FUNCTION_INFO_V1(bench_nothing);
 PG_FUNCTION_INFO_V1(bench_loop);
 PG_FUNCTION_INFO_V1(bench_bring_up);
 PG_FUNCTION_INFO_V1(bench_replace);
-PG_FUNCTION_INFO_V1(bench_queue_loop);
+PG_FUNCTION_INFO_V1(bench_queue_start);
+PG_FUNCTION_INFO_V1(bench_queue_took);
 PG_FUNCTION_INFO_V1(bench_mark);
 PG_FUNCTION_INFO_V1(bench_marks);
 
@@ -619,22 +622,20 @@ supervisor_bench_queue_main(Datum arg)
 			pg_atomic_fetch_add_u32(&Bench->queue_done, 1);
 		CHECK_FOR_INTERRUPTS();
 	}
+	Bench->queue_ended = GetCurrentTimestamp();
 	pg_atomic_fetch_sub_u32(&Bench->nready, 1);
-	SetLatch(&Bench->keeper->procLatch);
 	proc_exit(0);
 }
 
 /*
- * queue_loop(known, n, count): microseconds that n workers, which are ready, take
- * for so many jobs of bench_queue; or, known, of bench_job, by their ids.
+ * queue_start(known, n, count): have n workers, which are ready by now, take so many jobs
+ * of bench_queue; or, known, of bench_job, by their ids.  It does not wait: its own
+ * snapshot would keep the dead rows that the workers then come across.
  */
 Datum
-bench_queue_loop(PG_FUNCTION_ARGS)
+bench_queue_start(PG_FUNCTION_ARGS)
 {
 	int			n = PG_GETARG_INT32(1);
-	BackgroundWorkerHandle *handles[MAX_BARE_WORKERS];
-	instr_time	start;
-	instr_time	end;
 
 	check_preloaded();
 	if (n < 1 || n > MAX_BARE_WORKERS)
@@ -648,24 +649,26 @@ bench_queue_loop(PG_FUNCTION_ARGS)
 	pg_atomic_write_u32(&Bench->queue_done, 0);
 	pg_atomic_write_u32(&Bench->nready, 0);
 	for (int i = 0; i < n; i++)
-		handles[i] = start_worker("supervisor_bench_queue_main", Int32GetDatum(i));
+		(void) start_worker("supervisor_bench_queue_main", Int32GetDatum(i));
 	while (pg_atomic_read_u32(&Bench->nready) < (uint32) n)
 		wait_for_latch();
-
-	INSTR_TIME_SET_CURRENT(start);
+	Bench->queue_began = GetCurrentTimestamp();
 	pg_atomic_write_u32(&Bench->queue_go, 1);
 	for (int i = 0; i < n; i++)
 		SetLatch(&Bench->bare[i]->procLatch);
-	while (pg_atomic_read_u32(&Bench->nready) > 0)
-		wait_for_latch();
-	INSTR_TIME_SET_CURRENT(end);
+	PG_RETURN_VOID();
+}
 
-	for (int i = 0; i < n; i++)
-		(void) WaitForBackgroundWorkerShutdown(handles[i]);
+/* queue_took(): microseconds that they have taken; NULL: they are not done. */
+Datum
+bench_queue_took(PG_FUNCTION_ARGS)
+{
+	check_preloaded();
+	if (pg_atomic_read_u32(&Bench->nready) > 0)
+		PG_RETURN_NULL();
 	if (pg_atomic_read_u32(&Bench->queue_done) != Bench->queue_count)
 		elog(ERROR, "%u of %u jobs were run", pg_atomic_read_u32(&Bench->queue_done), Bench->queue_count);
-	INSTR_TIME_SUBTRACT(end, start);
-	PG_RETURN_FLOAT8(INSTR_TIME_GET_DOUBLE(end) * 1e6);
+	PG_RETURN_FLOAT8((double) (Bench->queue_ended - Bench->queue_began));
 }
 
 /* mark(): note this moment. */

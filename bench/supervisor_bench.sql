@@ -26,8 +26,11 @@ CREATE FUNCTION bench.replace(n integer,
     OUT median float8, OUT mean float8, OUT p99 float8)
 AS 'supervisor_bench', 'bench_replace' LANGUAGE C STRICT;
 
-CREATE FUNCTION bench.queue_loop(known boolean, n integer, count integer) RETURNS float8
-AS 'supervisor_bench', 'bench_queue_loop' LANGUAGE C STRICT;
+CREATE FUNCTION bench.queue_start(known boolean, n integer, count integer) RETURNS void
+AS 'supervisor_bench', 'bench_queue_start' LANGUAGE C STRICT;
+
+CREATE FUNCTION bench.queue_took() RETURNS float8
+AS 'supervisor_bench', 'bench_queue_took' LANGUAGE C STRICT;
 
 CREATE FUNCTION bench.mark() RETURNS void
 AS 'supervisor_bench', 'bench_mark' LANGUAGE C STRICT;
