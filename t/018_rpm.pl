@@ -67,4 +67,11 @@ is_deeply(
 like($stdout, qr{/CHANGELOG\.md$}m, 'it has documents');
 like($stdout, qr{/LICENSE$}m, 'and the license');
 
+SKIP:
+{
+	skip 'there is no rpmlint', 1 if system('command -v rpmlint >/dev/null') != 0;
+	# the package has the folders of this test
+	like((run_command([ 'rpmlint', "$root/rpm/supervisor.spec" ]))[0], qr/; 0 errors,/, 'rpmlint finds no error in the spec');
+}
+
 done_testing();
