@@ -146,12 +146,7 @@ sup_queue_find(Oid database, Oid role, const char *pool)
 static bool
 is_idle(const SupJobQueue *queue)
 {
-	if (queue->ndrains > 0 || queue->bounds.looking)
-		return false;
-	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
-		if (OidIsValid(SupJob->claims[i].database) && SupJob->claims[i].queue == sup_queue_index(queue))
-			return false;
-	return true;
+	return queue->ndrains == 0 && queue->nclaims == 0 && !queue->bounds.looking;
 }
 
 static void
@@ -647,6 +642,7 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 	free->role = queue->role;
 	free->job = job;
 	SupJob->nclaims++;
+	queue->nclaims++;
 	*claim = free;
 	return SUP_STEP_TAKE;
 }
@@ -688,6 +684,8 @@ sup_claim_release(SupClaim *claim, SupRelease how)
 		sup_bounds_gone(bounds, &claim->job);
 	if (claim->key_wanted)
 		want_all(claim->database, claim->role);
+	if (claim->queue >= 0)
+		SupJob->queues[claim->queue].nclaims--;
 	claim->database = InvalidOid;
 	SupJob->nclaims--;
 }

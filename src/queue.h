@@ -32,6 +32,7 @@ typedef struct SupJobQueue
 	SupBounds	bounds;
 	SupRing    *ring;			/* NULL: it has none */
 	int			ndrains;		/* its drains that are queued or run */
+	int			nclaims;		/* on its jobs, lost ones too */
 	bool		drain_queued;	/* one of them is queued */
 	int			failures;		/* of its drains, in a row */
 	TimestampTz failed_at;		/* the last one; by sup_now() */
