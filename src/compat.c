@@ -123,7 +123,8 @@ void
 sup_no_transaction_timeout(void)
 {
 #if PG_VERSION_NUM >= 170000
-	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	/* Nothing less goes before what the session has SET. */
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_SESSION);
 #endif
 }
 
