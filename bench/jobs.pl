@@ -12,7 +12,7 @@ our ($work, $quick, $rounds, $bindir, %has, @report);
 my $insert = 'INSERT INTO bench_out VALUES (1)';
 
 # Pools of these names have so many workers.
-my %width = (one => 1, four => 4, eight => 8);
+my %width = (one => 1, three => 3, four => 4);
 
 # A server with those pools, and a superuser's session and one that enqueues.
 sub start_for_jobs
@@ -512,7 +512,7 @@ sub jobs_long_head
 				enqueue_jobs($on, 1, 'four', 'SELECT pg_sleep(600)', 'priority => 5');
 				wait_until($admin, 0.1, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
 			}
-			push @{ $which ? \@figures : \@bases }, 1e6 / rate_of_jobs($admin, $on, $n, 'four', $insert);
+			push @{ $which ? \@figures : \@bases }, 1e6 / rate_of_jobs($admin, $on, $n, $which ? 'four' : 'three', $insert);
 			next unless $which;
 			$admin->query('SELECT supervisor.cancel_job(id) FROM supervisor.job');
 			wait_until($admin, 0.1, 'SELECT count(*) = 0 FROM supervisor.job');
