@@ -16,7 +16,6 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
-#include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 
@@ -26,6 +25,7 @@
 #include "jobargs.h"
 #include "jobnotes.h"
 #include "members.h"
+#include "parse.h"
 #include "rights.h"
 #include "submit.h"
 
@@ -110,38 +110,12 @@ needs_no_block(Node *stmt)
 	}
 }
 
-/*
- * The last command that was found to be good, as the same one is often enqueued many
- * times.  One with a backslash is none: what that means is a setting.
- */
-#define KEPT_COMMAND	1024
-
-static struct
-{
-	char		command[KEPT_COMMAND];	/* '': none */
-	int			nparams;
-	bool		atomic;
-}			good;
-
-static void
-keep_good(const char *command, int nparams, bool atomic)
-{
-	if (strlen(command) >= KEPT_COMMAND || strchr(command, '\\') != NULL)
-		return;
-	strlcpy(good.command, command, KEPT_COMMAND);
-	good.nparams = nparams;
-	good.atomic = atomic;
-}
-
 void
 sup_job_check_command(const char *command, int nparams, bool atomic)
 {
-	List	   *statements;
+	List	   *statements = sup_parse(command, strlen(command));
 	ListCell   *lc;
 
-	if (strcmp(good.command, command) == 0 && good.nparams == nparams && good.atomic == atomic && command[0] != '\0')
-		return;
-	statements = pg_parse_query(command);
 	if (statements == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -177,7 +151,6 @@ sup_job_check_command(const char *command, int nparams, bool atomic)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot COPY from or to the client in a job")));
 	}
-	keep_good(command, nparams, atomic);
 }
 
 /*

@@ -4,7 +4,8 @@
  *	  Raw parse trees of commands, some of which are kept.
  *
  * To parse a short command takes as long as a sixth of all that is done for it.  So
- * the trees of those that come again and again are kept, from one task to the next.
+ * the trees of those that come again and again are kept, from one task, or call, to
+ * the next.
  *
  * A raw parse tree depends on nothing but the text and on few settings: no
  * catalog, no search path, no role.  What is left:
