@@ -167,14 +167,14 @@ forget(SupJobQueue *queue)
 	SupJob->free_queue = i;
 }
 
-/* The supervisor has something to do then. */
+/* The supervisor has something to do then; or now, if the clock was set while it sleeps. */
 static void
 set_next_due(int64 due)
 {
-	if (due >= SupJob->next_due)
+	if (due >= SupJob->next_due && SupJob->next_due > GetCurrentTimestamp())
 		return;
-	SupJob->next_due = due;
-	sup_wake_supervisor_by(sup_wall_to_steady(due));
+	SupJob->next_due = Min(due, SupJob->next_due);
+	sup_wake_supervisor_by(sup_wall_to_steady(SupJob->next_due));
 }
 
 /* If there is no entry for it, all are read. */
