@@ -106,7 +106,7 @@ find_table(SupSlot *slot, SupJobQueue *queue)
 
 /* Look for jobs that can be run, which the queue has told us to do. */
 static bool
-look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds, SupPassed *passed)
+look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds, SupPassed * passed)
 {
 	SupCandidate found[SUP_RING_SIZE];
 	SupSpot		end[SUP_PRIORITIES];
@@ -231,14 +231,34 @@ first_nothing(DestReceiver *self)
 {
 }
 
+/* The job is gone: if somebody else has taken it off who was just before us, it is not run. */
+static void
+check_not_canceled(void)
+{
+	SupClaim   *claim;
+	bool		canceled;
+
+	sup_lock();
+	claim = sup_claim_of(sup_slot_index(SupMySlot));
+	canceled = claim != NULL && claim->canceled;
+	sup_unlock();
+	if (canceled)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling statement due to user request")));
+}
+
 /* SupBlock.settle */
 static void
 settle(void *arg, const char *tag)
 {
 	Running    *job = arg;
+	bool		found;
 
 	sup_injection_point("supervisor-settle");
-	job->waits = sup_settle_success(&job->run, &job->row, tag, &job->next);
+	job->waits = sup_settle_success(&job->run, &job->row, tag, &job->next, &found);
+	if (!found)
+		check_not_canceled();
 }
 
 /*
@@ -380,6 +400,7 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	sup_running_job = 0;
 	sup_injection_point("supervisor-ran");
 	noted = (job->atomic && job->run.end == SUP_RUN_SUCCEEDED) || note_end(job);
+	sup_injection_point("supervisor-noted");
 	sup_reset_worker(slot);
 	sup_lock();
 	sup_queue_works(queue);
@@ -512,7 +533,7 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 static bool
 go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
 {
-	static SupBusyKey *busy = NULL;
+	static SupBusyKey * busy = NULL;
 	SupStep		step = SUP_STEP_NOTHING;
 	SupClaim   *claim = NULL;
 	SupBounds	bounds;

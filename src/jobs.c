@@ -226,7 +226,11 @@ supervisor_cancel_job(PG_FUNCTION_ARGS)
 	run.id = id;
 	run.run_at = sup_job_spot(&row).run_at;
 	run.counted = true;			/* no attempt was made */
+	sup_injection_point("supervisor-cancel");
 	sup_settle_canceled(&run, &row);
+
+	/* Only from here on can it be seen that it is being canceled. */
+	(void) cancel_run(table, id, DatumGetObjectId(row.values[SUP_JOB_ROLE]), true);
 	PG_RETURN_BOOL(true);
 }
 

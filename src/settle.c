@@ -356,20 +356,20 @@ tell(const SupJobRow *row, SupJobNote *note)
 
 /* A job that has deleted itself has been run all the same. */
 bool
-sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
+sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next, bool *found)
 {
 	SupJobRow	now;
 	Oid			history;
-	bool		found;
 	bool		waits = false;
 
+	*found = false;
 	check_constraints();
 	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
 	if (lock_tables(run, &history))
 	{
-		found = sup_job_lock(run->table, run->id, &now);
-		note_run(history, run, found ? &now : row, SUP_RUN_SUCCEEDED, tag);
-		waits = found && is_recurring(&now);
+		*found = sup_job_lock(run->table, run->id, &now);
+		note_run(history, run, *found ? &now : row, SUP_RUN_SUCCEEDED, tag);
+		waits = *found && is_recurring(&now);
 		if (waits)
 		{
 			go_on(run, &now);
@@ -377,7 +377,7 @@ sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, Sup
 			sup_job_update(run->table, &now);
 			tell(&now, next);
 		}
-		else if (found)
+		else if (*found)
 			sup_job_delete(run->table, &now);
 		note_merged(history, run, row, tag);
 	}

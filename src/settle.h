@@ -38,10 +38,11 @@ typedef struct SupRun
 /*
  * The command has been run, in the transaction that is open, which is somebody's:
  * of any isolation, read only or not.  The job goes, or waits for its next time, and the
- * run is noted, if that commits.  'row' is what the job was when the run began.  For what
- * is returned see sup_settle().
+ * run is noted, if that commits.  'row' is what the job was when the run began; *found
+ * whether it is there yet.  For what is returned see sup_settle().
  */
-extern bool sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next);
+extern bool sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
+							   bool *found);
 
 /*
  * It was run in transactions of its own, or has failed and been rolled back: note that

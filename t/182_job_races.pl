@@ -238,5 +238,77 @@ value('SELECT supervisor.cancel_job(min(id)) FROM supervisor.job');
 release('claimed');
 all_ran('2 3', 2, 'one that stands for others is canceled');
 
+note 'the loader';
+
+attach('found', 'wait');
+value('SELECT ' . job(1, q{run_at => 'infinity'}));
+value(q{UPDATE supervisor.job SET run_at = now() + interval '1 h'});
+held('found');
+value('SELECT ' . job(2));
+release('found');
+value(q{UPDATE supervisor.job SET run_at = now()});
+all_ran('1 2', 2, 'what commits while the loader looks');
+
+note 'cancel_job';
+
+attach('claimed', 'wait');
+value('SELECT ' . job(1));
+held('claimed');
+is(value('SELECT supervisor.cancel_job(id) FROM supervisor.job'), 't', 'one that is about to begin is canceled');
+release('claimed');
+all_ran('', 1, 'it does not begin');
+
+attach('claimed', 'wait');
+value('SELECT ' . job(1));
+held('claimed');
+$late->query_safe('BEGIN; SELECT supervisor.cancel_job(id) FROM supervisor.job');
+release('claimed');
+value('SELECT ' . job(2));
+becomes('SELECT count(*) = 1 FROM ran', 'another one runs');
+$late->query_safe('ROLLBACK');
+all_ran('1 2', 2, 'unless that is rolled back');
+
+attach('ran', 'wait');
+value('SELECT ' . job(1));
+held('ran');
+$late->query_safe('SELECT supervisor.cancel_job(max(job)) FROM supervisor.job_history');
+release('ran');
+value('SELECT ' . job(2));
+all_ran('1 2', 2, 'a cancel that comes too late');
+is(value(q{SELECT string_agg(DISTINCT state, ' ') FROM (SELECT * FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 2) h}), 'succeeded', 'is no other job\'s');
+
+# All workers are busy until let_go().
+my $holder = SupervisorTest::session($node);
+my @busy;
+
+sub keep_busy
+{
+	my ($n) = @_;
+
+	$holder->query_safe('SELECT pg_advisory_lock(1)');
+	@busy = map { SupervisorTest::session($node) } 1 .. $n;
+	$_->begin(q{SELECT supervisor.execute('SELECT pg_advisory_xact_lock_shared(1)')}) foreach @busy;
+	SupervisorTest::wait_true($node, "SELECT count(*) = $n FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 'the workers are not busy');
+}
+
+sub let_go
+{
+	$holder->query_safe('SELECT pg_advisory_unlock(1)');
+	$_->finish, $_->quit foreach @busy;
+}
+
+# Its run begins after the cancel has looked whether it runs, and before its row is gone.
+keep_busy(1);
+my $id = value('SELECT ' . job(1));
+attach('cancel', 'wait');
+$late->begin("SELECT supervisor.cancel_job($id)");
+held('cancel');
+let_go();
+SupervisorTest::wait_true($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO ran%'}, 'the run does not wait for the row');
+release('cancel');
+$late->finish;
+all_ran('', 1, 'one that begins while it is canceled');
+is(value("SELECT string_agg(state, ' ') FROM supervisor.job_history WHERE job = $id"), 'canceled', 'it is noted as canceled, once');
+
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected)/m, 'nothing unexpected in the log');
 done_testing();
