@@ -516,7 +516,7 @@ claim_before(const SupJobQueue *queue, Oid table, const SupCandidate *job)
 }
 
 void
-sup_keys_begin_look(const SupJobQueue *queue, SupPassed *passed)
+sup_keys_begin_look(const SupJobQueue *queue, SupPassed * passed)
 {
 	SUP_ASSERT_LOCKED();
 	sup_passed_init(passed);
@@ -538,7 +538,7 @@ sup_keys_begin_look(const SupJobQueue *queue, SupPassed *passed)
  * see all that this look has passed over: it looks after the key was busy.
  */
 void
-sup_keys_end_look(SupJobQueue *queue, const SupPassed *passed)
+sup_keys_end_look(SupJobQueue *queue, const SupPassed * passed)
 {
 	bool		freed = false;
 
@@ -601,6 +601,22 @@ free_claim(void)
 }
 
 /*
+ * A job that is claimed was found again.  Who has the claim tells of the job after its run, as
+ * it was then.  But he may not run it, or it may have been changed since: then nobody would tell
+ * of it any more.
+ */
+static void
+pass_over(SupJobQueue *queue, SupClaim *claim, const SupCandidate *job)
+{
+	if (claim->queue == sup_queue_index(queue) && claim->job.priority == job->priority &&
+		claim->job.spot.run_at == job->spot.run_at)
+		claim->passed = true;
+	else
+		claim->moved = true;
+	sup_bounds_gone(&queue->bounds, job);
+}
+
+/*
  * What is in the ring may have been claimed since it was put there: whoever runs
  * it will tell of it, if it is not done by that.  So may another one of its key.
  */
@@ -630,7 +646,7 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 		if (job.key != 0 && other->job.key == job.key)
 			other->key_wanted = true;
 		else
-			sup_bounds_gone(&queue->bounds, &job);
+			pass_over(queue, other, &job);
 	}
 	if (step != SUP_STEP_TAKE)
 		return step;
@@ -678,11 +694,11 @@ sup_claim_release(SupClaim *claim, SupRelease how)
 		&SupJob->queues[claim->queue].bounds : NULL;
 
 	SUP_ASSERT_LOCKED();
-	if (how == SUP_RELEASE_UNDONE && bounds != NULL)
+	if (bounds != NULL && (how == SUP_RELEASE_UNDONE || (how == SUP_RELEASE_GONE && claim->passed)))
 		sup_bounds_lower(bounds, claim->job.priority, claim->job.spot);
 	else if (how == SUP_RELEASE_GONE && bounds != NULL)
 		sup_bounds_gone(bounds, &claim->job);
-	if (claim->key_wanted)
+	if (claim->key_wanted || claim->moved)
 		want_all(claim->database, claim->role);
 	if (claim->queue >= 0)
 		SupJob->queues[claim->queue].nclaims--;

@@ -66,6 +66,8 @@ typedef struct SupClaim
 	SupCandidate job;			/* its id is 0 once the run has ended, and
 								 * others of its key are looked for */
 	bool		key_wanted;		/* others of its key may wait for its end */
+	bool		passed;			/* it was found again, where it is */
+	bool		moved;			/* ... or elsewhere: it has been changed */
 	bool		canceled;		/* somebody has asked for that */
 
 	/* The run, once it has begun. */
@@ -196,7 +198,7 @@ typedef enum SupRelease
 	SUP_RELEASE_GONE,			/* it is not to be run: it is gone, or who
 								 * changes it tells of it */
 	SUP_RELEASE_UNDONE			/* who looks next shall find it */
-} SupRelease;
+}			SupRelease;
 
 /* In all queues of a database anything may be. */
 extern void sup_queues_reset(Oid database);
@@ -216,13 +218,16 @@ extern void sup_queue_end_drain(SupJobQueue *queue);
  * in passed->busy; or it has ended, and the bounds are set: these are to know if they shall
  * look for others of their key.
  */
-extern void sup_keys_begin_look(const SupJobQueue *queue, SupPassed *passed);
-extern void sup_keys_end_look(SupJobQueue *queue, const SupPassed *passed);
+extern void sup_keys_begin_look(const SupJobQueue *queue, SupPassed * passed);
+extern void sup_keys_end_look(SupJobQueue *queue, const SupPassed * passed);
 
 /* The run has ended, and others of its key may be run, which the caller looks for. */
 extern void sup_claim_free_key(SupClaim *claim);
 
-/* If others of its key wait for its end, and nobody has looked, all of the role are looked for. */
+/*
+ * If others of its key wait for its end, and nobody has looked, or if it has been changed and
+ * found again meanwhile, all of the role are looked for.
+ */
 extern void sup_claim_release(SupClaim *claim, SupRelease how);
 
 /* The run has ended, and that is not noted: the loader shall do so. */

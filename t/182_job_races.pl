@@ -310,5 +310,39 @@ $late->finish;
 all_ran('', 1, 'one that begins while it is canceled');
 is(value("SELECT string_agg(state, ' ') FROM supervisor.job_history WHERE job = $id"), 'canceled', 'it is noted as canceled, once');
 
+note 'changes';
+
+SupervisorTest::set($node, 'supervisor.pool_size' => 2);
+becomes(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'}, 'there is a second worker');
+
+# One worker finds a job that is being changed; that is over, and told of, before it has given up
+# its claim, so another finds the job claimed.
+foreach my $end ('COMMIT', 'ROLLBACK')
+{
+	keep_busy(2);
+	$id = value('SELECT ' . job(1));
+	$late->query_safe("BEGIN; SELECT supervisor.alter_job($id, priority => 3)");
+	attach('claimed', 'wait');
+	let_go();
+	held('claimed');
+	value(q{SELECT injection_points_detach('supervisor-claimed')});
+	$late->query_safe($end);
+	value('SELECT ' . job(2, 'priority => 9'));
+	becomes('SELECT count(*) = 1 FROM ran', "another worker goes on ($end)");
+	value(q{SELECT injection_points_wakeup('supervisor-claimed')});
+	all_ran('1 2', 2, "a job that was found by two, and being changed for one of them ($end)");
+}
+
+# The same with one that has failed, and is changed before its claim is given up.
+attach('noted', 'wait');
+$id = value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (1); SELECT 1 / (nextval(''begun'') / 2)', retry_delay => '0')});
+held('noted');
+value(q{SELECT injection_points_detach('supervisor-noted')});
+value("SELECT supervisor.alter_job($id, priority => 3)");
+value('SELECT ' . job(2, 'priority => 9'));
+becomes('SELECT count(*) = 1 FROM ran', 'another worker goes on');
+value(q{SELECT injection_points_wakeup('supervisor-noted')});
+all_ran('1 2', 3, 'a job that is changed when its failure has been noted');
+
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected)/m, 'nothing unexpected in the log');
 done_testing();
