@@ -10,9 +10,13 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -20,6 +24,8 @@
 #include "declaration.h"
 #include "drain.h"
 #include "job_loader.h"
+#include "jobnotes.h"
+#include "recur.h"
 #include "rights.h"
 #include "settle.h"
 
@@ -28,6 +34,9 @@
 
 /* Who has noted the end of a run commits that at once, but perhaps not so soon. */
 #define LATE_US				(600 * USECS_PER_SEC)
+
+/* So often the times of recurring jobs are seen to, if there is anything to do for the loader. */
+#define TIMES_INTERVAL_US	USECS_PER_HOUR
 
 /* Is nothing known of any priority? */
 static bool
@@ -171,6 +180,125 @@ settle_all_lost(void)
 	}
 }
 
+/*
+ * Times of recurring jobs
+ *
+ * The next one was computed when the last run ended, or when the job was made.  Since then
+ * the rules of its time zone may be others, or the clock was set back.  Then it comes sooner;
+ * later it does not, as what is due then makes up for what was missed.
+ */
+
+typedef struct Sooner
+{
+	int64		origin;
+	MemoryContext row;			/* for a row */
+	List	   *ids;			/* int64 * */
+}			Sooner;
+
+/* Is its next time before the one that it has? */
+static bool
+comes_sooner(const SupJobRow *row, int64 origin, TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz start = now;
+	char	   *zone;
+
+	if (row->nulls[SUP_JOB_SCHEDULE] || row->nulls[SUP_JOB_NEXT_AT] || !sup_job_may_run(row, origin))
+		return false;
+	zone = sup_job_text(row, SUP_JOB_TIME_ZONE);
+	if (!row->nulls[SUP_JOB_LAST_STARTED_AT])
+		start = Min(start, DatumGetTimestampTz(row->values[SUP_JOB_LAST_STARTED_AT]));
+	return sup_recur_next(sup_job_text(row, SUP_JOB_SCHEDULE), zone ? zone : "GMT", start, now, next) &&
+		*next < DatumGetTimestampTz(row->values[SUP_JOB_NEXT_AT]);
+}
+
+static void
+note_sooner(const SupJobRow *row, Sooner * sooner)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(sooner->row);
+	TimestampTz next;
+	bool		comes = comes_sooner(row, sooner->origin, &next);
+	int64	   *id;
+
+	MemoryContextReset(MemoryContextSwitchTo(oldcontext));
+	if (!comes)
+		return;
+	id = palloc(sizeof(int64));
+	*id = DatumGetInt64(row->values[SUP_JOB_ID]);
+	sooner->ids = lappend(sooner->ids, id);
+}
+
+/* The recurring ones are those that have a name. */
+static void
+find_sooner(Oid table, Sooner * sooner)
+{
+	Relation	rel = table_open(table, NoLock);
+	Relation	index = sup_job_open_index(rel, SUP_JOB_INDEX_NAME);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 0);
+	SupJobRow	row;
+
+	index_rescan(scan, NULL, 0, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		sup_job_row_of(slot, &row);
+		note_sooner(&row, sooner);
+	}
+	index_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, AccessShareLock);
+	table_close(rel, NoLock);
+}
+
+/* One that somebody else changes gets its time from him. */
+static void
+set_sooner(Oid table, int64 id, int64 origin)
+{
+	SupJobRow	row;
+	TimestampTz next;
+	Oid			role;
+
+	if (!sup_job_lock_free(table, id, &row) || !comes_sooner(&row, origin, &next))
+		return;
+	role = DatumGetObjectId(row.values[SUP_JOB_ROLE]);
+	row.values[SUP_JOB_NEXT_AT] = TimestampTzGetDatum(next);
+	if (next < DatumGetTimestampTz(row.values[SUP_JOB_RUN_AT]))
+		row.values[SUP_JOB_RUN_AT] = TimestampTzGetDatum(next);
+	sup_job_update(table, &row);
+	sup_note_job(role, superuser_arg(role) ? InvalidOid : sup_account_of(role), sup_job_text(&row, SUP_JOB_POOL),
+				 DatumGetInt16(row.values[SUP_JOB_PRIORITY]), sup_job_spot(&row));
+}
+
+/* In one transaction, which tells of them. */
+static void
+see_to_times(Oid table)
+{
+	Sooner		sooner = {0};
+	TimestampTz now = sup_now();
+	ListCell   *lc;
+	bool		due;
+
+	sup_lock();
+	due = sup_pruned_of(MyDatabaseId)->times_at == 0 || sup_pruned_of(MyDatabaseId)->times_at + TIMES_INTERVAL_US <= now;
+	sup_unlock();
+	if (!due)
+		return;
+	sooner.origin = sup_job_origin();
+	sooner.row = AllocSetContextCreate(CurrentMemoryContext, "supervisor row", ALLOCSET_DEFAULT_SIZES);
+	find_sooner(table, &sooner);
+	foreach(lc, sooner.ids)
+	{
+		CHECK_FOR_INTERRUPTS();
+		set_sooner(table, *(int64 *) lfirst(lc), sooner.origin);
+	}
+	sup_lock();
+	sup_pruned_of(MyDatabaseId)->times_at = now;
+	sup_unlock();
+}
+
 /* Does another database wait for the loader? */
 static bool
 others_wait(void)
@@ -272,6 +400,7 @@ sup_load_jobs(void)
 		sup_lock();
 		sup_queues_read(MyDatabaseId);
 		sup_unlock();
+		see_to_times(table);
 		sup_job_scan_queues(table, find_queue, &no_room);
 	}
 	else if (complaint != NULL)

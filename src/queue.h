@@ -93,10 +93,14 @@ typedef struct SupForgotten
 
 #define SUP_FORGOTTEN	256
 
-/* From when on the history of a database may have runs that are to be removed. */
+/* What the loader has seen to in a database. */
 typedef struct SupPruned
 {
 	Oid			database;		/* 0: free */
+	TimestampTz times_at;		/* the times of recurring jobs, then; by
+								 * sup_now(); 0: not yet */
+
+	/* From when on the history may have runs that are to be removed. */
 	int64		brief_from;		/* of those that succeeded once */
 	int64		from;			/* of all others */
 } SupPruned;

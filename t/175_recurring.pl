@@ -145,6 +145,29 @@ $two->finish;
 is(job('g', 'command'), 'SELECT 2', 'and replaces it');
 $_->quit foreach $one, $two;
 
+note 'times that are no more so';
+
+# As if the rules of the zone were others when they were computed, or the clock was set back.
+value(q{DELETE FROM supervisor.job});
+my %next;
+foreach ([ 'far', '0 0 1 1 *' ], [ 'near', '0 0 1 1 *' ], [ 'asked', '0 0 1 1 *' ], [ 'every', '1 h' ], [ 'held', '0 0 1 1 *' ])
+{
+	value("SELECT supervisor.schedule('$_->[0]', '$_->[1]', 'SELECT 1')");
+	$next{ $_->[0] } = job($_->[0], 'next_at');
+}
+value(q{
+	UPDATE supervisor.job SET next_at = '2100-01-01', run_at = '2100-01-01' WHERE name IN ('far', 'every');
+	UPDATE supervisor.job SET next_at = now() + interval '1 h', run_at = now() + interval '1 h' WHERE name = 'near';
+	UPDATE supervisor.job SET next_at = '2100-01-01', run_at = now() + interval '1 h' WHERE name = 'asked';
+	UPDATE supervisor.job SET next_at = '2100-01-01', run_at = 'infinity' WHERE name = 'held'});
+$node->restart;
+becomes("SELECT run_at = '$next{far}' AND next_at = run_at FROM supervisor.job WHERE name = 'far'", 'one whose time comes sooner has it');
+is(job('every', q{run_at < now() + interval '2 h' AND next_at = run_at}), 't', 'also one that runs every so often');
+is(job('near', q{run_at < now() + interval '2 h' AND next_at = run_at}), 't', 'none comes later');
+is(job('asked', qq{run_at < now() + interval '2 h' AND next_at = '$next{asked}'}), 't', 'nor one that somebody wants sooner');
+is(job('held', q{run_at}), 'infinity', 'and one that is held stays so');
+value('DELETE FROM supervisor.job');
+
 note 'bad input';
 
 foreach (
