@@ -193,7 +193,7 @@ typedef struct Sooner
 	int64		origin;
 	MemoryContext row;			/* for a row */
 	List	   *ids;			/* int64 * */
-}			Sooner;
+} Sooner;
 
 /* Is its next time before the one that it has? */
 static bool
@@ -213,7 +213,7 @@ comes_sooner(const SupJobRow *row, int64 origin, TimestampTz *next)
 }
 
 static void
-note_sooner(const SupJobRow *row, Sooner * sooner)
+note_sooner(const SupJobRow *row, Sooner *sooner)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(sooner->row);
 	TimestampTz next;
@@ -230,7 +230,7 @@ note_sooner(const SupJobRow *row, Sooner * sooner)
 
 /* The recurring ones are those that have a name. */
 static void
-find_sooner(Oid table, Sooner * sooner)
+find_sooner(Oid table, Sooner *sooner)
 {
 	Relation	rel = table_open(table, NoLock);
 	Relation	index = sup_job_open_index(rel, SUP_JOB_INDEX_NAME);
