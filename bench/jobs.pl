@@ -541,7 +541,8 @@ sub jobs_idle
 	my %who = map { $_->[0] => $_->[1] } $admin->rows('SELECT pid, backend_type FROM pg_stat_activity'
 		  . " WHERE backend_type ~ '^(supervisor|logical replication launcher)'");
 
-	sleep 5;
+	# what was counted of the last runs is told by then
+	sleep 15;
 	my %before = map { $_ => switches($_) } keys %who;
 	sleep $seconds;
 	my %woken;
