@@ -248,7 +248,7 @@ sub jobs_peers
 		  : "graphile-worker $peers->{graphile}" . ($kind eq 'graphile' ? '' : ', local queue') . ", concurrency $args->[0]";
 
 		report(
-			what => "the same, asynchronous commit, $width{$pool} worker" . ($width{$pool} > 1 ? 's' : ''),
+			what => "the same, without fsync, $width{$pool} worker" . ($width{$pool} > 1 ? 's' : ''),
 			against => $peer,
 			unit => '/s',
 			figures => $rate{$pool},
