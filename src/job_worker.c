@@ -106,7 +106,7 @@ find_table(SupSlot *slot, SupJobQueue *queue)
 
 /* Look for jobs that can be run, which the queue has told us to do. */
 static bool
-look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds, SupPassed * passed)
+look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds, SupPassed *passed)
 {
 	SupCandidate found[SUP_RING_SIZE];
 	SupSpot		end[SUP_PRIORITIES];
@@ -533,7 +533,7 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 static bool
 go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
 {
-	static SupBusyKey * busy = NULL;
+	static SupBusyKey *busy = NULL;
 	SupStep		step = SUP_STEP_NOTHING;
 	SupClaim   *claim = NULL;
 	SupBounds	bounds;

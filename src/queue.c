@@ -517,7 +517,7 @@ claim_before(const SupJobQueue *queue, Oid table, const SupCandidate *job)
 }
 
 void
-sup_keys_begin_look(const SupJobQueue *queue, SupPassed * passed)
+sup_keys_begin_look(const SupJobQueue *queue, SupPassed *passed)
 {
 	SUP_ASSERT_LOCKED();
 	sup_passed_init(passed);
@@ -539,7 +539,7 @@ sup_keys_begin_look(const SupJobQueue *queue, SupPassed * passed)
  * see all that this look has passed over: it looks after the key was busy.
  */
 void
-sup_keys_end_look(SupJobQueue *queue, const SupPassed * passed)
+sup_keys_end_look(SupJobQueue *queue, const SupPassed *passed)
 {
 	bool		freed = false;
 

@@ -202,7 +202,7 @@ typedef enum SupRelease
 	SUP_RELEASE_GONE,			/* it is not to be run: it is gone, or who
 								 * changes it tells of it */
 	SUP_RELEASE_UNDONE			/* who looks next shall find it */
-}			SupRelease;
+} SupRelease;
 
 /* In all queues of a database anything may be. */
 extern void sup_queues_reset(Oid database);
@@ -222,8 +222,8 @@ extern void sup_queue_end_drain(SupJobQueue *queue);
  * in passed->busy; or it has ended, and the bounds are set: these are to know if they shall
  * look for others of their key.
  */
-extern void sup_keys_begin_look(const SupJobQueue *queue, SupPassed * passed);
-extern void sup_keys_end_look(SupJobQueue *queue, const SupPassed * passed);
+extern void sup_keys_begin_look(const SupJobQueue *queue, SupPassed *passed);
+extern void sup_keys_end_look(SupJobQueue *queue, const SupPassed *passed);
 
 /* The run has ended, and others of its key may be run, which the caller looks for. */
 extern void sup_claim_free_key(SupClaim *claim);
