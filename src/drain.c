@@ -46,6 +46,15 @@ drain_due(const SupJobQueue *queue, int64 now)
 	return not_before > steady ? Max(due, now + (not_before - steady)) : due;
 }
 
+/*
+ * After a crash of which nobody knows whose it was, one is enough: then the next one tells.
+ */
+static bool
+has_entry(void)
+{
+	return Sup->free_drain >= 0 && (SupJob->ndrains == 0 || SupJob->alone_until <= GetCurrentTimestamp());
+}
+
 /* Take a free entry for a drain, and queue it. */
 static void
 queue_drain(SupJobQueue *queue, SupPool *pool)
@@ -55,6 +64,7 @@ queue_drain(SupJobQueue *queue, SupPool *pool)
 	TimestampTz now = sup_now();
 
 	Sup->free_drain = task->slot;
+	SupJob->ndrains++;
 	b->account = queue->account;
 	b->ndrains++;
 	task->kind = SUP_TASK_DRAIN;
@@ -87,7 +97,7 @@ sup_drain_offer(SupJobQueue *queue)
 	sup_queue_set_due(queue, due > now ? due : PG_INT64_MAX);
 	if (due > now)
 		return;
-	if (Sup->free_drain >= 0)
+	if (has_entry())
 		queue_drain(queue, pool);
 	else
 	{
@@ -127,9 +137,17 @@ free_drain(SupTask *task)
 	task->binding = -1;
 	task->slot = Sup->free_drain;
 	Sup->free_drain = sup_task_index(task);
+	SupJob->ndrains--;
 	b->ndrains--;
 	sup_binding_drop(b);
-	while (Sup->free_drain >= 0 && !dlist_is_empty(&SupJob->wanting))
+	sup_drains_serve();
+}
+
+void
+sup_drains_serve(void)
+{
+	SUP_ASSERT_LOCKED();
+	while (!dlist_is_empty(&SupJob->wanting) && has_entry())
 	{
 		SupJobQueue *queue = dlist_head_element(SupJobQueue, wanting_node, &SupJob->wanting);
 
@@ -137,6 +155,16 @@ free_drain(SupTask *task)
 		queue->wanting = false;
 		sup_drain_offer(queue);
 	}
+}
+
+void
+sup_drains_convicted(void)
+{
+	sup_marks_suspect_no_more();
+	sup_lock();
+	SupJob->alone_until = 0;
+	sup_drains_serve();
+	sup_unlock();
 }
 
 void

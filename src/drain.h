@@ -28,6 +28,12 @@ extern void sup_drain_offer(SupJobQueue *queue);
  */
 extern void sup_drains_retry(Oid role, Oid database);
 
+/* Queues that wait for a drain get one, if there is one to be had. */
+extern void sup_drains_serve(void);
+
+/* A job is known to crash the server, and runs no more.  Takes the lock. */
+extern void sup_drains_convicted(void);
+
 /* The worker begins with it. */
 extern void sup_drain_begin(SupSlot *slot, SupTask *task);
 

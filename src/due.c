@@ -96,6 +96,7 @@ sup_look_at_jobs(void)
 
 	clock_set = sup_clock_set();
 	sup_lock();
+	sup_drains_serve();
 	all = SupJob->review || clock_set != clock_was_set;
 	SupJob->review = false;
 	if (all && SupJob->forgotten_ones)

@@ -135,6 +135,8 @@ settle_lost(const SupClaim *lost)
 	PG_END_TRY();
 	if (!settled)
 		return false;
+	if (run.convicted)
+		sup_drains_convicted();
 	sup_lock();
 	for (int i = 0; i < 2 * sup_max_workers;)
 	{

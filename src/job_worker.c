@@ -544,7 +544,7 @@ go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
 		busy = MemoryContextAlloc(TopMemoryContext, 2 * sup_max_workers * sizeof(SupBusyKey));
 	passed.busy = busy;
 	sup_lock();
-	if (sup_drain_goes_on(slot, slice_is_over, sup_now()))
+	if (sup_drain_goes_on(slot, slice_is_over, sup_now()) && !(slice_is_over && !dlist_is_empty(&SupJob->wanting)))
 		step = sup_queue_step(queue, sup_slot_index(slot), table, GetCurrentTimestamp(), &claim);
 	if (step == SUP_STEP_TAKE)
 		sup_drain_offer(queue); /* another one takes more, if there are */

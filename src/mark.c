@@ -26,21 +26,26 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "port/atomics.h"
+#include "utils/timestamp.h"
 
 #include "guc.h"
 #include "mark.h"
 
 #define MARK_FILE	PG_STAT_TMP_DIR "/supervisor.marks"
-#define MARK_MAGIC	0x53554a32
+#define MARK_MAGIC	0x53554a33
 
 /* Enough for what core's handlers, or a debugger's, need of a stack. */
 #define STACK_SIZE	(64 * 1024)
+
+/* Whoever was to be found out may be gone. */
+#define SUSPECT_US	USECS_PER_HOUR
 
 typedef struct Marks
 {
 	uint32		magic;
 	uint32		size;			/* of all of it */
 	int			postmaster;		/* who has used it last */
+	int64		suspect_until;	/* see sup_marks_suspect_until() */
 	SupMark		marks[FLEXIBLE_ARRAY_MEMBER];	/* one for each worker */
 } Marks;
 
@@ -125,7 +130,23 @@ sup_marks_take(SupMark *left, int *guilty)
 		*guilty += mark->state == SUP_MARK_GUILTY;
 		mark->state = SUP_MARK_FREE;
 	}
+	if (*guilty > 1 || (*guilty == 1 && marks->suspect_until > GetCurrentTimestamp()))
+		marks->suspect_until = GetCurrentTimestamp() + SUSPECT_US;
+	else if (!same)
+		marks->suspect_until = 0;
 	return n;
+}
+
+int64
+sup_marks_suspect_until(void)
+{
+	return marks->suspect_until;
+}
+
+void
+sup_marks_suspect_no_more(void)
+{
+	marks->suspect_until = 0;
 }
 
 /*

@@ -48,6 +48,13 @@ typedef struct SupMark
  */
 extern int	sup_marks_take(SupMark *left, int *guilty);
 
+/*
+ * Several were guilty at once, so nobody knows which job has crashed the server: until then
+ * they should be run one at a time, as it was found out, or is forgotten.
+ */
+extern int64 sup_marks_suspect_until(void);
+extern void sup_marks_suspect_no_more(void);
+
 /* This process, of that slot, runs that job from now on; or none. */
 extern void sup_mark_run(int slot, const SupMark *mark);
 extern void sup_mark_clear(void);

@@ -84,6 +84,7 @@ take_marks(void)
 				SUP_MESSAGE);
 	}
 	SupJob->nclaims = n;
+	SupJob->alone_until = sup_marks_suspect_until();
 	pfree(left);
 }
 

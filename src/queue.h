@@ -127,6 +127,8 @@ typedef struct SupJobs
 	int			free_queue;
 	int			free_ring;		/* through 'n' */
 	dlist_head	wanting;		/* SupJobQueue.wanting_node */
+	int			ndrains;		/* queued or running */
+	int64		alone_until;	/* no more than one of them, until then */
 	int			nwaiting;
 	dlist_head	waiting;		/* SupJobWait.node, of sessions */
 	int			buckets[SUP_QUEUES];	/* heads of hash chains */

@@ -393,7 +393,7 @@ is_that_run(const SupRun *run, const SupJobRow *row)
 }
 
 static bool
-settle_now(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
+settle_now(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
 {
 	SupJobRow	now;
 	Oid			history;
@@ -434,6 +434,7 @@ settle_now(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote 
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	run->convicted = failed && run->crashed;
 	if (failed)
 		ereport(WARNING,
 				(errmsg("job %lld has failed with SQLSTATE %s", (long long) run->id, unpack_sql_state(run->sqlstate))));
@@ -441,7 +442,7 @@ settle_now(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote 
 }
 
 bool
-sup_settle(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
+sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
 {
 	int			lock_timeout = LockTimeout;
 	volatile bool waits = false;

@@ -23,6 +23,7 @@ typedef struct SupRun
 	TimestampTz started_at;
 	int			pid;
 	bool		crashed;		/* and the server with it */
+	bool		convicted;		/* set if it has failed for good by that */
 	SupEnd		end;			/* if it was not a success */
 	const char *result;			/* of a success; NULL: it has none */
 	int			sqlstate;		/* of its error; 0: there is none */
@@ -49,7 +50,7 @@ extern bool sup_settle_success(const SupRun *run, const SupJobRow *row, const ch
  * in one of ours, unless it was noted before.  If the job waits by that, *next is what is
  * to be told of it once nobody has a claim on it; returns whether it is.
  */
-extern bool sup_settle(const SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next);
+extern bool sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next);
 
 /*
  * A job that is not atomic is about to be run: its attempt is noted first.  False: it

@@ -68,6 +68,20 @@ becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one whose pro
 is(value("SELECT reason, crashes, attempts, last_error FROM supervisor.job WHERE id = $job"), 'max_attempts|0|2|the worker was killed', 'which is no crash');
 innocent($other, 'killed');
 
+# Two at once: nobody knows which it was, so they are run one at a time then.
+value("SELECT supervisor.cancel_job($other)");
+my $locks = SupervisorTest::session($node);
+$locks->query_safe('SELECT pg_advisory_lock(1)');
+my @both = map { enqueue(q{SELECT poison('deaf'), pg_advisory_xact_lock_shared(1), poison('segv')}, ', max_attempts => 12') } 1 .. 2;
+becomes(q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'two run');
+$locks->query('SELECT pg_advisory_unlock(1)');
+becomes("SELECT count(*) = 2 FROM supervisor.job WHERE state = 'f' AND id IN ($both[0], $both[1])", 'two that crash the server at once are failed');
+is(value("SELECT string_agg(reason, ' ') FROM supervisor.job WHERE id IN ($both[0], $both[1])"), 'crashed crashed', 'as crashed');
+is(value("SELECT string_agg(n::text, ' ') FROM (SELECT count(*) AS n FROM supervisor.job_history WHERE job IN ($both[0], $both[1]) GROUP BY job) s"), '4 4', 'after the crash that could not be told and three that could');
+value('DELETE FROM supervisor.job');
+$other = enqueue($beside);
+becomes(sprintf($busy, 1), 'one runs');
+
 my $pid = value('SELECT pg_backend_pid()');
 foreach my $signal ('SEGV', 'ABRT')
 {

@@ -27,6 +27,14 @@ poison(PG_FUNCTION_ARGS)
 	char	   *how = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	volatile char seed = 1;
 
+	if (strcmp(how, "deaf") == 0)	/* so that it crashes as well when another one has */
+	{
+		sigset_t	quit;
+
+		sigemptyset(&quit);
+		sigaddset(&quit, SIGQUIT);
+		sigprocmask(SIG_BLOCK, &quit, NULL);
+	}
 	if (strcmp(how, "abort") == 0)
 		abort();
 	if (strcmp(how, "segv") == 0)
