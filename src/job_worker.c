@@ -85,21 +85,33 @@ end_look(void)
 	CommitTransactionCommand();
 }
 
-/* The table of jobs, of which all is known to be as it should; 0: it is not. */
+/*
+ * The table of jobs, locked; 0: it is gone.  One that is there, but is not to be believed, is an
+ * error: what was known of its jobs is so when it is as it should be.
+ */
 static Oid
-find_table(SupSlot *slot, SupJobQueue *queue)
+lock_table(void)
 {
 	const char *complaint;
-	Oid			table;
+	Oid			table = sup_trusted_lock_quick(&sup_job_table, &complaint);
 
-	if (!begin_look(slot, queue))
-		return InvalidOid;
-	table = sup_trusted_lock_quick(&sup_job_table, &complaint);
 	if (!OidIsValid(table) && complaint != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("jobs of this database are not run"),
 				 errdetail_internal("%s", complaint)));
+	return table;
+}
+
+/* The same, in a transaction of its own; 0 as well if this worker may not look. */
+static Oid
+find_table(SupSlot *slot, SupJobQueue *queue)
+{
+	Oid			table;
+
+	if (!begin_look(slot, queue))
+		return InvalidOid;
+	table = lock_table();
 	end_look();
 	return table;
 }
@@ -110,12 +122,11 @@ look(SupSlot *slot, SupJobQueue *queue, Oid table, const SupBounds *bounds, SupP
 {
 	SupCandidate found[SUP_RING_SIZE];
 	SupSpot		end[SUP_PRIORITIES];
-	const char *complaint;
 	int			n = -1;
 
 	if (begin_look(slot, queue))
 	{
-		if (sup_trusted_lock_quick(&sup_job_table, &complaint) == table)
+		if (lock_table() == table)
 			n = sup_job_look(table, queue->role, queue->pool, bounds, passed, GetCurrentTimestamp(), found,
 							 SUP_RING_SIZE, end);
 		end_look();
@@ -304,7 +315,7 @@ take_error(Running *job, SupClaim *claim)
 	sup_clean_up_after_error();
 	MemoryContextSwitchTo(MessageContext);
 	sup_lock();
-	canceled = claim->canceled && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	canceled = claim->canceled; /* the command may have made another error of it */
 	sup_unlock();
 	job->run.end = canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED;
 	job->run.sqlstate = error->sqlerrcode;
@@ -352,7 +363,6 @@ look_for_key(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, const Running *
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(MessageContext);
 	SupKeyJob  *jobs;
-	const char *complaint;
 	int			n = 0;
 
 	sup_injection_point("supervisor-key-free");
@@ -360,7 +370,7 @@ look_for_key(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, const Running *
 	sup_own_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
 	MemoryContextSwitchTo(MessageContext);
-	if (sup_trusted_lock_quick(&sup_job_table, &complaint) == job->run.table)
+	if (lock_table() == job->run.table)
 		n = sup_key_first_jobs(job->run.table, slot->role, sup_job_text(&job->row, SUP_JOB_KEY),
 							   GetCurrentTimestamp(), &jobs);
 	end_look();
@@ -413,7 +423,8 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	else if (noted)
 		sup_claim_release(claim, SUP_RELEASE_DONE);
 	else
-		sup_claim_lose(claim, job->run.end, job->run.sqlstate, job->run.message ? job->run.message : "");
+		sup_claim_lose(claim, claim->canceled && job->run.end == SUP_RUN_FAILED ? SUP_RUN_CANCELED : job->run.end,
+					   job->run.sqlstate, job->run.message ? job->run.message : "");
 	sup_unlock();
 	sup_mark_clear();
 	if (noted && job->waits)
@@ -429,28 +440,32 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 
 /*
  * Does the table say that the job is to be run?  What the ring said of it may be no more
- * so; whoever has changed it, or is about to, tells of it.
+ * so; whoever has changed it, or is about to, tells of it.  But nobody does if it is not due any
+ * more since the clock was set back: then it is *later.
  */
 static bool
-find_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
+find_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job, bool *later)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(MessageContext);
 	SupJobRow  *row = &job->row;
-	const char *complaint;
+	TimestampTz now;
 	bool		found;
 
+	*later = false;
 	memset(&job->run, 0, sizeof(SupRun));
 	job->others = false;
 	if (!begin_look(slot, queue))
 		return false;
 	MemoryContextSwitchTo(MessageContext);
-	found = sup_trusted_lock_quick(&sup_job_table, &complaint) == claim->table &&
+	found = lock_table() == claim->table &&
 		sup_job_fetch(claim->table, claim->job.spot.id, row) == SUP_JOB_FOUND &&
 		sup_job_may_run(row, sup_job_origin()) &&
-		DatumGetObjectId(row->values[SUP_JOB_ROLE]) == slot->role &&
-		sup_job_spot(row).run_at <= GetCurrentTimestamp() && sup_job_key(row) == claim->job.key;
+		DatumGetObjectId(row->values[SUP_JOB_ROLE]) == slot->role && sup_job_key(row) == claim->job.key;
+	now = GetCurrentTimestamp();
+	*later = found && sup_job_spot(row).run_at > now;
+	found &= !*later;
 	if (found && !row->nulls[SUP_JOB_KEY])
-		job->run.nmerged = sup_key_identical(claim->table, row, GetCurrentTimestamp(), &job->run.merged, &job->others);
+		job->run.nmerged = sup_key_identical(claim->table, row, now, &job->run.merged, &job->others);
 	MemoryContextSwitchTo(oldcontext);
 	end_look();
 	if (!found)
@@ -507,7 +522,8 @@ static void
 run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 {
 	Running		job;
-	bool		found = find_claimed(slot, queue, claim, &job);
+	bool		later;
+	bool		found = find_claimed(slot, queue, claim, &job, &later);
 
 	sup_injection_point("supervisor-claimed");
 	MemoryContextSwitchTo(MessageContext);
@@ -519,7 +535,7 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 	else
 	{
 		sup_lock();
-		sup_claim_release(claim, slot->leave == SUP_STAY ? SUP_RELEASE_GONE : SUP_RELEASE_UNDONE);
+		sup_claim_release(claim, slot->leave == SUP_STAY && !later ? SUP_RELEASE_GONE : SUP_RELEASE_UNDONE);
 		sup_unlock();
 		sup_tell_job_waiters(MyDatabaseId, 0);	/* it may have failed by that */
 	}

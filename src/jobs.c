@@ -118,10 +118,16 @@ take_job(FunctionCallInfo fcinfo, const char *function, int64 *id)
 	return table;
 }
 
-/* Its row, locked, which the caller is about to change; false: it has ended. */
+/*
+ * Its row, locked, which the caller is about to change; false: it has ended.  Who may not change
+ * it is told before he has locked it, or waits for it.
+ */
 static bool
 lock_job(Oid table, int64 id, SupJobRow *row)
 {
+	if (sup_job_fetch(table, id, row) == SUP_JOB_GONE)
+		return false;
+	check_may_change(id, DatumGetObjectId(row->values[SUP_JOB_ROLE]));
 	if (!sup_job_lock(table, id, row))
 		return false;
 	check_may_change(id, DatumGetObjectId(row->values[SUP_JOB_ROLE]));
@@ -301,6 +307,8 @@ set_enabled(int64 id, SupJobRow *row, bool enabled)
 	if (DatumGetBool(row->values[SUP_JOB_ENABLED]) == enabled)
 		return;
 	sup_job_set(row, SUP_JOB_ENABLED, BoolGetDatum(enabled));
+	if (DatumGetChar(row->values[SUP_JOB_STATE]) != 'w')
+		return;					/* that is for retry_job() */
 	row->nulls[SUP_JOB_REASON] = enabled;
 	if (!enabled)
 	{
@@ -355,7 +363,7 @@ supervisor_alter_job(PG_FUNCTION_ARGS)
 	found = lock_job(table, id, &row);
 	if (found)
 	{
-		if (DatumGetChar(row.values[SUP_JOB_STATE]) != 'w' && !(PG_ARGISNULL(ARG_RUN_AT) && PG_ARGISNULL(ARG_ENABLED)))
+		if (DatumGetChar(row.values[SUP_JOB_STATE]) != 'w' && !PG_ARGISNULL(ARG_RUN_AT))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("job %lld has failed", (long long) id),

@@ -153,26 +153,37 @@ init_row(SupJobRow *row, Oid table, Datum name)
 	sup_job_set(row, SUP_JOB_ENQUEUED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 }
 
-/*
- * The row of that name, locked; false: there is none.  Raises 42501 if it is another's
- * whom the current role may not become.
- */
-static bool
-find_own(Oid table, const char *name, SupJobRow *row)
+static void
+check_own(const char *name, const SupJobRow *row)
 {
-	int64		id;
-	Oid			role;
+	Oid			role = DatumGetObjectId(row->values[SUP_JOB_ROLE]);
 
-	sup_job_lock_name(table, name);
-	id = sup_job_of_name(table, name);
-	if (id == 0 || !sup_job_lock(table, id, row))
-		return false;
-	role = DatumGetObjectId(row->values[SUP_JOB_ROLE]);
 	if (!superuser() && !sup_may_set_role(GetUserId(), role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("recurring job \"%s\" is of role \"%s\"", name, sup_role_name(role)),
 				 errdetail("Only a role that may SET ROLE to it may change it.")));
+}
+
+/*
+ * The row of that name, locked; false: there is none.  Raises 42501 if it is another's
+ * whom the current role may not become, who is told so before he has locked anything.
+ */
+static bool
+find_own(Oid table, const char *name, SupJobRow *row)
+{
+	int64		id = sup_job_of_name(table, name);
+
+	if (id != 0 && sup_job_fetch(table, id, row) != SUP_JOB_GONE)
+		check_own(name, row);
+	sup_job_lock_name(table, name);
+	id = sup_job_of_name(table, name);
+	if (id == 0 || sup_job_fetch(table, id, row) == SUP_JOB_GONE)
+		return false;
+	check_own(name, row);
+	if (!sup_job_lock(table, id, row))
+		return false;
+	check_own(name, row);
 	return true;
 }
 

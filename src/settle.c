@@ -41,6 +41,9 @@
 #define LONGEST_DELAY_US	USECS_PER_HOUR
 #define DEFAULT_DELAY_US	(10 * USECS_PER_SEC)
 
+/* Whatever its delay is, after so many it waits for a second at least: else it filled the log. */
+#define QUICK_RETRIES		20
+
 /* Who has locked the row of a job does not hold up its worker for longer. */
 #define LOCK_TIMEOUT_MS		1000
 
@@ -226,9 +229,11 @@ delay_after(const SupJobRow *row, int attempts)
 	int64		longest = Max(first, LONGEST_DELAY_US);
 	int64		delay = first;
 
-	for (int i = 1; i < attempts && delay < longest; i++)
+	for (int i = 1; i < attempts && delay > 0 && delay < longest; i++)
 		delay *= 2;
 	delay = Min(delay, longest);
+	if (attempts > QUICK_RETRIES)
+		delay = Max(delay, USECS_PER_SEC);
 	return delay + (int64) (pg_prng_double(&pg_global_prng_state) * (delay / 4));
 }
 

@@ -226,6 +226,33 @@ becomes($left, 'one that fails is tried again');
 is(runs($job), '1 failed 22012, 2 succeeded', 'attempts are counted');
 is(value('SELECT count(*) FROM ran'), 2, 'it has done twice what it had committed');
 
+note 'a cancel that the command makes another error of';
+
+$job = enqueue(q{DO $$BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN RAISE 'cleaned up'; END$$}, q{retry_delay => '0'});
+becomes(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor pool worker' AND wait_event = 'PgSleep'}, 'it runs');
+is(value("SELECT supervisor.cancel_job($job)"), 't', 'it is canceled');
+becomes($left, 'it is not tried again');
+is(runs($job), '1 canceled P0001', 'and noted as canceled, with its error');
+
+note 'a table of jobs that is not to be trusted for a moment';
+
+value('TRUNCATE ran');
+my $gate = $node->background_psql('postgres');
+$gate->query_safe('SELECT pg_advisory_lock(2)');
+enqueue('SELECT pg_advisory_lock_shared(2); INSERT INTO ran VALUES (0)', q{pool => 'one', retry_delay => '0'});
+enqueue("INSERT INTO ran VALUES ($_)", q{pool => 'one'}) foreach 1 .. 5;
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'one runs, others wait behind it');
+my $from = -s $node->logfile;
+value('ALTER TABLE supervisor.job DISABLE TRIGGER job_added');
+$gate->query_safe('SELECT pg_advisory_unlock(2)');
+ok($node->wait_for_log(qr/jobs of this database are not run/, $from), 'no job is run meanwhile');
+is(value('SELECT count(*) FROM ran'), 0, 'nor commits');
+value('ALTER TABLE supervisor.job ENABLE ALWAYS TRIGGER job_added; SELECT pg_reload_conf()');
+becomes('SELECT count(*) = 6 FROM ran', 'then all are run, those too that were about to be taken');
+becomes($left, 'none is left');
+is(value('SELECT count(DISTINCT i) FROM ran'), 6, 'each once');
+$gate->quit;
+
 $job = enqueue($sleeps, q{atomic => false, max_attempts => 2, retry_delay => '0'});
 becomes(sprintf($busy, 1), 'one runs');
 is(value('SELECT attempts, state FROM supervisor.job'), '1|w', 'its attempt is noted before');

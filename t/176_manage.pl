@@ -352,5 +352,37 @@ becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'l'::regclass AND N
 deadlock(value(q{SELECT supervisor.enqueue('SELECT 1', key => 'k', pool => 'one')}), 'one that waits for its key');
 $_->quit foreach $waiter, $locks;
 
+note 'who may not change a job neither waits for its row nor locks it';
+
+my $keeper = $node->background_psql('postgres');
+value('GRANT EXECUTE ON FUNCTION supervisor.cancel_job, supervisor.schedule, supervisor.unschedule TO PUBLIC');
+$job = enqueue(9, q{run_at => 'infinity'}, user => 'alice');
+value(q{SELECT supervisor.schedule('hers', '@yearly', 'SELECT 1')}, user => 'alice');
+$keeper->query_safe('BEGIN; SELECT FROM supervisor.job FOR UPDATE');
+refused("SELECT supervisor.$_", '42501', $_, user => 'bob')
+  foreach "retry_job($job)", "alter_job($job, priority => 1)", "cancel_job($job)", q{unschedule('hers')}, q{schedule('hers', '@daily', 'SELECT 2')};
+$keeper->query_safe('ROLLBACK');
+$keeper->quit;
+value(q{SELECT supervisor.unschedule('hers')});
+value("SELECT supervisor.cancel_job($job)");
+
+note 'one that was disabled and has failed';
+
+value(q{CREATE FUNCTION disable() RETURNS void LANGUAGE sql AS 'SELECT 1/0'});
+$keeper = $node->background_psql('postgres');
+$keeper->query_safe('SELECT pg_advisory_lock(3)');
+$job = value(q{SELECT supervisor.enqueue('SELECT pg_advisory_xact_lock(3); SELECT disable()', max_attempts => 1)});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'it runs');
+value("SELECT supervisor.alter_job($job, enabled => false)");
+$keeper->query_safe('SELECT pg_advisory_unlock(3)');
+becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'it fails');
+refused("SELECT supervisor.retry_job($job)", '55000', 'it is not tried again', message => qr/is not enabled/);
+value("SELECT supervisor.alter_job($job, enabled => true)");
+is(job($job, 'state, enabled, run_at'), 'f|t|infinity', 'enabled it has still failed');
+is(value("SELECT supervisor.retry_job($job)"), 't', 'and can be tried again');
+becomes("SELECT state = 'f' AND runs = 2 FROM supervisor.job WHERE id = $job", 'so it is');
+value("SELECT supervisor.cancel_job($job)");
+$keeper->quit;
+
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected status)/m, 'nothing unexpected in the log');
 done_testing();
