@@ -313,7 +313,7 @@ is(value("SELECT string_agg(state, ' ') FROM supervisor.job_history WHERE job = 
 note 'changes';
 
 SupervisorTest::set($node, 'supervisor.pool_size' => 2);
-becomes(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'}, 'there is a second worker');
+becomes(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE pool = 'default' AND state = 'running'}, 'there is a second worker');
 
 # One worker finds a job that is being changed; that is over, and told of, before it has given up
 # its claim, so another finds the job claimed.
