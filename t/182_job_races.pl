@@ -16,6 +16,7 @@ plan skip_all => 'the server has no injection points: see docs/testing.md'
 
 my $node = SupervisorTest::new_node(
 	'job_races',
+	'restart_after_crash' => 'on',
 	'supervisor.pool_size' => 1,
 	'supervisor.pools' => 'two:2',
 	'supervisor.max_workers' => 8,
@@ -167,6 +168,39 @@ becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, 'one that 
 is(value('SELECT count(*) FROM ran'), 0, 'and done nothing');
 release('settle');
 value('DELETE FROM supervisor.job; ALTER SEQUENCE begun RESTART');
+
+foreach my $case (
+	['TRUNCATE supervisor.job', 'removed with all others'],
+	[q{SELECT supervisor.alter_job(id, run_at => 'infinity', priority => 0) FROM supervisor.job}, 'altered'],
+	[q{SELECT supervisor.alter_job(id, enabled => false) FROM supervisor.job}, 'no more enabled'],
+	[q{SELECT supervisor.retry_job(id) FROM supervisor.job}, 'to run at once']
+  )
+{
+	my ($command, $property) = @$case;
+
+	attach('settle', 'wait');
+	value('SELECT ' . job(1));
+	held('settle');
+	value($command);
+	release('settle');
+	becomes('SELECT count(*) = 1 FROM ran', "one that is $property during its run has run");
+	all_ran('1', 1, "a job that is $property");
+}
+
+attach('settle', 'wait');
+value(q{SELECT supervisor.schedule('races', '1 h', 'INSERT INTO ran VALUES (1); SELECT nextval(''begun'')'); SELECT supervisor.retry_job(id) FROM supervisor.job});
+held('settle');
+value(q{SELECT supervisor.schedule('races', '2 h', 'INSERT INTO ran VALUES (2); SELECT nextval(''begun'')')});
+release('settle');
+becomes(q{SELECT last_state = 'succeeded' AND run_at - now() > interval '61 min' FROM supervisor.job}, 'what schedule() says during the run counts after it');
+is(value(q{SELECT string_agg(i::text, ' ') FROM ran}), '1', 'the run was of the command before');
+attach('settle', 'wait');
+value(q{SELECT supervisor.retry_job(id) FROM supervisor.job});
+held('settle');
+value(q{SELECT supervisor.unschedule('races')});
+release('settle');
+becomes('SELECT count(*) = 2 FROM ran', 'a run whose job is unscheduled ends');
+all_ran('1 2', 2, 'and is not repeated');
 
 note 'ends that are not noted';
 
@@ -343,6 +377,22 @@ value('SELECT ' . job(2, 'priority => 9'));
 becomes('SELECT count(*) = 1 FROM ran', 'another worker goes on');
 value(q{SELECT injection_points_wakeup('supervisor-noted')});
 all_ran('1 2', 3, 'a job that is changed when its failure has been noted');
+
+note 'a crash';
+
+# The effect has been committed, and the mark of the run is still there.
+attach('ran', 'wait');
+value('SELECT ' . job(1));
+$pid = held('ran');
+$_->quit foreach $late, $holder;
+kill 'SEGV', $pid;
+$node->wait_for_log(qr/terminated by signal 11/);
+SupervisorTest::wait_true($node, 'SELECT NOT pg_is_in_recovery()', 'the server does not come up again');
+value('SELECT ' . job(2));
+becomes('SELECT count(*) = 0 FROM supervisor.job', 'no job is left');
+is(value(q{SELECT string_agg(i::text, ' ' ORDER BY i) FROM ran}), '1 2', 'after a crash between the commit of a run and the end of its mark, each has run once');
+is(value(q{SELECT string_agg(attempt || ' ' || state, ', ') FROM (SELECT * FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 2) h}),
+	'1 succeeded, 1 succeeded', 'is no crash of the job');
 
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected)/m, 'nothing unexpected in the log');
 done_testing();
