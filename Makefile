@@ -5,6 +5,7 @@
 # make demo, make test, make bench   install what is missing on Debian and Ubuntu, build,
 #                                    install, and show it, test it, or measure it
 # make bench-docs                    write docs/performance.md from what it measures
+# make model                         check the models in model/ with spin
 #
 # WERROR=1 turns warnings into errors; PROVE_TESTS and PROVE_FLAGS go to prove.
 
@@ -76,4 +77,7 @@ bench bench-docs:
 	scripts/install "$$pg_config" && \
 	PG_CONFIG="$$pg_config" bench/run $(if $(filter bench-docs,$@),--docs)
 
-.PHONY: demo test bench bench-docs may-start-server FORCE
+model:
+	@scripts/model
+
+.PHONY: demo test bench bench-docs model may-start-server FORCE
