@@ -5,9 +5,12 @@
  *
  * At the end of a task or of a session core drops its temporary objects, and all that
  * depends on one: a trigger, a default, a column of a table that others use.  It waits
- * for who has locked that.  A session may wait; what a child leaves behind since it
- * could not is dropped by autovacuum, which waits as well, with all that it has to do.
- * So a transaction that makes such a dependency does not commit.
+ * for who has locked that, and so a child would wait in its exit.  So a transaction that
+ * makes such a dependency does not commit.
+ *
+ * Nor does one that makes a temporary table a child of a permanent one: who locks that
+ * one locks its children, in other sessions too, and a transaction that has done so may be
+ * prepared.
  *
  * Where there is a temporary schema, the objects that a transaction makes or alters are
  * noted, and before its commit it is looked up what these depend on.
@@ -29,6 +32,7 @@
 #include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_statistic_ext.h"
 #include "utils/fmgroids.h"
@@ -65,7 +69,8 @@ note_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 			MemoryContextAlloc(TopTransactionContext, maxnoted * sizeof(ObjectAddress)) :
 			repalloc_huge(noted, maxnoted * sizeof(ObjectAddress));
 	}
-	ObjectAddressSubSet(noted[nnoted], class, object, sub);
+	/* Of a parent core tells by the child. */
+	ObjectAddressSubSet(noted[nnoted], class == InheritsRelationId ? RelationRelationId : class, object, sub);
 	nnoted++;
 }
 
@@ -88,13 +93,24 @@ is_temporary(const ObjectAddress *object)
 	Oid			schema = schema_of(object);
 
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	if (object->classId == NamespaceRelationId)
+		schema = object->objectId;
 	return OidIsValid(schema) && (schema == temp_namespace || schema == temp_toast_namespace);
+}
+
+/* Is this how a table depends on one that it inherits from? */
+static bool
+is_parent(Form_pg_depend form)
+{
+	return form->classid == RelationRelationId && form->objsubid == 0 &&
+		form->refclassid == RelationRelationId && form->refobjsubid == 0 &&
+		form->deptype == DEPENDENCY_NORMAL;
 }
 
 /*
  * A temporary object that this one depends on, or a column of it, though it is
- * permanent: false, there is none.  What is in no schema is as permanent as the table
- * that it is a part of.
+ * permanent; or the permanent parent of a temporary table: false, there is none.  What is
+ * in no schema is as permanent as the table that it is a part of, if it is that.
  */
 static bool
 find_dependency(Relation depend, ObjectAddress *object, ObjectAddress *on)
@@ -105,6 +121,7 @@ find_dependency(Relation depend, ObjectAddress *object, ObjectAddress *on)
 	bool		found = false;
 	bool		part_of_temporary = false;
 	bool		part_of_permanent = false;
+	ObjectAddress parent = InvalidObjectAddress;
 
 	/* Core tells of a default by its column. */
 	if (object->classId == AttrDefaultRelationId)
@@ -130,9 +147,19 @@ find_dependency(Relation depend, ObjectAddress *object, ObjectAddress *on)
 			found = true;
 		}
 		else
+		{
 			part_of_permanent |= is_part;
+			if (is_parent(form))
+				parent = referenced;
+		}
 	}
 	systable_endscan(scan);
+	if (OidIsValid(parent.objectId) && is_temporary(object))
+	{
+		*on = parent;
+		object->objectSubId = 0;
+		return true;
+	}
 	if (!found)
 		return false;
 	return OidIsValid(schema_of(object)) ? !is_temporary(object) : !part_of_temporary || part_of_permanent;
@@ -153,6 +180,8 @@ refuse_dependencies(void)
 		if (find_dependency(depend, &noted[i], &on))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 is_temporary(&noted[i]) ?
+					 errmsg("cannot commit, since a temporary table inherits from a permanent one") :
 					 errmsg("cannot commit, since a permanent object depends on a temporary one"),
 					 errdetail("%s depends on %s.", getObjectDescription(&noted[i], false),
 							   getObjectDescription(&on, false)),

@@ -1,5 +1,6 @@
-# What is permanent depends on nothing that is temporary, where a worker has made it:
-# else its exit would wait for whoever uses it, or autovacuum.
+# What is permanent depends on nothing that is temporary, where a worker has made it, and
+# no temporary table is a child of a permanent one: else its exit would wait for whoever
+# uses that.
 
 use strict;
 use warnings;
@@ -79,19 +80,26 @@ foreach my $refused (
 	[ 'a composite type', 'CREATE TYPE made AS (a pg_temp.e)' ],
 	[ 'a range', q{CREATE TYPE made AS RANGE (SUBTYPE = pg_temp.d)} ],
 	[ 'an operator', 'CREATE FUNCTION pg_temp.eq(int, int) RETURNS bool LANGUAGE sql AS $$ SELECT true $$; CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = pg_temp.eq)' ],
-	[ 'a cast', 'CREATE FUNCTION pg_temp.c(pg_temp.e) RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; CREATE CAST (pg_temp.e AS int) WITH FUNCTION pg_temp.c(pg_temp.e)' ])
+	[ 'a cast', 'CREATE FUNCTION pg_temp.c(pg_temp.e) RETURNS int LANGUAGE sql AS $$ SELECT 1 $$; CREATE CAST (pg_temp.e AS int) WITH FUNCTION pg_temp.c(pg_temp.e)' ],
+	[ 'a child of a permanent table', 'CREATE TEMP TABLE u () INHERITS (mine)' ],
+	[ 'one that has a temporary parent as well', 'CREATE TEMP TABLE u () INHERITS (mine, t)' ],
+	[ 'one that becomes a child', 'CREATE TEMP TABLE u (a int); ALTER TABLE u INHERIT mine' ],
+	[ 'statistics of a permanent table', 'ALTER TABLE mine ADD b int; CREATE STATISTICS pg_temp.made ON a, b FROM mine' ],
+	[ 'an extension', q{DO $$ BEGIN EXECUTE format('CREATE EXTENSION tcn SCHEMA %I', pg_my_temp_schema()::regnamespace); END $$}, 'postgres' ])
 {
-	my ($what, $sql) = @$refused;
+	my ($what, $sql, $user) = @$refused;
 
 	foreach my $way ([ 'at once', "$all $sql" ], [ 'later', later($sql) ])
 	{
-		my ($sqlstate, $error) = task($way->[1]);
+		my ($sqlstate, $error) = task($way->[1], user => $user);
 
 		is($sqlstate, '0A000', "$what is refused, $way->[0]") or diag $error;
 	}
 }
 my ($sqlstate, $error) = task("$all ALTER TABLE mine ADD b pg_temp.t");
 like($error, qr/ERROR:  \S+ cannot commit, since a permanent object depends on a temporary one\nDETAIL:  column b of table mine depends on type t\.\nHINT: /, 'it is told which');
+($sqlstate, $error) = task('CREATE TEMP TABLE u () INHERITS (mine)');
+like($error, qr/ERROR:  \S+ cannot commit, since a temporary table inherits from a permanent one\nDETAIL:  table u depends on table mine\.\nHINT: /, 'and here');
 is((task('CALL twice()'))[0], '0A000', 'a procedure is refused its second transaction');
 is((task(later("CREATE TRIGGER made BEFORE INSERT ON shared EXECUTE FUNCTION pg_temp.f(); PREPARE TRANSACTION 'p'; BEGIN")))[0], '0A000', 'so is one that is prepared');
 is(value('SELECT count(*) FROM pg_prepared_xacts'), '0', 'and none is');
@@ -117,9 +125,10 @@ foreach my $allowed (
 		CREATE TEMP TABLE u (a int, b pg_temp.e, PRIMARY KEY (a)) PARTITION BY RANGE (a);
 		CREATE TEMP TABLE u1 PARTITION OF u FOR VALUES FROM (1) TO (2);
 		CREATE TRIGGER v AFTER INSERT ON u FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
-		CREATE TEMP TABLE u2 (b int REFERENCES u) INHERITS (mine)} ],
+		CREATE TEMP TABLE u2 (b int REFERENCES u) INHERITS (t)} ],
 	[ 'tables that go at the commit', 'CREATE TEMP TABLE u (a serial, b pg_temp.t) ON COMMIT DROP; CREATE TEMP TABLE w ON COMMIT DELETE ROWS AS SELECT * FROM u' ],
 	[ 'what is dropped before', 'ALTER TABLE mine ADD b pg_temp.t; ALTER TABLE mine DROP b; CREATE TABLE made (a pg_temp.e); DROP TABLE made' ],
+	[ 'what is a child no more', 'CREATE TEMP TABLE u () INHERITS (mine); ALTER TABLE u NO INHERIT mine' ],
 	[ 'what is rolled back', 'SAVEPOINT s; ALTER TABLE mine ADD b pg_temp.t; ROLLBACK TO s' ],
 	[ 'what is permanent', 'CREATE TABLE made (a serial PRIMARY KEY, b int REFERENCES made); CREATE VIEW seen AS SELECT * FROM made; DROP TABLE made CASCADE' ])
 {
