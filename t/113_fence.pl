@@ -468,20 +468,18 @@ no_task();
 # A run that makes way ends, even if somebody has locked what it has left.
 create('z');
 $node->safe_psql('z', q{
-	CREATE TABLE guarded (a int);
 	CREATE SEQUENCE runs;
 	CREATE TABLE state AS SELECT 0 AS pause;
 	SELECT supervisor.add_worker('made', $$
 		SELECT nextval('runs');
-		CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-		CREATE OR REPLACE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION pg_temp.f();
+		CREATE TEMP TABLE guarded (a int);
 		COMMIT;
 		SELECT pg_sleep(pause) FROM state$$, run_every => '10 ms')});
 $node->poll_query_until('z', 'SELECT last_value > 2 FROM runs') or die 'it does not run';
 $node->safe_psql('z', 'UPDATE state SET pause = 600');
 until_true(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'supervisor: made' AND wait_event = 'PgSleep'}, 'a run goes on for long');
 $own = SupervisorTest::session($node, dbname => 'z');
-$own->query_safe('BEGIN; LOCK TABLE guarded IN ACCESS SHARE MODE');
+$own->query_safe('BEGIN; LOCK TABLE ' . $node->safe_psql('z', q{SELECT oid::regclass FROM pg_class WHERE relname = 'guarded'}) . ' IN ACCESS SHARE MODE');
 my $made = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE name = 'made'});
 is_error('57014', 'SET statement_timeout = 1000; ALTER DATABASE z RENAME TO z2', 'DDL cancels it');
 until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $made", 'it ends');

@@ -291,13 +291,16 @@ SKIP:
 }
 
 # What runs once has run once, also if it leaves what can't be dropped at once.
-value('CREATE TABLE guarded (a int)');
 my $guard = SupervisorTest::session($node);
-$guard->query_safe('BEGIN; LOCK TABLE guarded IN ACCESS SHARE MODE');
+$guard->query_safe('SELECT pg_advisory_lock(54)');
 value(q{SELECT supervisor.add_worker('once_only', $$
 	INSERT INTO runs (name) VALUES ('once_only');
-	CREATE FUNCTION pg_temp.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-	CREATE TRIGGER t BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION pg_temp.f()$$, restart => 'never')});
+	CREATE TEMP TABLE guarded (a int);
+	COMMIT;
+	SELECT pg_advisory_lock_shared(54)$$, restart => 'never')});
+until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'it has made a temporary table');
+my $guarded = value(q{SELECT oid::regclass FROM pg_class WHERE relname = 'guarded'});
+$guard->query_safe("BEGIN; LOCK TABLE $guarded IN ACCESS SHARE MODE; SELECT pg_advisory_unlock(54)");
 until_true(q{SELECT state = 'stopped' AND reason = 'exited' FROM supervisor.worker_status WHERE name = 'once_only'}, 'it ends');
 ok($node->wait_for_log(qr/supervisor: once_only LOG:  temporary objects were left behind/), 'what it has left is told');
 is(value(q{SELECT count(*) FROM runs WHERE name = 'once_only'}), '1', 'it has run once');

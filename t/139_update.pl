@@ -68,7 +68,7 @@ supervisor_note_worker(PG_FUNCTION_ARGS)
 ));
 
 	# and a view
-	$changed->('src/views.c', qr/#define POOL_COLS 13\n/, sub { "#define POOL_COLS 14\n" });
+	$changed->('src/views.c', qr/#define POOL_COLS 15\n/, sub { "#define POOL_COLS 16\n" });
 	$changed->('src/views.c', qr/supervisor_get_pools\(PG_FUNCTION_ARGS\)\n\{.*?\K\t\ttuplestore_putvalues/s,
 		sub { "\t\tvalues[POOL_COLS - 1] = Int32GetDatum(13);\n$&" });
 	append_to_file("$source/src/views.c", q(
@@ -93,13 +93,15 @@ ALTER TABLE supervisor.worker ADD COLUMN note text;
 CREATE FUNCTION supervisor.get_pools_1_1(
     OUT pool text, OUT size integer, OUT members text[], OUT running integer, OUT unbound integer, OUT idle integer, OUT busy integer,
     OUT queued_tasks integer, OUT tasks_succeeded bigint, OUT tasks_failed bigint, OUT tasks_canceled bigint,
+    OUT jobs_succeeded bigint, OUT jobs_failed bigint,
     OUT stats_since timestamptz, OUT no_worker_since timestamptz, OUT more integer)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'supervisor_get_pools_1_1'
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4;
 
 CREATE OR REPLACE VIEW supervisor.pool_status AS
-SELECT pool, size, members, running, unbound, idle, busy, no_worker_since, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled, stats_since, more
+SELECT pool, size, members, running, unbound, idle, busy, no_worker_since, queued_tasks, tasks_succeeded, tasks_failed, tasks_canceled,
+    0::bigint AS due_jobs, jobs_succeeded, jobs_failed, stats_since, more
 FROM supervisor.get_pools_1_1();
 DROP FUNCTION supervisor.get_pools();
 });
@@ -235,7 +237,7 @@ foreach my $database (qw(one two))
 	works($database, 'new library');
 	ticks($database, 'new library');
 }
-is(value(q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'supervisor.pool_status'::regclass}), '13', 'the views are those of 1.0');
+is(value(q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'supervisor.pool_status'::regclass AND attnum > 0}), '16', 'the views are those of 1.0');
 
 note 'UPDATE while all runs';
 
