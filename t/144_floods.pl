@@ -41,6 +41,12 @@ $node->safe_psql('a', 'CREATE SCHEMA mine AUTHORIZATION me');
 
 sub loaders
 {
+	# One that has read has files of its database open until it has ended; the next one has none.
+	eventually(sub {
+		my @pids = SupervisorTest::children($node, 'supervisor loader');
+
+		return @pids == 1 && !grep { (readlink($_) // '') =~ m{/base/} } glob "/proc/$pids[0]/fd/*";
+	}) or die 'a loader does not end';
 	my $log = slurp_file($node->logfile);
 	my @ended = $log =~ /background worker "supervisor loader" \(PID \d+\) exited/g;
 

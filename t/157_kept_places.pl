@@ -118,7 +118,7 @@ my $before = value($pool);
 
 sub loader
 {
-	my ($pid) = grep { (eval { slurp_file("/proc/$_/cmdline") } // '') =~ /supervisor loader/ } SupervisorTest::children($node);
+	my ($pid) = SupervisorTest::children($node, 'supervisor loader');
 
 	return $pid // 0;
 }
@@ -214,9 +214,7 @@ kill 'TERM', value(q{SELECT pid FROM supervisor.worker_status WHERE pool = 'late
 becomes(q{SELECT state = 'backoff' FROM supervisor.worker_status WHERE pool = 'late'}, 'a worker has failed by itself');
 sub workers
 {
-	my $n = grep { (eval { slurp_file("/proc/$_/cmdline") } // '') =~ /supervisor pool worker/ } SupervisorTest::children($node);
-
-	return $n;
+	return scalar(() = SupervisorTest::children($node, 'supervisor pool worker'));
 }
 ok(eventually(sub { workers() == 2 }), 'and no process waits in its place');
 SupervisorTest::set($node, 'supervisor.pools' => '');

@@ -117,13 +117,15 @@ sub runs
 	return (<$stat> // '') =~ /^\d+ \(.*\) [^ZX]/;
 }
 
-# The server's processes, but the postmaster.
+# The server's processes, but the postmaster; with a title, those that have it.
 sub children
 {
-	my ($node) = @_;
+	my ($node, $title) = @_;
 	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my @pids = map { (eval { slurp_file($_) } // '') =~ /^(\d+) \(.*\) [^ZX] $postmaster /s ? $1 : () } glob '/proc/[0-9]*/stat';
 
-	return map { (eval { slurp_file($_) } // '') =~ /^(\d+) \(.*\) [^ZX] $postmaster /s ? $1 : () } glob '/proc/[0-9]*/stat';
+	return @pids if !defined $title;
+	return grep { (eval { slurp_file("/proc/$_/cmdline") } // '') =~ /$title/ } @pids;
 }
 
 # Waits until none of these processes runs; returns those that still do.
