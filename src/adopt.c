@@ -36,10 +36,9 @@ static void
 set_next(SupJobRow *row)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	char	   *zone = sup_job_text(row, SUP_JOB_TIME_ZONE);
 	TimestampTz next;
 
-	if (!sup_recur_next(sup_job_text(row, SUP_JOB_SCHEDULE), zone ? zone : "GMT", now, now, &next))
+	if (!sup_recur_next(row, now, now, &next))
 	{
 		sup_job_set(row, SUP_JOB_STATE, CharGetDatum('f'));
 		sup_job_set(row, SUP_JOB_REASON, CStringGetTextDatum("no_next_time"));

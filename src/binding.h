@@ -37,4 +37,33 @@ extern void sup_pools_queued(Oid role, bool *queued);
 extern Size sup_role_held(Oid role);
 extern TimestampTz sup_role_held_until(Oid role, Oid database);
 
+/*
+ * The task that a worker has been given; NULL: none, or what is written there can't be
+ * one.  The worker asks without the lock: the barrier pairs with the one in give().
+ */
+static inline SupTask *
+sup_slot_task(SupSlot *slot)
+{
+	uint32		t = pg_atomic_read_u32(&slot->task);
+	SupTask    *task;
+
+	if (t == 0 || t > (uint32) sup_ntasks())
+		return NULL;
+	pg_read_barrier();
+	task = &Sup->tasks[t - 1];
+	return task->slot == sup_slot_index(slot) && sup_task_state(task) == SUP_TASK_RUNNING ? task : NULL;
+}
+
+/* That of a worker; NULL: none, or as above.  The caller holds the lock. */
+static inline SupBinding *
+sup_slot_binding(const SupSlot *slot)
+{
+	SupBinding *b;
+
+	if (slot->binding < 0 || slot->binding >= sup_nbindings())
+		return NULL;
+	b = &Sup->bindings[slot->binding];
+	return b->nworkers > 0 && b->pool == slot->pool ? b : NULL;
+}
+
 #endif							/* SUP_BINDING_H */

@@ -16,9 +16,6 @@
 #include "jobnotes.h"
 #include "rights.h"
 
-#define DEFAULT_PRIORITY		5
-#define DEFAULT_MAX_ATTEMPTS	20
-
 /* Arguments of enqueue(), in order. */
 enum
 {
@@ -56,8 +53,8 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz run_at = PG_ARGISNULL(ARG_RUN_AT) ? now : PG_GETARG_TIMESTAMPTZ(ARG_RUN_AT);
-	int32		priority = PG_ARGISNULL(ARG_PRIORITY) ? DEFAULT_PRIORITY : PG_GETARG_INT32(ARG_PRIORITY);
-	int32		max_attempts = PG_ARGISNULL(ARG_MAX_ATTEMPTS) ? DEFAULT_MAX_ATTEMPTS : PG_GETARG_INT32(ARG_MAX_ATTEMPTS);
+	int32		priority;
+	int32		max_attempts;
 	bool		atomic = PG_ARGISNULL(ARG_ATOMIC) || PG_GETARG_BOOL(ARG_ATOMIC);
 	char	   *command = sup_text_arg(fcinfo, ARG_COMMAND, "command");
 	char	  **params;
@@ -68,10 +65,8 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 	sup_job_check_command(command, sup_text_array_arg(fcinfo, ARG_PARAMS, &params), atomic);
 	if (TIMESTAMP_IS_NOBEGIN(run_at))
 		sup_job_out_of_range("run_at", "a time, or infinity");
-	if (priority < 0 || priority >= SUP_PRIORITIES)
-		sup_job_out_of_range("priority", "0, which runs first, to 9");
-	if (max_attempts < 1)
-		sup_job_out_of_range("max_attempts", "1 or more");
+	priority = sup_job_take_priority(fcinfo, ARG_PRIORITY);
+	max_attempts = sup_job_take_max_attempts(fcinfo, ARG_MAX_ATTEMPTS);
 
 	sup_job_set(row, SUP_JOB_ROLE, ObjectIdGetDatum(GetUserId()));
 	sup_job_set(row, SUP_JOB_PRIORITY, Int16GetDatum(priority));

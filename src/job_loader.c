@@ -203,14 +203,12 @@ comes_sooner(const SupJobRow *row, int64 origin, TimestampTz *next)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz start = now;
-	char	   *zone;
 
 	if (row->nulls[SUP_JOB_SCHEDULE] || row->nulls[SUP_JOB_NEXT_AT] || !sup_job_may_run(row, origin))
 		return false;
-	zone = sup_job_text(row, SUP_JOB_TIME_ZONE);
 	if (!row->nulls[SUP_JOB_LAST_STARTED_AT])
 		start = Min(start, DatumGetTimestampTz(row->values[SUP_JOB_LAST_STARTED_AT]));
-	return sup_recur_next(sup_job_text(row, SUP_JOB_SCHEDULE), zone ? zone : "GMT", start, now, next) &&
+	return sup_recur_next(row, start, now, next) &&
 		*next < DatumGetTimestampTz(row->values[SUP_JOB_NEXT_AT]);
 }
 

@@ -315,7 +315,8 @@ take_error(Running *job, SupClaim *claim)
 	sup_clean_up_after_error();
 	MemoryContextSwitchTo(MessageContext);
 	sup_lock();
-	canceled = claim->canceled; /* the command may have made another error of it */
+	canceled = claim->canceled; /* the command may have made another error of
+								 * it */
 	sup_unlock();
 	job->run.end = canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED;
 	job->run.sqlstate = error->sqlerrcode;

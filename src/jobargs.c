@@ -29,6 +29,8 @@
 #include "rights.h"
 #include "submit.h"
 
+#define DEFAULT_ATTEMPTS	20
+
 /* Where no job can be enqueued, whoever asks. */
 void
 sup_job_check_place(const char *function)
@@ -180,6 +182,26 @@ sup_job_take_interval(FunctionCallInfo fcinfo, int arg, SupJobRow *row, SupJobCo
 		sup_job_out_of_range(what, "0 or more, and less than ten years");
 	row->values[column] = IntervalPGetDatum(span);
 	row->nulls[column] = false;
+}
+
+int32
+sup_job_take_priority(FunctionCallInfo fcinfo, int arg)
+{
+	int32		priority = PG_ARGISNULL(arg) ? SUP_JOB_DEFAULT_PRIORITY : PG_GETARG_INT32(arg);
+
+	if (priority < 0 || priority >= SUP_PRIORITIES)
+		sup_job_out_of_range("priority", "0, which runs first, to 9");
+	return priority;
+}
+
+int32
+sup_job_take_max_attempts(FunctionCallInfo fcinfo, int arg)
+{
+	int32		max_attempts = PG_ARGISNULL(arg) ? DEFAULT_ATTEMPTS : PG_GETARG_INT32(arg);
+
+	if (max_attempts < 1)
+		sup_job_out_of_range("max_attempts", "1 or more");
+	return max_attempts;
 }
 
 char *

@@ -26,6 +26,12 @@ pg_noreturn extern void sup_job_out_of_range(const char *what, const char *range
 extern void sup_job_take_interval(FunctionCallInfo fcinfo, int arg, SupJobRow *row, SupJobColumn column,
 								  const char *what);
 
+#define SUP_JOB_DEFAULT_PRIORITY	5
+
+/* Priority and max_attempts, or what they are if they are not given; in range. */
+extern int32 sup_job_take_priority(FunctionCallInfo fcinfo, int arg);
+extern int32 sup_job_take_max_attempts(FunctionCallInfo fcinfo, int arg);
+
 /* The pool of the call, which is there and lets the role in. */
 extern char *sup_job_take_pool(FunctionCallInfo fcinfo, int arg, Oid role);
 

@@ -302,7 +302,6 @@ set_enabled(int64 id, SupJobRow *row, bool enabled)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next;
 	bool		recurs = !row->nulls[SUP_JOB_SCHEDULE];
-	char	   *zone;
 
 	if (DatumGetBool(row->values[SUP_JOB_ENABLED]) == enabled)
 		return;
@@ -320,8 +319,7 @@ set_enabled(int64 id, SupJobRow *row, bool enabled)
 	}
 	if (recurs)
 	{
-		zone = sup_job_text(row, SUP_JOB_TIME_ZONE);
-		if (!sup_recur_next(sup_job_text(row, SUP_JOB_SCHEDULE), zone ? zone : "GMT", now, now, &next))
+		if (!sup_recur_next(row, now, now, &next))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("recurring job %lld has no next time", (long long) id),
@@ -372,11 +370,7 @@ supervisor_alter_job(PG_FUNCTION_ARGS)
 			sup_job_set(&row, SUP_JOB_POOL,
 						CStringGetTextDatum(sup_job_take_pool(fcinfo, ARG_POOL, DatumGetObjectId(row.values[SUP_JOB_ROLE]))));
 		if (!PG_ARGISNULL(ARG_PRIORITY))
-		{
-			if (PG_GETARG_INT32(ARG_PRIORITY) < 0 || PG_GETARG_INT32(ARG_PRIORITY) >= SUP_PRIORITIES)
-				sup_job_out_of_range("priority", "0, which runs first, to 9");
-			sup_job_set(&row, SUP_JOB_PRIORITY, Int16GetDatum(PG_GETARG_INT32(ARG_PRIORITY)));
-		}
+			sup_job_set(&row, SUP_JOB_PRIORITY, Int16GetDatum(sup_job_take_priority(fcinfo, ARG_PRIORITY)));
 		if (!PG_ARGISNULL(ARG_ENABLED))
 			set_enabled(id, &row, PG_GETARG_BOOL(ARG_ENABLED));
 		if (!PG_ARGISNULL(ARG_RUN_AT))

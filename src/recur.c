@@ -182,13 +182,17 @@ sup_recur_zone(const char *name)
 }
 
 bool
-sup_recur_next(const char *text, const char *name, TimestampTz start, TimestampTz after, TimestampTz *next)
+sup_recur_next(const SupJobRow *row, TimestampTz start, TimestampTz after, TimestampTz *next)
 {
-	pg_tz	   *tz = strlen(name) <= TZ_STRLEN_MAX ? pg_tzset(name) : NULL;
+	char	   *name = sup_job_text(row, SUP_JOB_TIME_ZONE);
+	pg_tz	   *tz = pg_tzset("GMT");
 	SupZone		zone = {offset_at, tz};
 	SupSchedule schedule;
 	SupScheduleError error;
 
-	return tz != NULL && parse(text, &schedule, &error) &&
+	if (name != NULL)
+		tz = strlen(name) <= TZ_STRLEN_MAX ? pg_tzset(name) : NULL;
+	zone.context = tz;
+	return tz != NULL && parse(sup_job_text(row, SUP_JOB_SCHEDULE), &schedule, &error) &&
 		sup_schedule_next(&schedule, &zone, start, after, next);
 }

@@ -8,7 +8,7 @@
 #ifndef SUP_RECUR_H
 #define SUP_RECUR_H
 
-#include "datatype/timestamp.h"
+#include "jobtable.h"
 
 /* Raise 22023 unless that is a schedule, or if it never comes. */
 extern void sup_recur_check(const char *schedule);
@@ -17,10 +17,9 @@ extern void sup_recur_check(const char *schedule);
 extern char *sup_recur_zone(const char *name);
 
 /*
- * The next time of a schedule after that one; 'start' is when the last run began.  False:
- * the schedule, or the zone, makes no sense any more, or there is no next time.
+ * The next time of a recurring job after that one; 'start' is when its last run began.  False:
+ * its schedule, or its zone, makes no sense any more, or there is no next time.
  */
-extern bool sup_recur_next(const char *schedule, const char *zone, TimestampTz start, TimestampTz after,
-						   TimestampTz *next);
+extern bool sup_recur_next(const SupJobRow *row, TimestampTz start, TimestampTz after, TimestampTz *next);
 
 #endif							/* SUP_RECUR_H */

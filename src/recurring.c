@@ -23,9 +23,6 @@
 #include "recur.h"
 #include "rights.h"
 
-#define DEFAULT_PRIORITY		5
-#define DEFAULT_MAX_ATTEMPTS	20
-
 /* Arguments of schedule(), in order. */
 enum
 {
@@ -97,14 +94,13 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 	char	   *schedule = sup_text_arg(fcinfo, ARG_SCHEDULE, "schedule");
 	char	   *command = sup_text_arg(fcinfo, ARG_COMMAND, "command");
 	bool		atomic = PG_ARGISNULL(ARG_ATOMIC) || PG_GETARG_BOOL(ARG_ATOMIC);
-	int32		max_attempts = PG_ARGISNULL(ARG_MAX_ATTEMPTS) ? DEFAULT_MAX_ATTEMPTS : PG_GETARG_INT32(ARG_MAX_ATTEMPTS);
+	int32		max_attempts;
 	Oid			role = take_role(fcinfo);
 
 	sup_recur_check(schedule);
 	sup_check_command(command);
 	sup_job_check_command(command, -1, atomic);
-	if (max_attempts < 1)
-		sup_job_out_of_range("max_attempts", "1 or more");
+	max_attempts = sup_job_take_max_attempts(fcinfo, ARG_MAX_ATTEMPTS);
 	row->nulls[SUP_JOB_RUN_TIMEOUT] = true;
 	sup_job_take_interval(fcinfo, ARG_RUN_TIMEOUT, row, SUP_JOB_RUN_TIMEOUT, "run_timeout");
 	sup_job_set(row, SUP_JOB_ROLE, ObjectIdGetDatum(role));
@@ -125,13 +121,12 @@ set_times(SupJobRow *row)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		enabled = DatumGetBool(row->values[SUP_JOB_ENABLED]);
-	char	   *schedule = sup_job_text(row, SUP_JOB_SCHEDULE);
 	TimestampTz next;
 
-	if (!sup_recur_next(schedule, sup_job_text(row, SUP_JOB_TIME_ZONE), now, now, &next))
+	if (!sup_recur_next(row, now, now, &next))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("schedule \"%s\" never comes", schedule)));
+				 errmsg("schedule \"%s\" never comes", sup_job_text(row, SUP_JOB_SCHEDULE))));
 	sup_job_set(row, SUP_JOB_NEXT_AT, TimestampTzGetDatum(next));
 	sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(enabled ? next : DT_NOEND));
 	row->nulls[SUP_JOB_REASON] = enabled;
@@ -147,7 +142,7 @@ init_row(SupJobRow *row, Oid table, Datum name)
 	memset(row->nulls, true, sizeof(row->nulls));
 	sup_job_set(row, SUP_JOB_ID, Int64GetDatum(sup_job_next_id(table)));
 	sup_job_set(row, SUP_JOB_NAME, name);
-	sup_job_set(row, SUP_JOB_PRIORITY, Int16GetDatum(DEFAULT_PRIORITY));
+	sup_job_set(row, SUP_JOB_PRIORITY, Int16GetDatum(SUP_JOB_DEFAULT_PRIORITY));
 	sup_job_set(row, SUP_JOB_RUNS, Int64GetDatum(0));
 	sup_job_set(row, SUP_JOB_ENABLED, BoolGetDatum(true));
 	sup_job_set(row, SUP_JOB_ENQUEUED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));

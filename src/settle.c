@@ -258,11 +258,10 @@ static TimestampTz
 set_next(const SupRun *run, SupJobRow *row)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	char	   *zone = sup_job_text(row, SUP_JOB_TIME_ZONE);
 	TimestampTz next;
 	bool		enabled = DatumGetBool(row->values[SUP_JOB_ENABLED]);
 
-	if (!sup_recur_next(sup_job_text(row, SUP_JOB_SCHEDULE), zone ? zone : "GMT", run->started_at, now, &next))
+	if (!sup_recur_next(row, run->started_at, now, &next))
 	{
 		set(row, SUP_JOB_STATE, CharGetDatum('f'));
 		set(row, SUP_JOB_REASON, CStringGetTextDatum("no_next_time"));

@@ -21,6 +21,7 @@
 #include "utils/tuplestore.h"
 
 #include "args.h"
+#include "binding.h"
 #include "declaration.h"
 #include "format.h"
 #include "members.h"
