@@ -35,6 +35,17 @@ sub value
 	return $who->safe_psql($opts{dbname} // 'postgres', $sql, extra_params => psql_params(%opts));
 }
 
+# Waits until $sql is true.  While the server crashes, psql may end before it is asked.
+sub poll
+{
+	my ($node, $sql) = @_;
+	my $is;
+
+	eventually(sub { defined($is = eval { $node->poll_query_until('postgres', $sql) }) || $@ !~ /Broken pipe/ });
+	die $@ if !defined $is;
+	return $is;
+}
+
 # Tests that $sql becomes true.
 sub becomes
 {
@@ -42,7 +53,7 @@ sub becomes
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	return ok($$asked->wait_true($sql), $property) if $$asked->isa('SupervisorTest::Session');
-	return ok($$asked->poll_query_until('postgres', $sql), $property);
+	return ok(poll($$asked, $sql), $property);
 }
 
 # Tests that the error of $sql has that SQLSTATE; returns stderr.  %opts: session,
