@@ -29,7 +29,15 @@ sub enqueue
 {
 	my ($command, $options) = @_;
 
-	return value("SELECT supervisor.enqueue(\$job\$$command\$job\$, retry_delay => '0'" . ($options // '') . ')');
+	return value("SELECT supervisor.enqueue(\$job\$$command\$job\$, retry_delay => '0'" . ($options // '') . ') FROM pg_advisory_lock(2)');
+}
+
+# A command that crashes the server when the session that has enqueued it knows of that, and has ended.
+sub poison
+{
+	my ($how) = @_;
+
+	return "SELECT pg_advisory_xact_lock_shared(2), poison('$how')";
 }
 
 # No attempt of who was beside it counts.
@@ -46,7 +54,7 @@ my $other = enqueue($beside);
 foreach my $how ('abort', 'segv', 'overflow', 'panic')
 {
 	becomes(sprintf($busy, 1), 'one runs');
-	my $job = enqueue("SELECT poison('$how')");
+	my $job = enqueue(poison($how));
 	becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", "$how: one that crashes the server is failed");
 	is(value("SELECT reason, crashes, attempts, last_sqlstate, last_error FROM supervisor.job WHERE id = $job"),
 		'crashed|3|3|57P02|the server has crashed', "$how: after three crashes");
@@ -57,13 +65,13 @@ foreach my $how ('abort', 'segv', 'overflow', 'panic')
 }
 
 # If it fails otherwise in between, crashes count anew.
-my $job = enqueue(q{SELECT CASE attempts WHEN 2 THEN 1 / (attempts - 2) ELSE poison('abort') END FROM supervisor.job WHERE id = supervisor.current_job()},
+my $job = enqueue(q{SELECT pg_advisory_xact_lock_shared(2), CASE attempts WHEN 2 THEN 1 / (attempts - 2) ELSE poison('abort') END FROM supervisor.job WHERE id = supervisor.current_job()},
 	', max_attempts => 5');
 becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one that fails in between');
 is(value("SELECT reason, crashes, attempts FROM supervisor.job WHERE id = $job"), 'max_attempts|2|5', 'has not crashed the server three times in a row');
 innocent($other, 'in between');
 
-$job = enqueue(q{SELECT poison('kill')}, ', max_attempts => 2');
+$job = enqueue(poison('kill'), ', max_attempts => 2');
 becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one whose process is killed has used an attempt');
 is(value("SELECT reason, crashes, attempts, last_error FROM supervisor.job WHERE id = $job"), 'max_attempts|0|2|the worker was killed', 'which is no crash');
 innocent($other, 'killed');
@@ -97,7 +105,7 @@ is(value('SELECT count(*) FROM supervisor.job_history WHERE job = ' . $other), 0
 
 value(q{ALTER SYSTEM SET restart_after_crash = off});
 value('SELECT pg_reload_conf()');
-$job = enqueue(q{SELECT poison('segv')});
+$job = enqueue(poison('segv'));
 ok(SupervisorTest::eventually(sub { !-e $node->data_dir . '/postmaster.pid' }), 'a server that does not restart by itself ends');
 $node->{_pid} = undef;
 $node->append_conf('postgresql.auto.conf', "restart_after_crash = on\nsupervisor.run_jobs = off");
