@@ -1060,7 +1060,8 @@ found (severity, what, since, hint) AS (
     UNION ALL
     SELECT CASE WHEN declared THEN 'critical' ELSE 'warning' END,
            format('process %s of %s "%s" does not end: %s', pid, CASE WHEN declared THEN 'worker' ELSE 'pool' END, name, why),
-           state_since, format('see where it hangs: gdb -p %s -batch -ex bt', pid)
+           state_since, coalesce('end the transaction of process ' || (pg_blocking_pids(pid))[1] || ', which it waits for',
+                                 format('see where it hangs: gdb -p %s -batch -ex bt', pid))
     FROM workers WHERE state = 'stuck'
     UNION ALL
     SELECT 'critical', format('%s is given up: %s', worker, coalesce(last_error, why)), since,

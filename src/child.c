@@ -158,7 +158,7 @@ report_exit(int code, Datum arg)
 
 	code = sup_exit_code(code);
 	if (pg_atomic_read_u32(&slot->task) != 0)
-		sup_look_for_shutdown();
+		(void) sup_server_stops();
 	sup_lock();
 	if (slot->generation == my_generation)
 	{

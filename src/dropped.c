@@ -23,18 +23,19 @@ static bool server_stops = false;
  * Only the postmaster knows that, and says it in its own file before it tells
  * anybody to end.  Not under the lock.
  */
-void
-sup_look_for_shutdown(void)
+bool
+sup_server_stops(void)
 {
 	FILE	   *file = proc_exit_inprogress ? fopen("postmaster.pid", "r") : NULL;
 	char		line[MAXPGPATH];
 
 	if (file == NULL)
-		return;
+		return server_stops;
 	for (int i = 1; fgets(line, sizeof(line), file) != NULL; i++)
 		if (i == LOCK_FILE_LINE_PM_STATUS)
 			server_stops = strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
 	fclose(file);
+	return server_stops;
 }
 
 /* If it has not ended.  The caller holds the lock, or is the postmaster, and alone. */

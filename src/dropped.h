@@ -10,10 +10,10 @@
 
 #include "state.h"
 
-/* This process ends, and has a task: is the server shut down?  Not under the lock. */
-extern void sup_look_for_shutdown(void);
+/* This process ends: is the server shut down?  Not under the lock. */
+extern bool sup_server_stops(void);
 
-/* Then that task is dropped, unless it has ended.  The caller holds the lock. */
+/* If so, that task is dropped, unless it has ended.  The caller holds the lock. */
 extern void sup_task_dropped(SupTask *task);
 
 /* on_shmem_exit callback of the postmaster: says how many. */

@@ -1,26 +1,31 @@
 /*-------------------------------------------------------------------------
  *
  * exit.c
- *	  Has nobody keep a child in its exit.
+ *	  Has a child drop its temporary objects before it ends, and no stranger keep it there.
  *
  * When a process exits, core drops the temporary objects of its session, with
  * interrupts held.  Who has locked one of them, or what depends on one, could keep
- * it there as long as he likes, out of reach of any cancel, and with it the
- * worker's place: nextval() locks whatever relation of the database it is given
- * before it looks at rights, and who owns the database may lock the catalogs that
- * core reads even where there is nothing to drop.  So core's callback takes
- * interrupts here, and a timeout ends it.
+ * it there, out of reach of any cancel: nextval() locks whatever relation of the
+ * database it is given before it looks at rights, and who owns the database may lock
+ * the catalogs that core reads even where there is nothing to drop.  If a FATAL error
+ * ended that, the objects would be left, as after a crash, and whoever is given
+ * that temporary schema next, or autovacuum, would wait for the same lock.
  *
- * Then non-superusers who have locked one of the session's temporary relations are
- * terminated, as a standby does with who is in the way of recovery, and it is tried
- * again: nobody has much to do with those of another session.  Who has locked anything
- * else, such as a catalog, may do so; nothing permanent depends on them (temporary.c).
- * If that does not help, temporary objects are left, as after a crash.  Core would have
- * them dropped by whoever is given that temporary schema next, who would wait for the
- * same lock.  So the schema is renamed, to one that nobody is given: core knows it for
- * a temporary one by its prefix, and autovacuum drops tables in it once they are free.
- * It would wait as well, for what depends on such a table, a sequence: that is why it
- * is not enough to rename.
+ * So a child drops them before core does, in a transaction that takes interrupts, and
+ * tries again until it has: it waits as long as core would, but as any session
+ * does, without being in the way of others that wait for all processes to take an
+ * interrupt.  The supervisor sees that it hangs, and another takes its place.  When the server
+ * is shut down it stops trying.
+ *
+ * Between two tries, non-superusers who have locked one of the temporary relations
+ * against others than readers are terminated, as a standby does with who is in the
+ * way of recovery: nobody has business with those of another session.  Readers
+ * are given more time: who reads pg_views locks what a view is made of.  Who has locked
+ * anything else, such as a catalog, is waited for; nothing permanent depends on temporary
+ * objects (temporary.c).
+ *
+ * Then there is nothing left for core to drop.  Where a catalog is locked, its own
+ * callback would wait to see that: a timeout ends it.
  *
  * Callbacks run in reverse order.  Core registers its own at the end of the
  * transaction that has made a temporary schema, and ours follows at once: nobody
@@ -33,12 +38,8 @@
 
 #include <signal.h>
 
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_namespace.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -49,24 +50,22 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timeout.h"
 
 #include "compat.h"
+#include "dropped.h"
 #include "exit.h"
 #include "state.h"
 
-/*
- * Where the session has been reset, it is a look into one catalog, mostly into no
- * more than one page.  Else less than SUP_LEAVING_US, after which it would be
- * stuck.
- */
+/* A look into one catalog, mostly into no more than one page. */
 #define LOOK_TIMEOUT_MS	10
-#define DROP_TIMEOUT_MS	1000
-#define DROP_LOCK_TIMEOUT_MS	500
-#define RETRY_TIMEOUT_MS	200
-#define RETRIES_MAX		3
-#define RENAME_TIMEOUT_MS	300
+
+/* How long a try waits for a lock, or who has failed otherwise for the next try. */
+#define TRY_MIN_MS	500
+#define TRY_MAX_MS	16000
+
+/* How long readers are waited for: as on a standby by default. */
+#define READERS_MS	30000
 
 static bool session_is_reset = false;
 
@@ -75,13 +74,6 @@ static bool registered = false;
 
 /* Is core's callback running, and takes interrupts? */
 static bool dropping = false;
-
-/* Has it come to no end, and has what was left another schema? */
-static bool cut = false;
-static bool renamed = false;
-
-/* How often it was tried again, each time with fewer who are in the way. */
-static int	retries = 0;
 
 /* The code of an exit that may be cut short; -1: it may not. */
 static int	code_meant = -1;
@@ -98,7 +90,10 @@ note_exit(void)
 	sup_unlock();
 }
 
-/* The timeout: core's own handler takes no cancel in an exit. */
+/*
+ * Ends a wait for a lock.  Core's own handler takes no cancel in an exit.  A SIGTERM
+ * ends it as well, since that is how the postmaster tells of a shutdown.
+ */
 static void
 take_cancel(SIGNAL_ARGS)
 {
@@ -110,61 +105,12 @@ take_cancel(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* Until the next transaction commits, or a timeout ends it. */
-static void
-take_interrupts(int timeout, int lock_timeout)
-{
-	dropping = true;
-	LockTimeout = lock_timeout; /* the session's own may be shorter */
-	pqsignal(SIGINT, take_cancel);
-	enable_timeout_after(STATEMENT_TIMEOUT, timeout);
-	QueryCancelPending = false;
-	QueryCancelHoldoffCount = 0;
-	RESUME_INTERRUPTS();		/* which proc_exit() has held */
-}
-
 /*
- * What the timeout ends is ended by a FATAL error: the next callbacks follow.
- * Core's would abort the transaction that is open: no cancel shall meet that.
- */
-static void
-before_drop(int code, Datum arg)
-{
-	note_exit();
-	AbortOutOfAnyTransaction();
-	sup_no_transaction_timeout();
-	code_meant = code;
-	if (session_is_reset)
-		take_interrupts(LOOK_TIMEOUT_MS, 0);
-	else
-		take_interrupts(DROP_TIMEOUT_MS, DROP_LOCK_TIMEOUT_MS);
-}
-
-/* A transaction of our own in the exit, which a timeout may end. */
-static void
-begin_in_exit(int timeout)
-{
-	AbortOutOfAnyTransaction();
-	take_interrupts(timeout, 0);
-	StartTransactionCommand();
-	XactIsoLevel = XACT_READ_COMMITTED; /* waits for no safe snapshot */
-	XactDeferrable = false;
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-commit_in_exit(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
-/*
- * Terminates who has locked a temporary relation of this session, but superusers: is
- * there anybody?  Who waits for one gets it then, and is next.
+ * Terminates who has locked a temporary relation of this session in one of these modes, but
+ * superusers: is there anybody?  Who waits for one gets it then, and is next.
  */
 static bool
-terminate_holders(void)
+terminate_holders(LOCKMASK modes)
 {
 	LockData   *locks = GetLockStatusData();
 	Oid			temp_namespace;
@@ -181,7 +127,7 @@ terminate_holders(void)
 		if (lock->locktag.locktag_type != LOCKTAG_RELATION ||
 			lock->locktag.locktag_field1 != MyDatabaseId ||
 			lock->locktag.locktag_field2 < FirstNormalObjectId ||
-			lock->holdMask == 0 || lock->pid == MyProcPid)
+			(lock->holdMask & modes) == 0 || lock->pid == MyProcPid)
 			continue;
 		schema = get_rel_namespace(lock->locktag.locktag_field2);
 		if (!OidIsValid(schema) || (schema != temp_namespace && schema != temp_toast_namespace))
@@ -199,56 +145,118 @@ terminate_holders(void)
 	return found;
 }
 
-/* Have nobody be given the schema of what is left: no backend has that number. */
+/* What there is of temporary objects; '*found': has somebody been terminated? */
 static void
-rename_schema(Oid schema)
+drop_all(LOCKMASK modes, bool *found)
 {
-	Relation	rel = table_open(NamespaceRelationId, RowExclusiveLock);
-	HeapTuple	tuple = SearchSysCacheCopy1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	StartTransactionCommand();
+	XactIsoLevel = XACT_READ_COMMITTED; /* waits for no safe snapshot */
+	XactDeferrable = false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	*found = modes != 0 && terminate_holders(modes);
+	ResetTempTableNamespace();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
 
-	if (HeapTupleIsValid(tuple))
+/*
+ * Returns the SQLSTATE of what has kept it from that, or 0.  In an exit any error is
+ * FATAL: so while this runs, it is none.
+ */
+static int
+try_to_drop(LOCKMASK modes, bool *found)
+{
+	volatile int sqlstate = 0;
+
+	proc_exit_inprogress = false;
+	PG_TRY();
 	{
-		snprintf(NameStr(((Form_pg_namespace) GETSTRUCT(tuple))->nspname), NAMEDATALEN,
-				 "pg_temp_%u", 1000000000 + schema % 1000000000);
-		CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+		drop_all(modes, found);
 	}
-	table_close(rel, RowExclusiveLock);
+	PG_CATCH();
+	{
+		proc_exit_inprogress = true;
+		sqlstate = geterrcode();
+		if (sqlstate != ERRCODE_QUERY_CANCELED && sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)
+			EmitErrorReport();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	proc_exit_inprogress = true;
+	return sqlstate;
 }
 
-/* Comes after core's callback, since it is registered before, and once more if it is cut itself. */
-static void
-drop_again(int code, Datum arg)
+/* Could the next try have more luck? */
+static bool
+is_worth_a_try(int sqlstate)
 {
-	bool		found;
-
-	if (!cut || session_is_reset || retries == RETRIES_MAX)
-		return;
-	retries++;
-	before_shmem_exit(drop_again, (Datum) 0);
-	begin_in_exit(RETRY_TIMEOUT_MS);
-	found = terminate_holders();
-	if (found)
-		ResetTempTableNamespace();
-	commit_in_exit();
-	cut = !found;
-	if (!found)
-		retries = RETRIES_MAX;
+	return sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES;
 }
 
-/* Comes last. */
+/* Before core would.  The session's own timeouts don't count any more. */
 static void
-rename_left(int code, Datum arg)
+drop_before_core(void)
 {
-	Oid			temp_namespace;
-	Oid			temp_toast_namespace;
+	TimestampTz readers_until = sup_now() + READERS_MS * INT64CONST(1000);
+	LOCKMASK	modes = 0;
+	int			timeout = TRY_MIN_MS;
 
-	if (!cut || session_is_reset)
-		return;
-	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
-	begin_in_exit(RENAME_TIMEOUT_MS);
-	rename_schema(temp_namespace);
-	commit_in_exit();
-	renamed = true;
+	disable_all_timeouts(false);
+	sup_no_transaction_timeout();
+	pqsignal(SIGINT, take_cancel);
+	pqsignal(SIGTERM, take_cancel);
+	ProcDiePending = QueryCancelPending = false;
+	QueryCancelHoldoffCount = 0;
+	RESUME_INTERRUPTS();		/* which proc_exit() has held */
+	for (;;)
+	{
+		bool		found = false;
+		int			sqlstate;
+
+		LockTimeout = timeout;
+		sqlstate = try_to_drop(modes, &found);
+		if (!is_worth_a_try(sqlstate) || sup_server_stops())
+			break;
+		modes = 0;
+		if (sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			timeout = found ? TRY_MIN_MS : Min(timeout * 2, TRY_MAX_MS);
+			modes = sup_now() < readers_until ? ~LOCKBIT_ON(AccessShareLock) : ~0;
+		}
+		else if (sqlstate != ERRCODE_QUERY_CANCELED)
+		{
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
+							 sup_wait_event(SUP_WAIT_EXIT));
+			ResetLatch(MyLatch);
+		}
+	}
+	HOLD_INTERRUPTS();
+}
+
+/*
+ * Core's callback is next.  What the timeout ends is ended by a FATAL error: the next
+ * callbacks follow.  It would abort the transaction that is open: no cancel shall meet
+ * that.
+ */
+static void
+before_drop(int code, Datum arg)
+{
+	note_exit();
+	AbortOutOfAnyTransaction();
+	code_meant = code;
+	if (!session_is_reset)
+		drop_before_core();
+
+	dropping = true;
+	LockTimeout = 0;
+	pqsignal(SIGINT, take_cancel);
+	enable_timeout_after(STATEMENT_TIMEOUT, LOOK_TIMEOUT_MS);
+	QueryCancelPending = false;
+	QueryCancelHoldoffCount = 0;
+	RESUME_INTERRUPTS();
 }
 
 /*
@@ -310,13 +318,11 @@ xact_ends(XactEvent event, void *arg)
 		note_exit();
 }
 
-/* Before anything that may end this process while it has a session. */
+/* After the login. */
 void
 sup_exit_init(void)
 {
 	RegisterXactCallback(xact_ends, NULL);
-	before_shmem_exit(rename_left, (Datum) 0);
-	before_shmem_exit(drop_again, (Datum) 0);
 }
 
 void
@@ -327,27 +333,20 @@ sup_exit_is_reset(bool is_reset)
 
 /*
  * Asked by the log hook: what follows in the exit is said as ever, and so is what
- * else has ended core's callback, such as a deadlock.
+ * else has ended core's callback.
  */
 bool
 sup_exit_is_cut(int sqlstate)
 {
-	if (!dropping)
-		return false;
+	bool		is_cut = dropping && sqlstate == ERRCODE_QUERY_CANCELED;
+
 	dropping = false;
-	cut = true;
-	return sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+	return is_cut;
 }
 
 /* For the exit report, which runs later in the exit. */
 int
 sup_exit_code(int code)
 {
-	if (cut && !session_is_reset)
-		ereport(LOG,
-				(errmsg("temporary objects were left behind"),
-				 errdetail("They could not be dropped in time.  Somebody may have locked one of them, such as a superuser."),
-				 renamed ? errhint("Autovacuum drops the tables when they are free.") :
-				 errhint("They are dropped when their schema is used again.")));
 	return code_meant >= 0 ? code_meant : code;
 }

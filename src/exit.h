@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * exit.h
- *	  Has nobody keep a child in its exit.
+ *	  Has a child drop its temporary objects before it ends, and no stranger keep it there.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,10 +19,7 @@ extern void sup_exit_is_reset(bool is_reset);
 /* Is a FATAL error only how an exit is cut short? */
 extern bool sup_exit_is_cut(int sqlstate);
 
-/*
- * The exit code that was meant: core's is 1 if the exit has been cut short.  Logs
- * what that has left behind.
- */
+/* The exit code that was meant: core's is 1 if the exit has been cut short. */
 extern int	sup_exit_code(int code);
 
 #endif							/* SUP_EXIT_H */

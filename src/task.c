@@ -392,7 +392,7 @@ void
 sup_session_end(void)
 {
 	if (!dlist_is_empty(&Sup->sessions[sup_my_session()].tasks))
-		sup_look_for_shutdown();
+		(void) sup_server_stops();
 	Sup->sessions[sup_my_session()].pid = 0;
 	sup_task_stop_waiting();
 	sup_job_wait_end();

@@ -595,26 +595,30 @@ $admin->query_safe('SELECT pg_advisory_unlock(55)');
 until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = '$made'::regclass AND NOT granted}, 'what follows the task waits for a lock');
 is($session->query_safe("SELECT supervisor.cancel($reset), supervisor.wait($reset)"), 't|succeeded', 'a cancel ends that, not the task that was done');
 
-# Its session is no good any more, and its process waits for that lock again, but not for long.
+# Its session is no good any more, and its process waits for that lock again.
 my $poor = SupervisorTest::session($node, user => 'plain');
 is($node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')}, extra_params => [ '-U', 'other' ]), 'SELECT 1', 'the other worker is some role\'s');
 is($poor->query_safe(q{SELECT supervisor.execute('SELECT 1', timeout => '1 min')}), 'SELECT 1', 'and makes room for another');
-my $stuck = q{SELECT count(*) = 0 FROM supervisor.event WHERE event = 'stuck'};
-until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'the first is replaced');
-is($node->safe_psql('postgres', $stuck), 't', 'it has not been stuck');
-ok($node->wait_for_log(qr/LOG:  temporary objects were left behind/), 'what it has left is told');
-is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_class WHERE relname = 'made'}), '1', 'it is there');
-is($reader->query_safe('COMMIT; SELECT 1'), '1', 'and who has locked it is left alone, as a superuser');
+my $nstuck = q{SELECT count(*) FROM supervisor.event WHERE event = 'stuck'};
+my $left = q{SELECT count(*) FROM pg_class WHERE relname ~ '^(made|mine_)'};
+until_true($nstuck =~ s/\*\)/*) = 1/r, 'it is stuck');
+until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'running'}, 'and replaced');
+is($node->safe_psql('postgres', $left), '1', 'what it waits for is there');
+is($node->safe_psql('postgres', q{SELECT count(pg_terminate_backend(pid)), count(pg_cancel_backend(pid)) FROM supervisor.worker_status WHERE state = 'stuck'}), '1|1', 'it takes no signal');
+is($reader->query_safe('COMMIT; SELECT 1'), '1', 'and who has locked it is left alone');
 $reader->quit;
+until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state = 'stuck'}, 'it ends when that is free');
+is($node->safe_psql('postgres', $left), '0', 'and has left nothing');
 
 # Whoever may connect can lock what he knows the number of, and keeps no worker by it, whatever it has done:
-# who is no superuser is terminated, and what a superuser has locked is left where it is in nobody's way.
-$admin->query_safe('ALTER SYSTEM SET autovacuum = off');
-$admin->query_safe('ALTER SYSTEM SET autovacuum_naptime = 1');
-$admin->query_safe('SELECT pg_reload_conf()');
+# who is no superuser is terminated, superusers and, for a while, readers are waited for.
 my $superuser = SupervisorTest::session($node);
+my $lock = 'SAVEPOINT s; SELECT nextval(%1$d)';
 my $n = 0;
-foreach my $case (map { [ @$_, 0 ], [ @$_, 1 ] }
+
+# What locks the sequence, or the view, who does, and is he in the way for long?
+my @lockers = ([ 'other', $lock, 0 ], [ undef, $lock, 1 ], [ 'other', 'SELECT pg_get_viewdef(%2$d)', 1 ]);
+foreach my $case (
 	[ 'succeeds', '', 'succeeded' ],
 	[ 'fails', 'SELECT 1/0', 'failed' ],
 	[ 'ends its process', 'SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ],
@@ -623,38 +627,50 @@ foreach my $case (map { [ @$_, 0 ], [ @$_, 1 ] }
 	$node->pg_version < 17 ? () :
 	[ 'ends its process, and has little time for a transaction', 'COMMIT; SET transaction_timeout = 1; COMMIT; SELECT pg_terminate_backend(pg_backend_pid())', 'failed' ])
 {
-	my ($name, $end, $state, $by_superuser) = @$case;
-	my $table = 'mine_' . ++$n;
+	my ($name, $end, $state) = @$case;
 
-	$admin->query_safe('SELECT pg_advisory_lock(54)');
-	my $made = $poor->query_safe(qq{
-		SELECT supervisor.launch('CREATE TEMP TABLE $table (a serial, b text); COMMIT; SELECT pg_advisory_lock_shared(54); $end', pool => 'one')});
-	until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, "a task that $name has made a temporary sequence");
-	my $mine = $node->safe_psql('postgres', "SELECT oid FROM pg_class WHERE relname = '${table}_a_seq'");
-	my $stranger = SupervisorTest::session($node, user => 'other');
-	my $locker = $by_superuser ? $superuser : $stranger;
-	$locker->query("BEGIN; SAVEPOINT s; SELECT nextval($mine)");
-	until_true(qq{SELECT count(*) = 1 FROM pg_locks WHERE relation = $mine AND mode = 'RowExclusiveLock' AND granted}, 'which somebody else has locked');
-	my $gone = $node->safe_psql('postgres', "SELECT pid FROM pg_locks WHERE relation = $mine AND mode = 'RowExclusiveLock'");
-	my $log = -s $node->logfile;
-	my $pid = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
-	$admin->query_safe('SELECT pg_advisory_unlock(54)');
-	is($poor->query_safe("SELECT supervisor.wait($made)"), $state, 'the task ends');
-	is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'others are served');
-	until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'its process ends');
-	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_class WHERE oid = $mine"), $by_superuser ? '1' : '0',
-		$by_superuser ? '... and has left what is locked' : '... and nothing is left');
-	until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $gone", '... but not who has locked it') if !$by_superuser;
-	ok($node->wait_for_log($by_superuser ? qr/LOG:  temporary objects were left behind/ : qr/LOG:  terminating process $gone, which keeps temporary objects/, $log), '... and why is told');
-	is($node->safe_psql('postgres', $stuck), 't', 'no worker is stuck');
-	is($node->safe_psql('postgres', "SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one', timeout => '1 min')"), 'CREATE TABLE',
-		'a task is not in the way of it');
-	is($node->safe_psql('postgres', "SET lock_timeout = 1000; CREATE TEMP TABLE t (a int); SELECT 1"), '1', 'nor is a session');
-	$superuser->query_safe('ROLLBACK') if $by_superuser;
-	$stranger->quit;
+	foreach my $locker (@lockers)
+	{
+		my ($user, $how, $stays) = @$locker;
+		my $table = 'mine_' . ++$n;
+		my $before = $node->safe_psql('postgres', $nstuck);
+
+		$admin->query_safe('SELECT pg_advisory_lock(54)');
+		my $made = $poor->query_safe(qq{
+			SELECT supervisor.launch('CREATE TEMP TABLE $table (a serial, b text); CREATE TEMP VIEW ${table}_view AS SELECT * FROM $table;
+				COMMIT; SELECT pg_advisory_lock_shared(54); $end', pool => 'one')});
+		until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, "a task that $name has made temporary objects");
+		my ($sequence, $view) = map { $node->safe_psql('postgres', "SELECT oid FROM pg_class WHERE relname = '${table}_$_'") } qw(a_seq view);
+		my $session = $user ? SupervisorTest::session($node, user => $user) : $superuser;
+		my $pid = $session->query_safe('SELECT pg_backend_pid()');
+		my $worker = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
+		$session->query('BEGIN; ' . sprintf($how, $sequence, $view));
+		until_true(qq{SELECT count(*) > 0 FROM pg_locks JOIN pg_class ON pg_class.oid = relation WHERE pid = $pid AND relname ~ '^$table' AND granted}, 'one of which somebody else has locked');
+		my $log = -s $node->logfile;
+		$admin->query_safe('SELECT pg_advisory_unlock(54)');
+		is($poor->query_safe("SELECT supervisor.wait($made)"), $state, 'the task ends');
+		is($node->safe_psql('postgres', q{SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one')}), 'CREATE TABLE', 'others are served');
+		if ($stays)
+		{
+			is($node->safe_psql('postgres', "$nstuck AND pid = $worker"), '1', '... when it is stuck');
+			until_true("SELECT pg_blocking_pids($worker) = '{$pid}'", '... by whom can be seen');
+			until_true(qq{SELECT count(*) = 1 FROM supervisor.health() WHERE what ~ '^process $worker ' AND hint ~ 'process $pid, which it waits for'}, '... and what is to be done');
+			$session->query_safe('ROLLBACK');
+		}
+		else
+		{
+			until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", '... and who has locked it is terminated');
+			ok($node->wait_for_log(qr/LOG:  terminating process $pid, which keeps temporary objects/, $log), '... and why is told');
+			is($node->safe_psql('postgres', $nstuck), $before, '... before it is stuck');
+		}
+		until_true("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker", 'its process ends');
+		is($node->safe_psql('postgres', $left), '0', '... and nothing is left');
+		$session->quit if $user;
+	}
 }
 
 # However many they are.
+$before = $node->safe_psql('postgres', $nstuck);
 $admin->query_safe('SELECT pg_advisory_lock(54)');
 my $many = $poor->query_safe(q{
 	SELECT supervisor.launch('CREATE TEMP TABLE many (a serial, b serial, c serial, d serial, e serial, f text); COMMIT; SELECT pg_advisory_lock_shared(54)', pool => 'one')});
@@ -669,20 +685,8 @@ is(scalar @strangers, 5, 'which as many others have locked');
 $admin->query_safe('SELECT pg_advisory_unlock(54)');
 is($poor->query_safe("SELECT supervisor.wait($many)"), 'succeeded', 'it ends');
 until_true(q{SELECT count(*) = 0 FROM pg_class WHERE relname ~ '^many'}, 'nothing is left of them');
-is($node->safe_psql('postgres', $stuck), 't', 'and no worker is stuck');
+is($node->safe_psql('postgres', $nstuck), $before, 'and no worker is stuck');
 $_->quit foreach @strangers;
-is($node->safe_psql('postgres', q{
-		SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
-		WHERE relname ~ '^mine_\\d+$' AND nspname ~ '^pg_temp_\\d{10}$'}), $n / 2, 'all is where nobody looks');
-$admin->query_safe('ALTER SYSTEM RESET autovacuum');
-$admin->query_safe('SELECT pg_reload_conf()');
-until_true(q{SELECT count(*) = 0 FROM pg_class WHERE relname ~ '^mine_'}, 'but autovacuum, which drops it');
-
-# As docs/operations.md says.
-my $dead = q{FROM pg_namespace WHERE nspname ~ '^pg_temp_[0-9]{10}$'};
-is($node->safe_psql('postgres', "SELECT count(*) > 0 $dead"), 't', 'schemas are left');
-$node->safe_psql('postgres', "SELECT format('DROP SCHEMA %I CASCADE', nspname) $dead\n\\gexec");
-is($node->safe_psql('postgres', "SELECT count(*) $dead"), '0', 'until a superuser drops them');
 $superuser->quit;
 
 # A worker that does hang in its exit is seen to be stuck, and another takes its place.
@@ -739,10 +743,10 @@ until_true(q{SELECT count(*) = 4 FROM supervisor.worker_status WHERE state = 'ru
 
 # Who owns the database can lock what a worker looks into at its exit, even if nothing is left to drop.
 $poor->query_safe(q{SELECT supervisor.execute('CREATE TEMP TABLE t (a int)', pool => 'one')});
-my $left = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
+$gone = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
 $user->query_safe('BEGIN; LOCK TABLE pg_depend');
 is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'a worker that was reset is not kept in its exit');
-is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $left"), '0', 'and is gone');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE pid = $gone"), '0', 'and is gone');
 $user->query_safe('ROLLBACK');
 
 # Nor if it is terminated.
@@ -782,11 +786,23 @@ foreach my $case (
 	ok(!-e $file, '... having done all that a library does at its exit');
 	unlink $file;
 }
-$_->quit foreach $poor, $user;
 
-$session->quit;
-$admin->quit;
-$node->stop;
+# Nor is a shutdown kept by who has locked what a worker has to drop: here he does not react to that himself.
+$admin->query_safe('SELECT pg_advisory_lock(54)');
+$poor->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE last (a int); COMMIT; SELECT pg_advisory_lock_shared(54)', pool => 'one')});
+until_true(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+my $last = $node->safe_psql('postgres', q{SELECT oid::regclass FROM pg_class WHERE relname = 'last'});
+$user->query_safe("BEGIN; LOCK TABLE $last IN ACCESS SHARE MODE");
+$gone = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE pool = 'one'});
+$admin->query_safe("SELECT pg_terminate_backend($gone)");
+until_true(sprintf($hung, 1), 'its worker hangs in its exit');
+SupervisorTest::stop_process($user->query_safe('SELECT pg_backend_pid()'));
+system_or_bail('pg_ctl', '-D', $node->data_dir, '-m', 'fast', '--no-wait', 'stop');
+is(SupervisorTest::survivors($gone), '', 'it ends when the server is shut down');
+SupervisorTest::continue_process();
+ok(SupervisorTest::eventually(sub { !-e $node->data_dir . '/postmaster.pid' }), 'and the server ends');
+$node->{_pid} = undef;
+$_->quit foreach $poor, $user, $session, $admin;
 ok( !-e $node->data_dir . '/core'
 	  && slurp_file($node->logfile) !~ /TRAP|PANIC|terminated by signal/,
 	'no process has crashed');

@@ -145,6 +145,26 @@ foreach my $allowed (
 value(q{SELECT supervisor.add_worker('service', 'CREATE TEMP TABLE t (a int); COMMIT; ALTER TABLE mine ADD b pg_temp.t', max_restarts => 0)}, user => 'att');
 becomes(q{SELECT state = 'failed' AND last_error ~ 'permanent' FROM supervisor.worker_status WHERE name = 'service'}, 'a service is refused as well');
 is(value($objects), '0', 'no temporary object is left');
+value(q{SELECT supervisor.remove_worker('service')}, user => 'att');
+
+# Who reads has time to do so, but does not keep a worker in its exit for ever.
+my $reader = SupervisorTest::session($node, user => 'att');
+my $admin = SupervisorTest::session($node);
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+my $owner = SupervisorTest::session($node, user => 'att');
+my $id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP VIEW seen AS SELECT 1 FROM pg_class; CREATE TEMP VIEW sees AS SELECT 1 FROM seen; COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary view');
+my $worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
+$reader->query_safe('BEGIN; SELECT pg_get_viewdef(' . value(q{SELECT oid FROM pg_class WHERE relname = 'sees'}) . ')');
+my $pid = $reader->query_safe('SELECT pg_backend_pid()');
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+becomes("SELECT pg_blocking_pids($worker) = '{$pid}' FROM supervisor.worker_status WHERE pid = $worker AND state = 'stuck'", 'its worker waits for a reader');
+is(value("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid"), '1', 'who is left alone');
+is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'others are served');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $worker)", 'he is terminated later, and the worker ends');
+is(value($objects), '0', 'no temporary object is left');
+$_->quit foreach $owner, $reader, $admin;
 $node->stop;
 SupervisorTest::log_is_clean($node);
 done_testing();
