@@ -339,21 +339,21 @@ sup_job_next_id(Oid table)
 	return nextval_internal(job_sequence(table), false);
 }
 
-/* Its one row, as core reads it. */
+/* Its one row, as core reads it.  Of a sequence that was not called, the value is yet to come. */
 int64
 sup_job_last_id(Oid table)
 {
 	Relation	rel = relation_open(job_sequence(table), AccessShareLock);
 	Buffer		buffer = ReadBuffer(rel, 0);
 	HeapTupleHeader tuple;
-	int64		last;
+	FormData_pg_sequence_data data;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	tuple = (HeapTupleHeader) PageGetItem(BufferGetPage(buffer), PageGetItemId(BufferGetPage(buffer), FirstOffsetNumber));
-	memcpy(&last, (char *) tuple + tuple->t_hoff, sizeof(last));
+	memcpy(&data, (char *) tuple + tuple->t_hoff, offsetof(FormData_pg_sequence_data, is_called) + sizeof(bool));
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, AccessShareLock);
-	return last;
+	return data.is_called ? data.last_value : data.last_value - 1;
 }
 
 /* Nobody takes one meanwhile, so it does not go back. */

@@ -42,6 +42,9 @@ sub job
 	return value("SELECT $what FROM supervisor.job WHERE id = $job");
 }
 
+# Nothing is called an end that never was, also before the first job.
+refused("SELECT supervisor.$_(1)", '42704', "$_ before any job") foreach qw(cancel_job retry_job alter_job wait_job);
+
 # All have run, in that order.
 sub ran
 {
