@@ -18,6 +18,7 @@
 #include "fence.h"
 #include "guc.h"
 #include "launch.h"
+#include "mark.h"
 #include "notes.h"
 #include "preloaded.h"
 #include "queue.h"
@@ -92,6 +93,7 @@ _PG_init(void)
 	sup_install_notes();		/* after it: at commit it is called before it */
 	sup_install_watch();
 	sup_install_relay();
+	sup_marks_install();
 	sup_register_supervisor();
 	sup_api_publish();
 }

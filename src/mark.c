@@ -12,6 +12,9 @@
  * request by SIGABRT.  These handlers say that it was not their doing.  The one that has
  * crashed gets there by a signal of its own, or not at all, if it was killed.
  *
+ * A parallel worker of a job has no mark: it says so in that of its leader, which counts
+ * those that are there.  If one is left that nobody has told to end, it was killed.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -21,18 +24,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "access/parallel.h"
 #include "common/file_perm.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "port/atomics.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "guc.h"
 #include "mark.h"
 
 #define MARK_FILE	PG_STAT_TMP_DIR "/supervisor.marks"
-#define MARK_MAGIC	0x53554a33
+#define MARK_MAGIC	0x53554a34
 
 /* Enough for what core's handlers, or a debugger's, need of a stack. */
 #define STACK_SIZE	(64 * 1024)
@@ -51,8 +58,11 @@ typedef struct Marks
 
 static Marks *marks = NULL;
 
-/* That of this process; NULL: it has run no job yet. */
+/* That of this process, or of its leader; NULL: it has run no job yet. */
 static SupMark *my_mark = NULL;
+
+/* It is one of its leader's nparallel. */
+static volatile sig_atomic_t counted = false;
 
 /* What was there before our handlers. */
 static const int crash_signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGABRT};
@@ -125,10 +135,13 @@ sup_marks_take(SupMark *left, int *guilty)
 	{
 		SupMark    *mark = &marks->marks[i];
 
+		if (mark->state == SUP_MARK_INNOCENT && pg_atomic_read_u32(&mark->nparallel) > 0)
+			mark->state = SUP_MARK_RUNS;
 		if (mark->state == SUP_MARK_GUILTY || (mark->state == SUP_MARK_RUNS && same))
 			left[n++] = *mark;
 		*guilty += mark->state == SUP_MARK_GUILTY;
 		mark->state = SUP_MARK_FREE;
+		pg_atomic_write_u32(&mark->nparallel, 0);
 	}
 	if (*guilty > 1 || (*guilty == 1 && marks->suspect_until > GetCurrentTimestamp()))
 		marks->suspect_until = GetCurrentTimestamp() + SUSPECT_US;
@@ -162,12 +175,34 @@ end_at_once(SIGNAL_ARGS)
 	_exit(2);					/* as core's */
 }
 
+/* With SIGQUIT blocked, or in a handler. */
+static void
+set_counted(bool count)
+{
+	if (counted == count)
+		return;
+	counted = count;
+	(void) pg_atomic_fetch_add_u32(&my_mark->nparallel, count ? 1 : -1);
+}
+
+/* The same, of a parallel worker: its leader is told as well. */
+static void
+end_worker_at_once(SIGNAL_ARGS)
+{
+	set_counted(false);
+	_exit(2);
+}
+
 /* What comes from another process is not this one's doing.  Then it is as it would be without us. */
 static void
 crash(int signo, siginfo_t *info, void *context)
 {
+	bool		innocent = info->si_code <= 0 && info->si_pid != getpid();
+
 	if (my_mark->state == SUP_MARK_RUNS)
-		my_mark->state = info->si_code <= 0 && info->si_pid != getpid() ? SUP_MARK_INNOCENT : SUP_MARK_GUILTY;
+		my_mark->state = innocent ? SUP_MARK_INNOCENT : SUP_MARK_GUILTY;
+	if (innocent)
+		set_counted(false);
 	for (int i = 0; i < lengthof(crash_signals); i++)
 		if (crash_signals[i] == signo)
 			(void) sigaction(signo, &former[i], NULL);
@@ -195,7 +230,65 @@ install_handlers(void)
 	sigemptyset(&action.sa_mask);
 	for (int i = 0; i < lengthof(crash_signals); i++)
 		(void) sigaction(crash_signals[i], &action, &former[i]);
-	pqsignal(SIGQUIT, end_at_once);
+}
+
+static void
+count_worker(bool count)
+{
+	sigset_t	quit;
+	sigset_t	before;
+
+	sigemptyset(&quit);
+	sigaddset(&quit, SIGQUIT);
+	(void) sigprocmask(SIG_BLOCK, &quit, &before);
+	set_counted(count);
+	(void) sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
+/* on_shmem_exit */
+static void
+worker_ends(int code, Datum arg)
+{
+	count_worker(false);
+}
+
+/* A parallel worker begins: is its leader a worker that runs a job? */
+static void
+follow_leader(void)
+{
+	const PGPROC *leader = MyProc->lockGroupLeader;
+
+	for (int i = 0; i < sup_max_workers && leader != NULL && my_mark == NULL; i++)
+		if (marks->marks[i].state == SUP_MARK_RUNS && marks->marks[i].pid == leader->pid)
+			my_mark = &marks->marks[i];
+	if (my_mark == NULL)
+		return;
+	install_handlers();
+	pqsignal(SIGQUIT, end_worker_at_once);
+	count_worker(true);
+	on_shmem_exit(worker_ends, (Datum) 0);
+}
+
+/*
+ * Core calls this when a parallel worker has got what its leader has, and before it does
+ * anything for it.
+ */
+static void
+caches_reset(Datum arg, int cache, uint32 hash)
+{
+	static bool seen = false;
+
+	if (seen || !IsParallelWorker())
+		return;
+	seen = true;
+	follow_leader();
+}
+
+/* Of a cache whose catalog changes seldom: only a reset of all caches matters. */
+void
+sup_marks_install(void)
+{
+	CacheRegisterSyscacheCallback(AMOID, caches_reset, (Datum) 0);
 }
 
 /* The handlers are there for the rest of its life, as a process that has run a job runs more. */
@@ -206,8 +299,9 @@ sup_mark_run(int slot, const SupMark *mark)
 	{
 		my_mark = &marks->marks[slot];
 		install_handlers();
+		pqsignal(SIGQUIT, end_at_once);
 	}
-	Assert(my_mark->state == SUP_MARK_FREE);
+	Assert(my_mark->state == SUP_MARK_FREE && pg_atomic_read_u32(&my_mark->nparallel) == 0);
 	my_mark->database = mark->database;
 	my_mark->table = mark->table;
 	my_mark->role = mark->role;

@@ -14,7 +14,7 @@
 
 #include <signal.h>
 
-#include "postgres_ext.h"
+#include "port/atomics.h"
 
 /* What is known of the process that has set a mark. */
 typedef enum SupMarkState
@@ -29,6 +29,7 @@ typedef enum SupMarkState
 typedef struct SupMark
 {
 	volatile sig_atomic_t state;	/* a SupMarkState, set last */
+	pg_atomic_uint32 nparallel; /* parallel workers that are there for it */
 	Oid			database;
 	Oid			table;
 	Oid			role;
@@ -40,6 +41,9 @@ typedef struct SupMark
 	int64		run_at;
 	int64		started_at;
 } SupMark;
+
+/* For the postmaster: parallel workers of jobs are to be known, too. */
+extern void sup_marks_install(void);
 
 /*
  * The server's memory is new: what is left of its former life?  Returns how many of

@@ -20,7 +20,9 @@ my $node = SupervisorTest::new_node(
 my $library = SupervisorTest::build_library('poison');
 
 SupervisorTest::ask(\$node);
-value(qq{CREATE FUNCTION poison(text) RETURNS integer AS '$library' LANGUAGE C STRICT});
+value(qq{
+	CREATE FUNCTION poison(text) RETURNS integer AS '$library' LANGUAGE C STRICT;
+	CREATE FUNCTION poison_worker(text) RETURNS integer AS '$library' LANGUAGE C STRICT PARALLEL SAFE});
 
 my $beside = q{SELECT pg_sleep(600)};
 my $busy = q{SELECT count(*) = %d FROM pg_stat_activity WHERE wait_event = 'PgSleep'};
@@ -75,6 +77,42 @@ $job = enqueue(poison('kill'), ', max_attempts => 2');
 becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one whose process is killed has used an attempt');
 is(value("SELECT reason, crashes, attempts, last_error FROM supervisor.job WHERE id = $job"), 'max_attempts|0|2|the worker was killed', 'which is no crash');
 innocent($other, 'killed');
+
+# What its parallel workers do is the job's doing.
+my $in_parallel = value(q{SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')});
+sub poison_worker
+{
+	my ($how) = @_;
+
+	return "SELECT pg_advisory_xact_lock_shared(2); SET LOCAL $in_parallel = on; SELECT poison_worker('$how')";
+}
+foreach my $how ('abort', 'segv', 'overflow', 'panic')
+{
+	$job = enqueue(poison_worker($how));
+	becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", "$how: one whose parallel worker crashes the server is failed");
+	is(value("SELECT reason, crashes, attempts, last_error FROM supervisor.job WHERE id = $job"), 'crashed|3|3|the server has crashed', "$how: after three crashes");
+	innocent($other, "parallel $how");
+}
+$job = enqueue(poison_worker('kill'), ', max_attempts => 2');
+becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one whose parallel worker is killed has used an attempt');
+is(value("SELECT reason, crashes, attempts, last_error FROM supervisor.job WHERE id = $job"), 'max_attempts|0|2|the worker was killed', 'which is no crash');
+innocent($other, 'a parallel worker that is killed');
+
+# Who has one is not blamed for what others do, nor for what somebody else has sent it.
+my $parallel = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'parallel worker' AND wait_event = 'Extension' AND query ~ 'poison_worker'";
+my $leads = enqueue(poison_worker('wait'));
+foreach my $by ('a session that crashes', 'SIGSEGV', 'SIGABRT')
+{
+	becomes("SELECT count(*) = 1 FROM ($parallel) s", 'a parallel worker waits');
+	my $pid = value($parallel);
+	if ($by =~ /^SIG(.*)/) { kill $1, $pid }
+	else { $node->psql('postgres', q{SELECT poison('segv')}) }
+	becomes("SELECT pid <> $pid FROM ($parallel) s", "$by: who has a parallel worker runs again");
+	is(value("SELECT attempts, crashes FROM supervisor.job WHERE id = $leads"), '0|0', "$by: and is not blamed");
+	innocent($other, "parallel, $by");
+}
+value("SELECT supervisor.cancel_job($leads)");
+becomes("SELECT count(*) = 0 FROM supervisor.job WHERE id = $leads", 'it ends');
 
 # Two at once: nobody knows which it was, so they are run one at a time then.
 value("SELECT supervisor.cancel_job($other)");

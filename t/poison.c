@@ -5,7 +5,11 @@
 
 #include <signal.h>
 
+#include "access/parallel.h"
 #include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 
 PG_MODULE_MAGIC;
@@ -20,11 +24,9 @@ overflow(volatile char *above)
 	return overflow(more) + more[1];
 }
 
-PG_FUNCTION_INFO_V1(poison);
-Datum
-poison(PG_FUNCTION_ARGS)
+static void
+take(const char *how)
 {
-	char	   *how = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	volatile char seed = 1;
 
 	if (strcmp(how, "deaf") == 0)	/* so that it crashes as well when another one has */
@@ -40,10 +42,34 @@ poison(PG_FUNCTION_ARGS)
 	if (strcmp(how, "segv") == 0)
 		*(volatile int *) 8 = 1;
 	if (strcmp(how, "overflow") == 0)
-		PG_RETURN_INT32(overflow(&seed));
+		(void) overflow(&seed);
 	if (strcmp(how, "panic") == 0)
 		elog(PANIC, "poison");
 	if (strcmp(how, "kill") == 0)
 		kill(getpid(), SIGKILL);
+	if (strcmp(how, "wait") == 0)
+		for (;;)
+		{
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, 0, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+		}
+}
+
+PG_FUNCTION_INFO_V1(poison);
+Datum
+poison(PG_FUNCTION_ARGS)
+{
+	take(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_NULL();
+}
+
+/* The same, but for parallel workers only. */
+PG_FUNCTION_INFO_V1(poison_worker);
+Datum
+poison_worker(PG_FUNCTION_ARGS)
+{
+	if (IsParallelWorker())
+		take(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_NULL();
 }
