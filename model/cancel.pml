@@ -73,7 +73,7 @@ inline run_task(t)				/* run_task() */
 inline note(j)					/* sup_settle() */
 {
 	if
-	:: atomic { locked[j] == NOBODY -> is_there[j] = false }	/* settle_now() */
+	:: atomic { locked[j] == NOBODY -> is_there[j] = false }	/* sup_settle() */
 		lost[j] = false
 	:: locked[j] != NOBODY && !lost[j] -> lost[j] = true	/* note_end() */
 	fi

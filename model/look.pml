@@ -261,7 +261,7 @@ inline commit(r)				/* sup_settle_success() */
 /* An end that is noted otherwise: it is to be run again. */
 inline note(r, s)				/* sup_settle() */
 {
-	atomic { !changing[r] -> again = (row[r] == LIVE); s = spot[r]; untold[r] = untold[r] + again }	/* settle_now() */
+	atomic { !changing[r] -> again = (row[r] == LIVE); s = spot[r]; untold[r] = untold[r] + again }	/* sup_settle() */
 }
 
 mtype = { NOTHING, WAIT, LOOK, TAKE }

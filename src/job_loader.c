@@ -94,34 +94,75 @@ find_queue(Oid table, Oid role, const char *pool, void *no_room)
 	sup_unlock();
 }
 
+/* What a claim says of the end of its run. */
+static void
+init_run(const SupClaim *lost, SupRun *run)
+{
+	memset(run, 0, sizeof(SupRun));
+	run->table = lost->table;
+	run->id = lost->job.spot.id;
+	run->runs = lost->runs;
+	run->counted = lost->counted;
+	run->run_at = lost->job.spot.run_at;
+	run->started_at = lost->started_at;
+	run->pid = lost->pid;
+	run->end = lost->end;
+	run->crashed = lost->crashed;
+	run->sqlstate = lost->sqlstate;
+	run->message = lost->message[0] != '\0' ? lost->message : NULL;
+	if (run->end != SUP_RUN_SUCCEEDED && run->sqlstate == 0)
+	{
+		run->sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+		run->message = "its worker has ended";
+	}
+}
+
+/* It is noted, so the claim is given up.  One that has not begun can be run now. */
+static void
+release_lost(const SupClaim *lost)
+{
+	sup_lock();
+	for (int i = 0; i < 2 * sup_max_workers;)
+	{
+		SupClaim   *claim = sup_lost_claim(MyDatabaseId, &i);
+
+		if (claim == NULL)
+			break;
+		if (claim->table != lost->table || claim->job.spot.id != lost->job.spot.id || claim->begun != lost->begun)
+			continue;
+		if (lost->begun)
+		{
+			sup_claim_count(claim, lost->end);
+			sup_claim_release(claim, SUP_RELEASE_DONE);
+		}
+		else
+		{
+			SupJobQueue *queue = &SupJob->queues[claim->queue];
+
+			sup_claim_release(claim, SUP_RELEASE_UNDONE);
+			sup_drain_offer(queue);
+		}
+		break;
+	}
+	sup_unlock();
+}
+
 /* Note the end of a run whose worker has not done so; false: that fails. */
 static bool
-settle_lost(const SupClaim *lost)
+settle_lost(const SupClaim *lost, int lock_timeout)
 {
 	volatile bool settled = false;
-	SupRun		run = {0};
+	SupRun		run;
 	SupJobNote	next;
 	bool		waits = false;
 
-	run.table = lost->table;
-	run.id = lost->job.spot.id;
-	run.runs = lost->runs;
-	run.counted = lost->counted;
-	run.run_at = lost->job.spot.run_at;
-	run.started_at = lost->started_at;
-	run.pid = lost->pid;
-	run.end = lost->end;
-	run.crashed = lost->crashed;
-	run.sqlstate = lost->sqlstate;
-	run.message = lost->message[0] != '\0' ? lost->message : NULL;
-	if (run.end != SUP_RUN_SUCCEEDED && run.sqlstate == 0)
-	{
-		run.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-		run.message = "its worker has ended";
-	}
+	init_run(lost, &run);
 	PG_TRY();
 	{
-		waits = sup_settle(&run, NULL, NULL, &next);
+		if (lost->begun)
+			waits = sup_settle(&run, NULL, NULL, &next, lock_timeout);
+		else
+			sup_settle_not_begun(&run, lock_timeout);
 		settled = true;
 	}
 	PG_CATCH();
@@ -137,31 +178,21 @@ settle_lost(const SupClaim *lost)
 		return false;
 	if (run.convicted)
 		sup_drains_convicted();
-	sup_lock();
-	for (int i = 0; i < 2 * sup_max_workers;)
-	{
-		SupClaim   *claim = sup_lost_claim(MyDatabaseId, &i);
-
-		if (claim == NULL)
-			break;
-		if (claim->table == lost->table && claim->job.spot.id == lost->job.spot.id)
-		{
-			sup_claim_count(claim, lost->end);
-			sup_claim_release(claim, SUP_RELEASE_DONE);
-			break;
-		}
-	}
-	sup_unlock();
+	release_lost(lost);
 	if (waits)
 		sup_publish_jobs(&next, 1);
 	sup_tell_job_waiters(MyDatabaseId, lost->job.spot.id);
 	return true;
 }
 
-/* Those of this database; each for itself, since it may be one row that is locked. */
+/*
+ * Those of this database; each for itself, since it may be one row that is locked.  All
+ * together wait no longer than one might, as other databases wait for the loader.
+ */
 static bool
 settle_all_lost(void)
 {
+	TimestampTz until = sup_now() + SUP_LOCK_TIMEOUT * 1000;
 	bool		all = true;
 	int			next = 0;
 
@@ -178,7 +209,7 @@ settle_all_lost(void)
 		sup_unlock();
 		if (claim == NULL)
 			return all;
-		all &= settle_lost(&lost);
+		all &= settle_lost(&lost, Max((int) ((until - sup_now()) / 1000), 1));
 	}
 }
 

@@ -326,6 +326,18 @@ take_error(Running *job, SupClaim *claim)
 	RESUME_INTERRUPTS();
 }
 
+/* What we would have noted has failed. */
+static void
+fail_note(void)
+{
+	HOLD_INTERRUPTS();
+	disable_all_timeouts(false);
+	EmitErrorReport();
+	sup_clean_up_after_error();
+	QueryCancelPending = false;
+	RESUME_INTERRUPTS();
+}
+
 /*
  * Note the end of a run that has not noted it itself; false: that fails, as the row may
  * be locked, or there is no room on the disk, or somebody cancels it.
@@ -338,21 +350,40 @@ note_end(Running *job)
 	PG_TRY();
 	{
 		sup_injection_point("supervisor-note");
-		job->waits = sup_settle(&job->run, &job->row, job->tag, &job->next);
+		job->waits = sup_settle(&job->run, &job->row, job->tag, &job->next, SUP_LOCK_TIMEOUT);
 		noted = true;
 	}
 	PG_CATCH();
 	{
-		HOLD_INTERRUPTS();
-		disable_all_timeouts(false);
-		EmitErrorReport();
-		sup_clean_up_after_error();
-		QueryCancelPending = false;
-		RESUME_INTERRUPTS();
+		fail_note();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(MessageContext);
 	return noted;
+}
+
+/* Note an attempt that is about to be made, if it is; *locked: it can't be, as somebody has the row. */
+static bool
+note_attempt(Running *job, bool *locked)
+{
+	volatile bool runs = false;
+	volatile bool wait_failed = false;
+
+	PG_TRY();
+	{
+		runs = sup_settle_attempt(&job->run, &job->row, SUP_LOCK_TIMEOUT);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		fail_note();
+		wait_failed = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(MessageContext);
+	*locked = wait_failed;
+	return runs;
 }
 
 /*
@@ -524,19 +555,22 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 {
 	Running		job;
 	bool		later;
+	bool		locked = false;
 	bool		found = find_claimed(slot, queue, claim, &job, &later);
 
 	sup_injection_point("supervisor-claimed");
 	MemoryContextSwitchTo(MessageContext);
 	if (found && !job.atomic)
-		found = sup_settle_attempt(&job.run, &job.row);
-	MemoryContextSwitchTo(MessageContext);
+		found = note_attempt(&job, &locked);
 	if (found && begin_run(slot, claim, &job))
 		run_begun(slot, queue, claim, &job);
 	else
 	{
 		sup_lock();
-		sup_claim_release(claim, slot->leave == SUP_STAY && !later ? SUP_RELEASE_GONE : SUP_RELEASE_UNDONE);
+		if (locked)
+			sup_claim_lose(claim, SUP_RUN_FAILED, 0, "");
+		else
+			sup_claim_release(claim, slot->leave == SUP_STAY && !later ? SUP_RELEASE_GONE : SUP_RELEASE_UNDONE);
 		sup_unlock();
 		sup_tell_job_waiters(MyDatabaseId, 0);	/* it may have failed by that */
 	}

@@ -570,16 +570,58 @@ sup_lost_claim(Oid database, int *i)
 	return NULL;
 }
 
-/* Has this account, which is not a superuser's, so many lost ones that others would lack room? */
+/* The last lost one of an account, of as many as its rank; NULL: there is none. */
+static SupClaim *
+last_lost(Oid account)
+{
+	SupClaim   *last = NULL;
+
+	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
+	{
+		SupClaim   *claim = &SupJob->claims[i];
+
+		if (OidIsValid(claim->database) && claim->rank > (last ? last->rank : 0) && claim->account == account)
+			last = claim;
+	}
+	return last;
+}
+
+/*
+ * Has this account, which is not a superuser's, so many lost ones that it should not come to
+ * have more?  What it runs now may be lost as well.
+ */
 static bool
 has_lost_many(Oid account)
 {
+	SupClaim   *last = last_lost(account);
+
+	return OidIsValid(account) && last != NULL && last->rank >= Max(sup_max_workers / 2, 1);
+}
+
+/*
+ * Each worker needs a claim, so no more than half of them may be lost.  Whoever has most of
+ * these gives one up: its job is run again, as if that run had not been.
+ */
+static void
+limit_lost(void)
+{
+	SupClaim   *last = NULL;
 	int			n = 0;
 
-	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
-		n += OidIsValid(SupJob->claims[i].database) && SupJob->claims[i].slot < 0 && SupJob->claims[i].queue >= 0 &&
-			SupJob->queues[SupJob->claims[i].queue].account == account;
-	return OidIsValid(account) && n >= Max(sup_max_workers / 2, 1);
+	for (int i = 0; i < 2 * sup_max_workers; i++)
+	{
+		SupClaim   *claim = &SupJob->claims[i];
+
+		if (!OidIsValid(claim->database) || claim->slot >= 0)
+			continue;
+		n++;
+		if (claim->rank > (last ? last->rank : 0))
+			last = claim;
+	}
+	if (n <= sup_max_workers || last == NULL)
+		return;
+	sup_queue_set_due(&SupJob->queues[last->queue], GetCurrentTimestamp());
+	sup_claim_release(last, SUP_RELEASE_UNDONE);
 }
 
 SupClaim *
@@ -658,6 +700,7 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 	free->slot = slot;
 	free->queue = sup_queue_index(queue);
 	free->role = queue->role;
+	free->account = queue->account;
 	free->job = job;
 	SupJob->nclaims++;
 	queue->nclaims++;
@@ -696,6 +739,8 @@ sup_claim_release(SupClaim *claim, SupRelease how)
 		&SupJob->queues[claim->queue].bounds : NULL;
 
 	SUP_ASSERT_LOCKED();
+	if (claim->rank > 0)
+		last_lost(claim->account)->rank = claim->rank;
 	if (bounds != NULL && (how == SUP_RELEASE_UNDONE || (how == SUP_RELEASE_GONE && claim->passed)))
 		sup_bounds_lower(bounds, claim->job.priority, claim->job.spot);
 	else if (how == SUP_RELEASE_GONE && bounds != NULL)
@@ -724,11 +769,14 @@ sup_claim_count(const SupClaim *claim, SupEnd end)
 void
 sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message)
 {
+	SupClaim   *last = last_lost(claim->account);
+
 	SUP_ASSERT_LOCKED();
-	Assert(claim->begun);
 	claim->slot = -1;
+	claim->rank = last != NULL ? last->rank + 1 : 1;
 	claim->end = end;
 	claim->sqlstate = sqlstate;
 	strlcpy(claim->message, message, SUP_MESSAGE);
 	sup_request_load(claim->database);
+	limit_lost();
 }

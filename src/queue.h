@@ -63,6 +63,7 @@ typedef struct SupClaim
 	int			slot;			/* -1: it is lost */
 	int			queue;			/* -1: it is lost since the server has crashed */
 	Oid			role;
+	Oid			account;		/* as that of its queue */
 	SupCandidate job;			/* its id is 0 once the run has ended, and
 								 * others of its key are looked for */
 	bool		key_wanted;		/* others of its key may wait for its end */
@@ -77,7 +78,9 @@ typedef struct SupClaim
 	TimestampTz started_at;		/* by the wall clock */
 	int			pid;
 
-	/* How it has ended, if it is lost. */
+	/* How it has ended, if it is lost and had begun. */
+	int			rank;			/* so many are lost of its account, with this
+								 * one; 0: it is not, or the server crashed */
 	SupEnd		end;
 	bool		crashed;		/* and the server with it */
 	int			sqlstate;
@@ -236,7 +239,10 @@ extern void sup_claim_free_key(SupClaim *claim);
  */
 extern void sup_claim_release(SupClaim *claim, SupRelease how);
 
-/* The run has ended, and that is not noted: the loader shall do so. */
+/*
+ * The run has ended, and that is not noted: the loader shall do so.  Or it has not begun, as somebody
+ * has locked the row: the loader shall see when it is free.
+ */
 extern void sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message);
 
 /* Its run has ended so, and that is noted: count it. */

@@ -20,6 +20,7 @@
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -43,9 +44,6 @@
 
 /* Whatever its delay is, after so many it waits for a second at least: else it filled the log. */
 #define QUICK_RETRIES		20
-
-/* Who has locked the row of a job does not hold up its worker for longer. */
-#define LOCK_TIMEOUT_MS		1000
 
 /*
  * The table of the run, locked, and that of runs; false: it is gone, and with it
@@ -206,6 +204,19 @@ sup_own_transaction(void)
 	XactIsoLevel = XACT_READ_COMMITTED;
 	XactReadOnly = XactDeferrable = false;
 	sup_stop_transaction_timeout();
+}
+
+/* The same, in which no lock is waited for any longer. */
+static void
+begin(int lock_timeout)
+{
+	char		value[12];
+
+	StartTransactionCommand();
+	sup_own_transaction();
+	snprintf(value, sizeof(value), "%d", lock_timeout);
+	(void) set_config_option("lock_timeout", value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
 /*
@@ -396,8 +407,8 @@ is_that_run(const SupRun *run, const SupJobRow *row)
 	return DatumGetInt64(row->values[SUP_JOB_RUNS]) == run->runs;
 }
 
-static bool
-settle_now(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
+bool
+sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next, int lock_timeout)
 {
 	SupJobRow	now;
 	Oid			history;
@@ -405,9 +416,7 @@ settle_now(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
 	bool		failed = false;
 	bool		found;
 
-	StartTransactionCommand();
-	sup_own_transaction();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	begin(lock_timeout);
 	if (lock_tables(run, &history))
 	{
 		found = sup_job_lock(run->table, run->id, &now);
@@ -445,40 +454,19 @@ settle_now(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
 	return waits;
 }
 
-bool
-sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next)
-{
-	int			lock_timeout = LockTimeout;
-	volatile bool waits = false;
-
-	LockTimeout = LOCK_TIMEOUT_MS;
-	PG_TRY();
-	{
-		waits = settle_now(run, row, tag, next);
-	}
-	PG_FINALLY();
-	{
-		LockTimeout = lock_timeout;
-	}
-	PG_END_TRY();
-	return waits;
-}
-
 /*
  * Of one whose last attempt has been noted before, the end is not known: the server has
  * crashed.  It is not tried once more.
  */
 bool
-sup_settle_attempt(SupRun *run, SupJobRow *row)
+sup_settle_attempt(SupRun *run, SupJobRow *row, int lock_timeout)
 {
 	int64		origin;
 	Oid			history;
 	bool		runs = false;
 	SupJobRow	now;
 
-	StartTransactionCommand();
-	sup_own_transaction();
-	PushActiveSnapshot(GetTransactionSnapshot());
+	begin(lock_timeout);
 	if (lock_tables(run, &history) && sup_job_lock(run->table, run->id, &now))
 	{
 		origin = sup_job_origin();
@@ -505,4 +493,17 @@ sup_settle_attempt(SupRun *run, SupJobRow *row)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return runs;
+}
+
+void
+sup_settle_not_begun(const SupRun *run, int lock_timeout)
+{
+	Oid			history;
+	SupJobRow	now;
+
+	begin(lock_timeout);
+	if (lock_tables(run, &history))
+		(void) sup_job_lock(run->table, run->id, &now);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
 }

@@ -12,6 +12,12 @@
 #include "jobtable.h"
 #include "queue.h"
 
+/*
+ * Who has locked the row of a job, or the table, does not hold up a worker for longer, in
+ * milliseconds.  After that the wait for it is an error.
+ */
+#define SUP_LOCK_TIMEOUT	1000
+
 /* A run that is under way, or has ended. */
 typedef struct SupRun
 {
@@ -50,13 +56,16 @@ extern bool sup_settle_success(const SupRun *run, const SupJobRow *row, const ch
  * in one of ours, unless it was noted before.  If the job waits by that, *next is what is
  * to be told of it once nobody has a claim on it; returns whether it is.
  */
-extern bool sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next);
+extern bool sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next, int lock_timeout);
 
 /*
  * A job that is not atomic is about to be run: its attempt is noted first.  False: it
  * is not to be run any more, or not now.
  */
-extern bool sup_settle_attempt(SupRun *run, SupJobRow *row);
+extern bool sup_settle_attempt(SupRun *run, SupJobRow *row, int lock_timeout);
+
+/* One that could not begin, as its row was locked: wait until it is free. */
+extern void sup_settle_not_begun(const SupRun *run, int lock_timeout);
 
 /*
  * A job that waits, whose row is locked, is canceled by the transaction that is open.

@@ -1,0 +1,108 @@
+# A run whose end cannot be noted, as somebody has locked its job, or that cannot begin for
+# that, costs nobody else anything, however many of them there are.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin";
+use Test::More;
+
+use PostgreSQL::Test::Utils;
+use SupervisorTest qw(becomes value);
+
+my $workers = 4;
+my $node = SupervisorTest::new_node(
+	'lost_claims',
+	'max_prepared_transactions' => 5,
+	'supervisor.pool_size' => $workers,
+	'supervisor.max_workers' => $workers,
+	'supervisor.restart_delay' => '100ms',
+	'supervisor.restart_delay_max' => '100ms');
+my @roles = ('alice', 'bob', 'carol', 'dave');
+
+SupervisorTest::ask(\$node);
+value("CREATE TABLE ran (i integer); GRANT ALL ON ran TO PUBLIC; CREATE ROLE erin LOGIN; CREATE DATABASE other;" . join('', map { "CREATE ROLE $_ LOGIN;" } @roles));
+value('CREATE EXTENSION supervisor; CREATE TABLE ran (i integer)', dbname => 'other');
+value('GRANT EXECUTE ON FUNCTION supervisor.enqueue, supervisor.alter_job TO PUBLIC');
+
+my $locks = SupervisorTest::session($node);
+my @holders;
+my $lost = 'SELECT count(*) FROM supervisor.get_job_runs() WHERE lost';
+
+# Has as many jobs of that role as there are workers fail at once, when all their rows are locked: by one
+# who may alter them, as they are his own.
+sub lose
+{
+	my ($role) = @_;
+	my $command = q{SELECT pg_advisory_xact_lock_shared(1); SELECT 1/0};
+
+	$locks->query_safe('SELECT pg_advisory_lock(1)');
+	value("SELECT supervisor.enqueue('$command', retry_delay => '0') FROM generate_series(1, $workers)", user => $role);
+	becomes(qq{SELECT count(*) = $workers FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, "$role: all workers run his jobs");
+	my $holder = SupervisorTest::session($node, user => $role);
+	push @holders, $holder;
+	$holder->query_safe(q{BEGIN; SELECT supervisor.alter_job(job, priority => 1) FROM supervisor.job_status WHERE usename = current_user AND state = 'running'});
+	my $from = -s $node->logfile;
+	$locks->query_safe('SELECT pg_advisory_unlock(1)');
+	$node->wait_for_log(qr/canceling statement due to lock timeout/, $from);
+	becomes(qq{SELECT count(*) = 0 FROM supervisor.job_status WHERE usename = '$role' AND state = 'running'}, "$role: whose runs have ended");
+}
+
+note 'many lost ones of many roles';
+
+foreach my $role (@roles)
+{
+	lose($role);
+	cmp_ok(value($lost), '<=', $workers, "after $role: no more are kept than leave room for all workers");
+	value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (1)')}, user => 'erin');
+	becomes('SELECT count(*) = 1 FROM ran', "after $role: another's job is run");
+	value('TRUNCATE ran');
+}
+cmp_ok(value($lost), '>', 0, 'some are lost');
+
+note 'another database';
+
+my $job = value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (1)', run_at => 'infinity')}, dbname => 'other');
+value("UPDATE supervisor.job SET run_at = now() WHERE id = $job", dbname => 'other');
+ok($node->poll_query_until('other', 'SELECT count(*) = 1 FROM ran'), 'the loader comes to it all the same');
+
+note 'when the rows are free';
+
+$_->quit foreach @holders;
+becomes("SELECT n = 0 FROM ($lost) AS s (n)", 'none is lost any more');
+becomes(q{SELECT bool_and(attempts >= 1) FROM supervisor.job_status}, 'all are tried again, and their ends noted');
+value('SELECT supervisor.cancel_job(job) FROM supervisor.job_status');
+becomes('SELECT count(*) = 0 FROM supervisor.job', 'and go');
+
+note 'those that cannot begin';
+
+# An attempt of one that is not atomic is noted first.
+sub run_jobs
+{
+	my ($on) = @_;
+
+	SupervisorTest::set($node, 'supervisor.run_jobs' => $on ? 'on' : 'off');
+	becomes(q{SELECT count(*) = 0 FROM supervisor.job_status WHERE reason IS DISTINCT FROM 'paused'}, 'nothing is run') if !$on;
+}
+
+my $holder = SupervisorTest::session($node);
+run_jobs(0);
+value("SELECT supervisor.enqueue('INSERT INTO ran VALUES (1)', atomic => false, max_attempts => 1, run_timeout => '1 h') FROM generate_series(1, $workers)");
+becomes("SELECT count(*) = $workers FROM supervisor.job_status WHERE reason = 'paused'", 'they wait');
+$holder->query_safe('BEGIN; SELECT FROM supervisor.job FOR UPDATE');
+run_jobs(1);
+becomes("SELECT n = $workers FROM ($lost) AS s (n)", 'all workers give theirs up');
+value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (2)')});
+becomes('SELECT count(*) = 1 FROM ran WHERE i = 2', 'another one is run');
+is(value(q{SELECT string_agg(DISTINCT attempts || ' ' || state, ', ') FROM supervisor.job_status}), '0 queued', 'they have used no attempt, and wait');
+$holder->query_safe('COMMIT');
+becomes('SELECT count(*) = 0 FROM supervisor.job', 'once their rows are free');
+is(value('SELECT count(*) FROM ran WHERE i = 1'), $workers, 'they run, each once');
+is(value("SELECT n FROM ($lost) AS s (n)"), 0, 'none is lost any more');
+is(value(q{SELECT string_agg(DISTINCT attempt || ' ' || state, ', ') FROM supervisor.job_history WHERE command ~ 'VALUES .1' AND pid IS NOT NULL}), '1 succeeded', 'with one attempt');
+
+$_->quit foreach $locks, $holder;
+unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected status)/m, 'nothing unexpected in the log');
+$node->stop;
+done_testing();
