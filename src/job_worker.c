@@ -416,6 +416,15 @@ look_for_key(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, const Running *
 	MemoryContextSwitchTo(oldcontext);
 }
 
+/* The run has ended, and with it, perhaps, those of the identical ones. */
+static void
+tell_waiters(const SupRun *run)
+{
+	sup_tell_job_waiters(MyDatabaseId, run->id);
+	for (int i = 0; i < run->nmerged; i++)
+		sup_tell_job_waiters(MyDatabaseId, run->merged[i]);
+}
+
 /*
  * Run a job, of which the table knows that it is to be run; what comes of it is noted when
  * this returns, or the claim is lost.
@@ -462,7 +471,7 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	if (noted && job->waits)
 		sup_publish_jobs(&job->next, 1);
 	if (noted && awaited)
-		sup_tell_job_waiters(MyDatabaseId, job->run.nmerged > 0 ? 0 : job->run.id);
+		tell_waiters(&job->run);
 	if (key_wanted)
 	{
 		sup_take_late_cancel();
@@ -556,6 +565,7 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 	Running		job;
 	bool		later;
 	bool		locked = false;
+	int64		id = claim->job.spot.id;
 	bool		found = find_claimed(slot, queue, claim, &job, &later);
 
 	sup_injection_point("supervisor-claimed");
@@ -572,7 +582,7 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 		else
 			sup_claim_release(claim, slot->leave == SUP_STAY && !later ? SUP_RELEASE_GONE : SUP_RELEASE_UNDONE);
 		sup_unlock();
-		sup_tell_job_waiters(MyDatabaseId, 0);	/* it may have failed by that */
+		sup_tell_job_waiters(MyDatabaseId, id); /* it may have failed by that */
 	}
 	sup_take_late_cancel();
 	MemoryContextSwitchTo(TopMemoryContext);

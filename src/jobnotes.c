@@ -24,7 +24,7 @@ static SupJobNote *notes = NULL;
 static int	nnotes = 0;
 static int	max_notes = 0;
 static bool any = false;
-static bool changed = false;
+static SupChanged changed = {0};
 
 void
 sup_job_note_init(SupJobNote *note, Oid role, Oid account, const char *pool)
@@ -83,13 +83,22 @@ void
 sup_note_changed_job(Oid role, Oid account, const char *pool, int priority, SupSpot spot)
 {
 	sup_note_job(role, account, pool, priority, spot);
-	changed = true;
+	changed.database = MyDatabaseId;
+	for (int i = 0; i < changed.n && i < SUP_CHANGED; i++)
+		if (changed.ids[i] == spot.id)
+			return;
+	if (changed.n < SUP_CHANGED)
+		changed.ids[changed.n] = spot.id;
+	if (changed.n <= SUP_CHANGED)
+		changed.n++;
 }
 
 void
 sup_note_any_jobs(void)
 {
-	any = changed = true;
+	any = true;
+	changed.database = MyDatabaseId;
+	changed.n = SUP_CHANGED + 1;
 }
 
 const SupJobNote *
@@ -105,10 +114,10 @@ sup_notes_any_jobs(void)
 	return any;
 }
 
-bool
+const SupChanged *
 sup_notes_changed_jobs(void)
 {
-	return changed;
+	return &changed;
 }
 
 /* The lock is taken for each queue. */
@@ -170,5 +179,6 @@ sup_forget_job_notes(void)
 {
 	notes = NULL;
 	nnotes = max_notes = 0;
-	any = changed = false;
+	any = false;
+	changed.n = 0;
 }

@@ -37,7 +37,9 @@ extern void sup_job_note_init(SupJobNote *note, Oid role, Oid account, const cha
 /* Those of this transaction, which are in one piece. */
 extern const SupJobNote *sup_job_notes(int *n);
 extern bool sup_notes_any_jobs(void);
-extern bool sup_notes_changed_jobs(void);	/* also if it is rolled back */
+
+/* Those that it has changed; told if it is rolled back, too. */
+extern const SupChanged *sup_notes_changed_jobs(void);
 
 /* Tell of one of the same role in a pool; that of 'queue' is the caller's, who goes on with it. */
 extern void sup_publish_job(SupJobQueue *queue, const char *pool, const SupCandidate *job);

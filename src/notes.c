@@ -489,7 +489,7 @@ put_notes(SupPrepared *p)
 	size_of_jobs = sizeof(SupJobNote) * njobs;
 	p->nnotes = notes.n;
 	p->njobs = njobs;
-	p->changed_jobs = sup_notes_changed_jobs();
+	p->changed = *sup_notes_changed_jobs();
 	p->any_jobs = sup_notes_any_jobs() ? MyDatabaseId : InvalidOid;
 	if (notes.n <= SUP_NOTES && njobs == 0)
 	{
@@ -602,8 +602,7 @@ publish_prepared(SupPrepared *p, bool only_jobs)
 		publish_notes(&n);
 	if (OidIsValid(p->any_jobs))
 		sup_publish_any_jobs(p->any_jobs);
-	if (p->changed_jobs)
-		sup_tell_job_waiters(InvalidOid, 0);	/* it may be of any database */
+	sup_tell_of_changed(&p->changed);
 }
 
 /*
@@ -640,7 +639,7 @@ take_prepared(int i, bool exactly)
 		return false;
 	if (told.renames)
 		have_prepared_checked();
-	if (told.prepared && (tells || told.changed_jobs))
+	if (told.prepared && (tells || told.changed.n > 0))
 		publish_prepared(&told, !tells);
 	if (DsaPointerIsValid(told.notes))
 		dsa_free(sup_area(), told.notes);
@@ -722,8 +721,8 @@ publish_jobs(void)
 	sup_publish_jobs(jobs, njobs);
 	if (sup_notes_any_jobs())
 		sup_publish_any_jobs(MyDatabaseId);
-	else if (sup_notes_changed_jobs())
-		sup_tell_job_waiters(MyDatabaseId, 0);
+	else
+		sup_tell_of_changed(sup_notes_changed_jobs());
 }
 
 /* The transaction has committed: publish its notes. */
@@ -761,7 +760,7 @@ notes_at_xact_end(XactEvent event, void *arg)
 		return;
 	if (entry >= 0)
 		settle_entry(event == XACT_EVENT_PREPARE);
-	if (event == XACT_EVENT_ABORT && sup_notes_changed_jobs())
+	if (event == XACT_EVENT_ABORT && sup_notes_changed_jobs()->n > 0)
 		publish_jobs();
 	if (event == XACT_EVENT_COMMIT)
 		publish();

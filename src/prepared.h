@@ -45,6 +45,17 @@ typedef struct SupNote
 	SupCause	cause;			/* whose doing that is */
 } SupNote;
 
+/* Of so many jobs that a transaction changes it is known which. */
+#define SUP_CHANGED		8
+
+/* Jobs that a transaction has changed, or was about to: who waits for one looks when it ends. */
+typedef struct SupChanged
+{
+	Oid			database;
+	uint32		n;				/* more than SUP_CHANGED: any of the database */
+	int64		ids[SUP_CHANGED];
+} SupChanged;
+
 /*
  * What a prepared transaction has to tell when it is committed: see notes.c.
  * Its entry is written by who is about to prepare it, and read and freed by who
@@ -62,8 +73,8 @@ typedef struct SupPrepared
 								 * finished */
 	Oid			role;			/* whose it is */
 	Size		held;			/* by it, in the area */
-	bool		changed_jobs;	/* what it says of jobs is told if it is
-								 * rolled back, too */
+	SupChanged	changed;		/* if any, what it says of jobs is told if it
+								 * is rolled back, too */
 	Oid			any_jobs;		/* database where anything about jobs may have
 								 * changed; 0: none */
 	uint32		njobs;			/* SupJobNotes, which follow the notes */

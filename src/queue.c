@@ -102,7 +102,8 @@ sup_queues_init(void)
 		SupJob->claims = (SupClaim *) ((char *) SupJob + MAXALIGN(sizeof(SupJobs)));
 		SupJob->rings = (SupRing *) ((char *) SupJob->claims + size_of_claims());
 		dlist_init(&SupJob->wanting);
-		dlist_init(&SupJob->waiting);
+		for (int i = 0; i < SUP_WAIT_LISTS; i++)
+			dlist_init(&SupJob->waiting[i]);
 		SupJob->run_jobs = sup_run_jobs;
 		strlcpy(SupJob->time_zone, pg_get_timezone_name(session_timezone), sizeof(SupJob->time_zone));
 		SupJob->next_due = PG_INT64_MAX;
@@ -404,6 +405,12 @@ sup_queue_end_drain(SupJobQueue *queue)
  * Sessions that wait for a job
  */
 
+static dlist_head *
+waiting_for(int64 id)
+{
+	return &SupJob->waiting[(uint64) id % SUP_WAIT_LISTS];
+}
+
 void
 sup_job_wait_begin(int64 id)
 {
@@ -413,7 +420,7 @@ sup_job_wait_begin(int64 id)
 	sup_lock();
 	if (wait->id == 0)
 	{
-		dlist_push_tail(&SupJob->waiting, &wait->node);
+		dlist_push_tail(waiting_for(id), &wait->node);
 		SupJob->nwaiting++;
 		wait->role = InvalidOid;
 	}
@@ -453,8 +460,8 @@ sup_job_wait_end(void)
 /* So many are found under one hold of the lock. */
 #define MAX_TOLD	32
 
-void
-sup_tell_job_waiters(Oid database, int64 id)
+static void
+tell_list(dlist_head *list, Oid database, int64 id)
 {
 	int			sessions[MAX_TOLD];
 	dlist_iter	iter;
@@ -464,7 +471,7 @@ sup_tell_job_waiters(Oid database, int64 id)
 	{
 		n = 0;
 		sup_lock();
-		dlist_foreach(iter, &SupJob->waiting)
+		dlist_foreach(iter, list)
 		{
 			SupSession *session = dlist_container(SupSession, job.node, iter.cur);
 
@@ -480,6 +487,33 @@ sup_tell_job_waiters(Oid database, int64 id)
 		for (int i = 0; i < n; i++)
 			SetLatch(&ProcGlobal->allProcs[sessions[i]].procLatch);
 	} while (n == MAX_TOLD);
+}
+
+void
+sup_tell_job_waiters(Oid database, int64 id)
+{
+	bool		any;
+
+	if (id != 0)
+	{
+		tell_list(waiting_for(id), database, id);
+		return;
+	}
+	sup_lock();
+	any = SupJob->nwaiting > 0;
+	sup_unlock();
+	for (int i = 0; i < SUP_WAIT_LISTS && any; i++)
+		tell_list(&SupJob->waiting[i], database, 0);
+}
+
+void
+sup_tell_of_changed(const SupChanged *changed)
+{
+	if (changed->n > SUP_CHANGED)
+		sup_tell_job_waiters(changed->database, 0);
+	else
+		for (int i = 0; i < changed->n; i++)
+			sup_tell_job_waiters(changed->database, changed->ids[i]);
 }
 
 /*

@@ -96,6 +96,9 @@ typedef struct SupForgotten
 
 #define SUP_FORGOTTEN	256
 
+/* Lists of sessions that wait for jobs. */
+#define SUP_WAIT_LISTS	256
+
 /* What the loader has seen to in a database. */
 typedef struct SupPruned
 {
@@ -133,7 +136,8 @@ typedef struct SupJobs
 	int			ndrains;		/* queued or running */
 	int64		alone_until;	/* no more than one of them, until then */
 	int			nwaiting;
-	dlist_head	waiting;		/* SupJobWait.node, of sessions */
+	dlist_head	waiting[SUP_WAIT_LISTS];	/* SupJobWait.node, of sessions;
+											 * by the job */
 	int			buckets[SUP_QUEUES];	/* heads of hash chains */
 	SupJobQueue queues[SUP_QUEUES];
 	int			nclaims;		/* in use */
@@ -165,6 +169,7 @@ extern void sup_job_wait_end(void);
  * looks.  Nothing is allocated, and no error raised.
  */
 extern void sup_tell_job_waiters(Oid database, int64 id);
+extern void sup_tell_of_changed(const SupChanged *changed);
 
 /* All that follow: the caller holds the lock. */
 

@@ -247,6 +247,33 @@ value("SELECT supervisor.retry_job($job)");
 told('succeeded', 'until one that was held has run');
 value('TRUNCATE ran');
 
+# Nobody else's job wakes it: not one that is changed, runs, has others of its key or is done with them.
+sub switches
+{
+	my ($n) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
+	return $n;
+}
+SKIP:
+{
+	skip 'the number of switches is told by Linux', 1 if $^O ne 'linux';
+	$job = enqueue(1, q{run_at => 'infinity'});
+	my $other = enqueue(2, q{run_at => 'infinity', key => 'k'});
+	wait_for($job);
+	my $before = switches();
+	value("SELECT supervisor.alter_job($other, priority => $_ % 10)") foreach 1 .. 50;
+	foreach (1 .. 50)
+	{
+		value("BEGIN; SELECT supervisor.alter_job($other, priority => $_ % 10); PREPARE TRANSACTION 'a'");
+		value(q{COMMIT PREPARED 'a'});
+	}
+	enqueue($_ % 2, q{key => 'k'}) foreach 1 .. 50;
+	becomes('SELECT count(*) = 2 FROM supervisor.job', 'others are run');
+	cmp_ok(switches() - $before, '<', 20, 'a session that waits is not woken for them');
+	value("SELECT supervisor.cancel_job($_)") foreach $job, $other;
+	told('canceled', 'but for its own');
+	value('TRUNCATE ran');
+}
+
 # Of one that recurs a run.
 $job = value(q{SELECT supervisor.schedule('a', '@yearly', 'SELECT 1')});
 wait_for($job);
