@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "tcop/tcopprot.h"
@@ -184,6 +185,7 @@ typedef struct Running
 	bool		atomic;
 	bool		others;			/* its key has others, which wait for its end */
 	char		tag[COMPLETION_TAG_BUFSIZE];
+	char		result[SUP_KEPT + 1];
 	bool		waits;			/* the job waits by what is noted: then there
 								 * is something to tell */
 	SupJobNote	next;
@@ -198,7 +200,8 @@ typedef struct FirstValue
 	DestReceiver pub;
 	TupleDesc	desc;
 	bool		seen;			/* a row of this statement */
-	SupRun	   *run;			/* whose result it is; palloc'd */
+	SupRun	   *run;			/* whose result it is */
+	char	   *text;			/* the beginning of it */
 } FirstValue;
 
 /* rStartup */
@@ -217,8 +220,10 @@ static bool
 first_receive(TupleTableSlot *slot, DestReceiver *self)
 {
 	FirstValue *first = (FirstValue *) self;
+	MemoryContext context;
 	MemoryContext oldcontext;
 	Datum		value;
+	char	   *text;
 	bool		isnull;
 	Oid			output;
 	bool		is_varlena;
@@ -230,9 +235,14 @@ first_receive(TupleTableSlot *slot, DestReceiver *self)
 	if (isnull)
 		return true;
 	getTypeOutputInfo(TupleDescAttr(first->desc, 0)->atttypid, &output, &is_varlena);
-	oldcontext = MemoryContextSwitchTo(MessageContext);
-	first->run->result = OidOutputFunctionCall(output, value);
+	context = AllocSetContextCreate(CurrentMemoryContext, "supervisor result", ALLOCSET_SMALL_SIZES);
+	oldcontext = MemoryContextSwitchTo(context);
+	text = OidOutputFunctionCall(output, value);
+
+	strlcpy(first->text, text, pg_mbcliplen(text, strlen(text), SUP_KEPT) + 1);
+	first->run->result = first->text;
 	MemoryContextSwitchTo(oldcontext);
+	MemoryContextDelete(context);
 	return true;
 }
 
@@ -291,6 +301,7 @@ run(Running *job)
 	first.pub.rShutdown = first.pub.rDestroy = first_nothing;
 	first.pub.mydest = DestTuplestore;
 	first.run = &job->run;
+	first.text = job->result;
 	debug_query_string = (char *) (input + 1);
 	pgstat_report_activity(STATE_RUNNING, debug_query_string);
 	SetCurrentStatementStartTimestamp();

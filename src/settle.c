@@ -32,9 +32,6 @@
 #include "rights.h"
 #include "settle.h"
 
-/* Of long texts the history keeps so much. */
-#define KEPT	1024
-
 /* So many crashes of the server in a row, and it is not run any more. */
 #define MAX_CRASHES			3
 
@@ -76,7 +73,7 @@ kept_text(const char *text, bool *isnull)
 {
 	*isnull = text == NULL;
 	return text == NULL ? (Datum) 0 :
-		PointerGetDatum(cstring_to_text_with_len(text, pg_mbcliplen(text, strlen(text), KEPT)));
+		PointerGetDatum(cstring_to_text_with_len(text, pg_mbcliplen(text, strlen(text), SUP_KEPT)));
 }
 
 /* What a run has left of a job that is 'row' now. */

@@ -18,6 +18,9 @@
  */
 #define SUP_LOCK_TIMEOUT	1000
 
+/* Of long texts the history keeps so many bytes. */
+#define SUP_KEPT	1024
+
 /* A run that is under way, or has ended. */
 typedef struct SupRun
 {

@@ -119,4 +119,23 @@ value(q{CREATE TABLE large (n bigint)});
 value(q{SELECT supervisor.enqueue('INSERT INTO large SELECT length($1) + length($2)', ARRAY[repeat('x', 30000000), repeat('y', 30000000)])});
 becomes('SELECT count(*) = 1 FROM large WHERE n = 60000000', 'are taken');
 
+note 'large results';
+
+# Only the beginning of the last one is kept, so a worker needs no more for many than for few.
+SKIP:
+{
+	skip 'the size of a process is told by Linux', 1 if $^O ne 'linux';
+	my @sizes;
+	foreach my $statements (2, 20)
+	{
+		my $job = value('SELECT supervisor.enqueue($$' . q{SELECT repeat('x', 20000000); } x $statements . 'SELECT pg_advisory_xact_lock_shared(1)::text || 1$$)');
+		becomes("SELECT count(*) = 1 FROM supervisor.job_history WHERE job = $job AND state = 'succeeded' AND result = '1'", "$statements of 20 MB");
+		my ($size) = slurp_file('/proc/' . value("SELECT pid FROM supervisor.job_history WHERE job = $job") . '/status') =~ /^VmHWM:\s+(\d+) kB/m;
+		push @sizes, $size;
+	}
+	cmp_ok($sizes[1] - $sizes[0], '<', 100_000, 'many take no more memory than few');
+}
+is(value(q{SELECT supervisor.enqueue('SELECT 1')} =~ s/1/repeat(chr(228), 1000)/r) > 0, 1, 'one of more bytes than are kept');
+becomes(q{SELECT count(*) = 1 FROM supervisor.job_history WHERE result = repeat(chr(228), 512)}, 'is cut between characters');
+
 done_testing();
