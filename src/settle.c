@@ -67,13 +67,15 @@ lock_tables(const SupRun *run, Oid *history)
 	return true;
 }
 
-/* The beginning of a text, in whole characters. */
+/* The beginning of a text, in whole characters: it may have been cut within one. */
 static Datum
 kept_text(const char *text, bool *isnull)
 {
+	int			len = text !=NULL ? strlen(text) : 0;
+
 	*isnull = text == NULL;
 	return text == NULL ? (Datum) 0 :
-		PointerGetDatum(cstring_to_text_with_len(text, pg_mbcliplen(text, strlen(text), SUP_KEPT)));
+		PointerGetDatum(cstring_to_text_with_len(text, pg_mbcliplen(text, len, Min(len, SUP_KEPT))));
 }
 
 /* What a run has left of a job that is 'row' now. */
