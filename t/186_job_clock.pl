@@ -30,15 +30,20 @@ sub set_clock
 	close $fh;
 }
 
-set_clock(0);
-my $node = do
+# Calls $what with what a server needs that is to have this clock.
+sub with_clock
 {
+	my ($what) = @_;
+
 	local $ENV{LD_PRELOAD} = SupervisorTest::build_library('clock') . '.so';
 	local $ENV{SUPERVISOR_TEST_CLOCK} = $file;
 	local $ENV{ASAN_OPTIONS} = ($ENV{ASAN_OPTIONS} // '') . ':verify_asan_link_order=0';
 
-	SupervisorTest::new_node('main', 'autovacuum' => 'off', 'supervisor.pool_size' => 2, 'supervisor.job_retention' => '1h');
-};
+	return $what->();
+}
+
+set_clock(0);
+my $node = with_clock(sub { SupervisorTest::new_node('main', 'autovacuum' => 'off', 'supervisor.pool_size' => 2, 'supervisor.job_retention' => '1h') });
 my $s = SupervisorTest::session($node);
 
 SupervisorTest::ask(\$s);
@@ -109,7 +114,31 @@ set_clock(3 * 86400);
 becomes(q{SELECT count(*) = 1 FROM ran WHERE what = 'idle'}, 'a job is run when it is due by the clock');
 becomes(q{SELECT count(*) = 1 FROM ran WHERE what = 'hourly'}, 'and so is a recurring one');
 
+note 'back by two days';
+
+# One that recurs is not left out until the clock has come to the time that was its next: at a start of
+# the server at the latest it gets one by the clock.  One that is run once waits for its time.
+value('SELECT supervisor.cancel_job(job) FROM supervisor.job_status WHERE schedule IS NULL; TRUNCATE ran');
+my $once = enqueue('once', q{run_at => clock_timestamp() + interval '1 h'});
+my $once_at = value("SELECT run_at FROM supervisor.job_status WHERE job = $once");
+set_clock(-2 * 86400);
 $_->quit foreach $s, $locks;
+with_clock(sub { $node->restart });
+$s = SupervisorTest::session($node);
+SupervisorTest::ask(\$s);
+becomes(q{SELECT bool_and(run_at > clock_timestamp() AND run_at <= clock_timestamp() + interval '6 hours') FROM supervisor.job_status WHERE schedule IS NOT NULL},
+	'those that recur come at the next times by the clock');
+is(value(qq{SELECT run_at = '$once_at' AND run_at > clock_timestamp() + interval '1 day' FROM supervisor.job_status WHERE job = $once}), 't', 'one that is run once at its own');
+another_runs('back by two days');
+is(value('SELECT count(*) FROM ran'), 0, 'none is run before that');
+set_clock(3600);
+another_runs('an hour later');
+becomes(q{SELECT count(*) = 1 FROM ran WHERE what = 'hourly'}, 'then they are run');
+set_clock(2 * 86400);
+another_runs('two days later');
+becomes(q{SELECT string_agg(what, ' ' ORDER BY what) = '6 hours hourly hourly once' FROM ran}, 'and once for all times that were missed');
+
+$s->quit;
 SupervisorTest::log_is_clean($node);
 $node->stop;
 done_testing();
