@@ -282,6 +282,28 @@ settle(void *arg, const char *tag)
 		check_not_canceled();
 }
 
+/* What is named without its schema may be missing only here. */
+static bool
+is_missing(int sqlstate)
+{
+	return sqlstate == ERRCODE_UNDEFINED_TABLE || sqlstate == ERRCODE_UNDEFINED_FUNCTION ||
+		sqlstate == ERRCODE_UNDEFINED_SCHEMA;
+}
+
+/* In place of core's hint on a function, that its argument types may not fit. */
+static void
+hint_at_search_path(void *arg)
+{
+	if (!is_missing(geterrcode()))
+		return;
+	if (geterrcode() == ERRCODE_UNDEFINED_FUNCTION)
+		errhint("Either its argument types do not fit, or it is not in the \"search_path\" of the role: "
+				"that of the session that has enqueued the job does not travel.");
+	else
+		errhint("The \"search_path\" of the session that has enqueued the job does not travel. "
+				"Name the schema, or set it in the command.");
+}
+
 /*
  * The command of the job.  If it is atomic, its transaction commits together with the
  * note that it is done.
@@ -293,6 +315,7 @@ run(Running *job)
 	SupLimits	limits = {0, "canceling statement due to timeout of the job", NULL};
 	SupBlock	block = {settle, job};
 	FirstValue	first = {0};
+	ErrorContextCallback callback = {error_context_stack, hint_at_search_path, NULL};
 
 	if (!job->row.nulls[SUP_JOB_RUN_TIMEOUT])
 		limits.timeout = Min((sup_interval_us(DatumGetIntervalP(job->row.values[SUP_JOB_RUN_TIMEOUT])) + 999) / 1000, INT_MAX);
@@ -307,7 +330,9 @@ run(Running *job)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	sup_exit_is_reset(false);
+	error_context_stack = &callback;
 	sup_exec(input, false, &limits, job->atomic ? &block : NULL, &first.pub, job->tag);
+	error_context_stack = callback.previous;
 }
 
 /* The command has failed: clean up, and keep the error. */
@@ -332,7 +357,7 @@ take_error(Running *job, SupClaim *claim)
 	job->run.end = canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED;
 	job->run.sqlstate = error->sqlerrcode;
 	job->run.message = error->message;
-	job->run.detail = error->detail;
+	job->run.detail = error->detail == NULL && is_missing(error->sqlerrcode) ? error->hint : error->detail;
 	job->run.context = error->context;
 	RESUME_INTERRUPTS();
 }

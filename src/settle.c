@@ -414,6 +414,7 @@ sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
 	bool		waits = false;
 	bool		failed = false;
 	bool		found;
+	char		name[NAMEDATALEN] = "";
 
 	begin(lock_timeout);
 	if (lock_tables(run, &history))
@@ -429,6 +430,8 @@ sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
 				failed = decide(run, &now);
 			else if (waits)
 				go_on(run, &now);
+			if (!now.nulls[SUP_JOB_NAME])
+				strlcpy(name, sup_job_text(&now, SUP_JOB_NAME), NAMEDATALEN);
 			if (waits)
 			{
 				set_last(run, &now, run->end);
@@ -447,7 +450,11 @@ sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	run->convicted = failed && run->crashed;
-	if (failed)
+	if (failed && name[0] != '\0')
+		ereport(WARNING,
+				(errmsg("job %lld \"%s\" has failed with SQLSTATE %s", (long long) run->id, name,
+						unpack_sql_state(run->sqlstate))));
+	else if (failed)
 		ereport(WARNING,
 				(errmsg("job %lld has failed with SQLSTATE %s", (long long) run->id, unpack_sql_state(run->sqlstate))));
 	return waits;

@@ -64,6 +64,26 @@ my @warnings = slurp_file($node->logfile) =~ /WARNING: +(job .*)/g;
 is_deeply(\@warnings, ["job $job has failed with SQLSTATE 22012"], 'so does the log, once');
 value('DELETE FROM supervisor.job');
 
+# The log names it, and a hint says what is easily forgotten where a name is not found.
+value('CREATE SCHEMA app; CREATE TABLE app.things (i integer); CREATE FUNCTION app.thing() RETURNS integer LANGUAGE sql AS $$SELECT 1$$');
+foreach my $case ([ 'SELECT FROM things', '42P01' ], [ 'SELECT thing()', '42883' ], [ 'CREATE TABLE nowhere.t ()', '3F000' ])
+{
+	my ($command, $sqlstate) = @$case;
+	my $from = -s $node->logfile;
+
+	$job = value("SELECT supervisor.schedule('no $sqlstate', '\@yearly', '$command', max_attempts => 1)");
+	value("SET search_path = app; SELECT supervisor.retry_job($job)");
+	becomes("SELECT count(*) = 1 FROM supervisor.job_history WHERE job = $job AND sqlstate = '$sqlstate'", "$command fails");
+	ok($node->wait_for_log(qr/WARNING: +job $job "no $sqlstate" has failed with SQLSTATE $sqlstate\n/, $from), 'the log has its name');
+	like(substr(slurp_file($node->logfile), $from), qr/HINT: .*"search_path" of the (session|role).*does not travel/, 'and a hint');
+	like(value("SELECT detail FROM supervisor.job_run WHERE job = $job"), qr/does not travel/, 'as has the run');
+	value("SELECT supervisor.unschedule('no $sqlstate')");
+}
+$job = enqueue(q{DO $$BEGIN RAISE undefined_table USING detail = 'own', hint = 'other'; END$$}, 'max_attempts => 1');
+becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, 'one with a detail fails');
+is(value("SELECT detail FROM supervisor.job_run WHERE job = $job"), 'own', 'which is kept');
+value('DELETE FROM supervisor.job');
+
 foreach my $command (q{DO $$BEGIN EXECUTE 'nonsense'; END$$}, 'DO $$BEGIN COMMIT; END$$')
 {
 	enqueue($command, q{retry_delay => '0'});
@@ -82,6 +102,14 @@ foreach ([ 0, 10, '' ], [ 1, 20, '' ], [ 5, 320, '' ], [ 12, 3600, '' ], [ 18, 3
 		AND run_at - last_finished_at BETWEEN interval '$delay s' - interval '1 s' AND interval '$delay s' * 1.25 FROM supervisor.job}, "the delay after $attempts attempts$options");
 	value('DELETE FROM supervisor.job');
 }
+
+# However short its delay: else one that fails for ever filled the log.
+$job = enqueue('SELECT 1/0', q{retry_delay => '0', max_attempts => 23});
+becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, 'one without a delay fails for good');
+is(value("SELECT count(*) FROM supervisor.job_history WHERE job = $job"), 23, 'it was tried as often as it may be');
+is(value(qq{SELECT string_agg(n.attempt::text, ' ' ORDER BY n.attempt) FROM supervisor.job_history l JOIN supervisor.job_history n ON n.job = l.job AND n.attempt = l.attempt + 1
+	WHERE l.job = $job AND n.attempt > 21 AND n.run_at - l.finished_at >= interval '1 s'}), '22 23', 'after 20 attempts it waits for a second at least');
+value('DELETE FROM supervisor.job');
 
 note 'who puts it off while it runs';
 

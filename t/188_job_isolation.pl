@@ -37,9 +37,15 @@ value(q{
 	CREATE TABLE child (i integer REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
 	CREATE TABLE exclusive (i integer UNIQUE DEFERRABLE INITIALLY DEFERRED);
 	INSERT INTO exclusive VALUES (1);
+	CREATE TABLE beside (i integer);
 	GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC;
 	GRANT EXECUTE ON FUNCTION supervisor.enqueue, supervisor.schedule, supervisor.retry_job TO PUBLIC});
 value("CREATE ROLE $_ LOGIN; ALTER ROLE $_ SET $settings{$_}") foreach @roles;
+
+# What looks for jobs, and notes their ends, waits for no safe snapshot, as deferrable transactions do
+# while there is this one.
+my $beside = SupervisorTest::session($node);
+$beside->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE; INSERT INTO beside VALUES (1)');
 
 # What is noted of the runs of a job, what it has done, and what it is now.
 sub noted
@@ -123,6 +129,9 @@ foreach my $name (sort keys %job)
 		"$recurring{$case}[2]|t|t|" . ($case =~ /MB/ ? 't' : 'f'), "recurring, $name: comes at its next time");
 }
 value('SELECT supervisor.unschedule(name) FROM supervisor.job_status WHERE schedule IS NOT NULL');
+
+$beside->query_safe('COMMIT');
+$beside->quit;
 
 note 'large parameters';
 
