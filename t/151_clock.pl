@@ -4,7 +4,6 @@
 use strict;
 use warnings;
 
-use Fcntl;
 use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
@@ -12,41 +11,20 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(becomes until_true value);
+use SupervisorTest qw(becomes set_clock until_true value with_clock);
 
 plan skip_all => 'the clock is set by a library that the dynamic linker of Linux preloads' if $^O ne 'linux';
 
-my $file = PostgreSQL::Test::Utils::tempdir('clock') . '/ahead';
-my $ahead = 0;
-
-# Sets the server's clock by so many seconds.
-sub set_clock
-{
-	my ($seconds) = @_;
-
-	$ahead += $seconds;
-	# not truncated: the server has mapped it
-	sysopen(my $fh, $file, O_WRONLY | O_CREAT) or die "could not open $file: $!";
-	syswrite($fh, pack('q', $ahead * 1_000_000)) == 8 or die "could not write $file: $!";
-	close $fh;
-}
-
-set_clock(0);
 my $library = SupervisorTest::build_library('sleepers');
-my $node = do
-{
-	local $ENV{LD_PRELOAD} = SupervisorTest::build_library('clock') . '.so';
-	local $ENV{SUPERVISOR_TEST_CLOCK} = $file;
-	local $ENV{ASAN_OPTIONS} = ($ENV{ASAN_OPTIONS} // '') . ':verify_asan_link_order=0';
-
-	SupervisorTest::new_node(
+my $node = with_clock(sub {
+	return SupervisorTest::new_node(
 		'main',
 		'autovacuum' => 'off',
 		'deadlock_timeout' => '10ms',
 		'max_worker_processes' => 20,
 		'supervisor.max_restarts' => 1000,
 		'supervisor.pool_size' => 2);
-};
+});
 my $s = SupervisorTest::session($node);
 
 SupervisorTest::ask(\$s);

@@ -4,46 +4,19 @@
 use strict;
 use warnings;
 
-use Fcntl;
 use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
 
-use SupervisorTest qw(becomes value);
+use SupervisorTest qw(becomes set_clock value with_clock);
 
 plan skip_all => 'the clock is set by a library that the dynamic linker of Linux preloads' if $^O ne 'linux';
 
-my $file = PostgreSQL::Test::Utils::tempdir('clock') . '/ahead';
-my $ahead = 0;
-
-# Sets the server's clock by so many seconds.
-sub set_clock
-{
-	my ($seconds) = @_;
-
-	$ahead += $seconds;
-	# not truncated: the server has mapped it
-	sysopen(my $fh, $file, O_WRONLY | O_CREAT) or die "could not open $file: $!";
-	syswrite($fh, pack('q', $ahead * 1_000_000)) == 8 or die "could not write $file: $!";
-	close $fh;
-}
-
-# Calls $what with what a server needs that is to have this clock.
-sub with_clock
-{
-	my ($what) = @_;
-
-	local $ENV{LD_PRELOAD} = SupervisorTest::build_library('clock') . '.so';
-	local $ENV{SUPERVISOR_TEST_CLOCK} = $file;
-	local $ENV{ASAN_OPTIONS} = ($ENV{ASAN_OPTIONS} // '') . ':verify_asan_link_order=0';
-
-	return $what->();
-}
-
-set_clock(0);
-my $node = with_clock(sub { SupervisorTest::new_node('main', 'autovacuum' => 'off', 'supervisor.pool_size' => 2, 'supervisor.job_retention' => '1h') });
+my $node = with_clock(sub {
+	return SupervisorTest::new_node('main', 'autovacuum' => 'off', 'supervisor.pool_size' => 2, 'supervisor.job_retention' => '1h');
+});
 my $s = SupervisorTest::session($node);
 
 SupervisorTest::ask(\$s);

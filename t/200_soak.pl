@@ -27,13 +27,13 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use File::Basename;
 use List::Util qw(sum);
-use POSIX qw(WNOHANG);
 use Test::More;
 use Time::HiRes qw(time);
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
+use SupervisorChaos;
 use SupervisorTest;
 
 if ($PostgreSQL::Test::Utils::windows_os)
@@ -45,40 +45,9 @@ my $seconds = $ENV{PG_TEST_SOAK_SECONDS} // 60;
 
 plan skip_all => 'PG_TEST_SOAK_SECONDS is 0' if !$seconds;
 
-my $seed = $ENV{PG_TEST_SOAK_SEED} || 1 + (time * 1000) % 1_000_000;
-my $patience = $PostgreSQL::Test::Utils::timeout_default;
+$seed = $ENV{PG_TEST_SOAK_SEED} || 1 + (time * 1000) % 1_000_000;
 
 note "PG_TEST_SOAK_SEED=$seed PG_TEST_SOAK_SECONDS=$seconds";
-
-# Returns a generator of numbers below its argument, always the same for the same words.
-sub random_of
-{
-	my $x = 1;
-
-	$x = ($x * 31 + $_) % 2147483648 foreach unpack 'C*', join ' ', $seed, @_;
-	return sub {
-		my ($n) = @_;
-
-		$x = ($x * 1103515245 + 12345) % 2147483648;
-		return int($x / 65536) % $n;
-	};
-}
-
-# One of the keys of a list of key => weight.
-sub weighted
-{
-	my ($random, @list) = @_;
-	my $sum = 0;
-
-	$sum += $list[ 2 * $_ + 1 ] foreach 0 .. $#list / 2;
-	my $n = $random->($sum);
-	while (@list)
-	{
-		my ($key, $weight) = splice @list, 0, 2;
-
-		return $key if ($n -= $weight) < 0;
-	}
-}
 
 note 'a server';
 
@@ -113,7 +82,7 @@ $node->init(allows_streaming => 1, extra => [ '--encoding=UTF8', '--locale=C' ])
 $node->append_conf('postgresql.conf',
 	SupervisorTest::conf(%settings));
 $node->start;
-my $superuser = $node->safe_psql('postgres', 'SELECT current_user');
+$superuser = $node->safe_psql('postgres', 'SELECT current_user');
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION supervisor;
 	CREATE TABLE hog WITH (parallel_workers = 10) AS SELECT FROM generate_series(1, 500);
@@ -177,179 +146,9 @@ my %workers = (
 my @taken = ('pointing worker', 'wide worker');
 my $taken = q{backend_type IN ('pointer', 'wide worker')};
 
-note 'children of this test';
-
-# The psql processes that run: pid => { what, tag, lane, session, since }.
-my %running;
-my $jobs = 0;
-my $directory = PostgreSQL::Test::Utils::tempdir();
-
-# Starts psql on a script.
-sub spawn
-{
-	my ($node, $dbname, $user, $script, %opts) = @_;
-	my $base = "$directory/" . ($opts{name} // 'job' . ++$jobs);
-
-	append_to_file("$base.sql", $script);
-	my $connstr = $node->connstr($dbname) . " user=$user";
-	$connstr .= ' application_name=fault' if $opts{expected};
-	my $pid = fork;
-	die "could not fork: $!" unless defined $pid;
-	if (!$pid)
-	{
-		open STDIN, '<', "$base.sql" or POSIX::_exit(126);
-		open STDOUT, '>', "$base.out" or POSIX::_exit(126);
-		open STDERR, '>', "$base.err" or POSIX::_exit(126);
-		exec 'psql', '-XAtqw', '-v', 'VERBOSITY=verbose', '-d', $connstr
-		  or POSIX::_exit(127);
-	}
-	$running{$pid} = { base => $base, since => time, %opts };
-	return $pid;
-}
-
-# Processes that stand still, and until when: pid => time.
-my %stopped;
-
-sub continue_due
-{
-	my ($now) = @_;
-
-	foreach my $pid (keys %stopped)
-	{
-		next if $stopped{$pid} > $now;
-		kill 'CONT', $pid;
-		delete $stopped{$pid};
-	}
-}
-
-END
-{
-	continue_due(9e99);
-	kill 'KILL', keys %running if %running;
-}
-
-# What has failed; the run ends at the first look at it.
-my @failures;
-my @history;
-
-sub failure
-{
-	my ($what) = @_;
-
-	$what = substr($what, 0, 2000);
-	push @failures, $what;
-	note "FAILED: $what";
-}
-
-# Looks after the children, for as long as $until says false, and no longer than $limit seconds.
-my ($sessions_wanted, $next_session) = (0, 0);
-my $target = $node;
-
-sub pump
-{
-	my ($until, $limit) = @_;
-	my $start = time;
-
-	while (1)
-	{
-		continue_due(time);
-		foreach my $pid (keys %running)
-		{
-			next unless waitpid($pid, WNOHANG) == $pid;
-			my $job = delete $running{$pid};
-
-			$job->{status} = $?;
-			session_ended($job) if $job->{ops};
-			job_ended($job) if $job->{expected};
-			$job->{done}->($job) if $job->{done};
-		}
-		start_jobs();
-		start_session()
-		  while $sessions_wanted > grep { $_->{ops} } values %running;
-		return 1 if $until && $until->();
-		return 0 if defined $limit && time - $start > $limit;
-		select(undef, undef, undef, 0.02);
-	}
-}
-
-sub read_file
-{
-	my ($name) = @_;
-
-	return -e $name ? slurp_file($name) : '';
-}
-
-# Returns what a query says, in lines; nothing if the server can't be asked now.
-sub query
-{
-	my ($sql, $dbname, $node) = @_;
-	my $out = '';
-	my $over = 0;
-
-	spawn($node // $target, $dbname // 'postgres', $superuser, $sql,
-		done => sub { $over = 1; $out = read_file("$_[0]->{base}.out") });
-	pump(sub { $over }, $patience) or failure("no answer to $sql");
-	return split /\n/, $out;
-}
-
-# Waits until a query says "t", while all else goes on.
-sub until_true
-{
-	my ($sql, $what, $dbname, $limit) = @_;
-	my $end = time + ($limit // $patience);
-
-	while (!@failures && time < $end)
-	{
-		return 1 if join('', query($sql, $dbname)) eq 't';
-		pump(undef, 0.1);
-	}
-	failure("timed out waiting until $what") unless @failures;
-	return 0;
-}
-
-# Scripts of faults that may take a while: in each lane one at a time.
-my @queued;
-
-sub job
-{
-	my ($lane, $dbname, $sql) = @_;
-
-	push @queued, { lane => $lane, dbname => $dbname, sql => $sql };
-}
-
-sub start_jobs
-{
-	my %busy = map { ($_->{lane} // '') => 1 } values %running;
-	my @later;
-
-	foreach my $job (@queued)
-	{
-		if ($busy{ $job->{lane} }++)
-		{
-			push @later, $job;
-			next;
-		}
-		spawn($target, $job->{dbname}, $superuser, "SET statement_timeout = '10s';\n$job->{sql}",
-			lane => $job->{lane}, expected => 1);
-	}
-	@queued = @later;
-}
-
-# What DDL and calls of the faults may meet, because of the others.
-my %fault_errors = map { $_ => 1 } qw(
-  22023 28000 3F000 42883 42P01 28P01 3D000 42501 42601 42704 42710 42P04 42704 2BP01 53300 53400 55000 55006 57014 57P01 57P02 57P03 57P05 23505 40001 25P02 25001);
-
-sub job_ended
-{
-	my ($job) = @_;
-
-	foreach my $line (split /\n/, read_file("$job->{base}.err"))
-	{
-		my ($sqlstate, $message) = $line =~ /(?:ERROR|FATAL|PANIC):\s+([0-9A-Z]{5}): (.*)/ or next;
-
-		failure("a fault met $line: " . read_file("$job->{base}.sql")) unless $fault_errors{$sqlstate};
-	}
-}
+$target = $node;
+$start_session = \&start_session;
+$session_ended = \&session_ended;
 
 note 'sessions';
 
@@ -668,29 +467,6 @@ my $all_workers = q{SELECT pid FROM supervisor.worker_status WHERE pid IS NOT NU
 my $supervisor = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'supervisor'};
 my $clients = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname LIKE 'db_' ORDER BY pid};
 
-# Sends a signal to one of the processes that a query finds.
-sub strike
-{
-	my ($random, $signal, $sql) = @_;
-	my $n = $random->(1000);
-	my @pids = grep { /^\d+$/ } query($sql);
-
-	return "$signal: nobody there" unless @pids;
-	my $pid = $pids[ $n % @pids ];
-	kill $signal, $pid;
-	return "$signal to $pid";
-}
-
-sub stop
-{
-	my ($random, $sql) = @_;
-	my $time = (1 + $random->(30)) / 10;
-	my $done = strike($random, 'STOP', $sql);
-
-	$stopped{$1} = time + $time if $done =~ /to (\d+)/;
-	return "$done for $time s";
-}
-
 sub set
 {
 	my (%settings) = @_;
@@ -769,7 +545,7 @@ sub restart
 	return $mode;
 }
 
-my @faults = (
+faults_are(
 	terminate_worker => 5 => sub { strike($_[0], 'TERM', $all_workers) },
 	terminate_slot => 3 => sub {
 		my $n = $_[0]->(28);
@@ -938,55 +714,9 @@ my @faults = (
 	},
 	fast_restart => 1 => sub { restart('fast') },
 	immediate_restart => 1 => sub { restart('immediate') });
-my (%fault, @weights);
-while (@faults)
-{
-	my ($name, $weight, $code) = splice @faults, 0, 3;
-
-	$fault{$name} = $code;
-	push @weights, $name, $weight;
-}
-
-my $began = time;
-my %struck;
-
-# The faults to come: first each one once, then each as often as it weighs, and so on.
-my @deck;
-my $shuffles = 0;
-
-sub next_fault
-{
-	if (!@deck)
-	{
-		my $random = random_of('deck', $shuffles);
-		my %weight = @weights;
-		my @cards = map { ($_) x ($shuffles ? $weight{$_} : 1) } sort keys %weight;
-
-		push @deck, splice @cards, $random->(scalar @cards), 1 while @cards;
-		$shuffles++;
-	}
-	return shift @deck;
-}
-
-# Each fault has numbers of its own, so that what it meets does not change the next.
-sub fault
-{
-	my ($n) = @_;
-	my $random = random_of('fault', $n);
-	my $name = next_fault();
-
-	$struck{$name}++;
-	push @history, sprintf '%.1f s: fault %d, %s', time - $began, $n, $name;
-	my $done = $fault{$name}->($random);
-	$done =~ s/\s+/ /g;
-	$history[-1] .= ": $done";
-	note $history[-1];
-	pump(undef, $random->(40) / 100) if $random->(3);
-}
+$began = time;
 
 note 'the model';
-
-my $checked_log = 0;
 
 # Lines at WARNING or above that the faults explain.
 my @explained = (
@@ -1033,15 +763,6 @@ my @explained = (
 	qr/ERROR:  (template )?database "(gone|db2|renamed|copy)" (does not exist|already exists|is not currently accepting connections|is being accessed by other users)/,
 	qr/ERROR:  source database "(gone|base)" is being accessed by other users/,
 	qr/ERROR:  role "mallory" (does not exist|already exists)/);
-
-# Returns what is in the log since the last look.
-sub new_log
-{
-	my $log = slurp_file($target->logfile, $checked_log);
-
-	$checked_log += length $log;
-	return $log;
-}
 
 sub check_log
 {
@@ -1109,22 +830,6 @@ sub leftovers
 		LIMIT 20});
 
 	return @left;
-}
-
-# Waits until $what holds of the list that $list returns; what is left is a failure.
-sub until_empty
-{
-	my ($when, $what, $list) = @_;
-	my $end = time + $patience;
-	my @left;
-
-	while (!@failures && time < $end)
-	{
-		@left = $list->();
-		return unless @left;
-		pump(undef, 0.1);
-	}
-	failure("$when: $what: " . join('; ', @left)) unless @failures;
 }
 
 # Processes that the server has, and does not know of.
@@ -1206,7 +911,7 @@ sub calm
 	nonsense('');
 	$sessions_wanted = 0;
 	until_true('SELECT NOT pg_is_in_recovery()', 'the server is up') or return;
-	pump(sub { !@queued && !grep { $_->{lane} } values %running }, $patience)
+	pump(sub { !jobs_wait() }, $patience)
 	  or failure("$when: faults do not end: " . join(' ', map { $_->{base} } values %running));
 	query(q{ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()});
 	my $repaired = time;
@@ -1339,7 +1044,6 @@ sub fail_over
 
 	$standby->promote;
 	$target = $standby;
-	$checked_log = 0;
 	$sessions_wanted = 6;
 	$sessions = $next_session;
 	pump($more, $patience) or failure('sessions do not go on after promotion');

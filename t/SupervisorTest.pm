@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use Fcntl;
 use File::Basename;
 use File::Copy;
 use File::Path qw(make_path);
@@ -15,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT_OK = qw(value becomes refused until_true workers_become quote eventually survivors stop_process continue_process);
+our @EXPORT_OK = qw(value becomes refused until_true workers_become quote eventually survivors stop_process continue_process set_clock with_clock);
 
 # Whom the first five ask: a reference to a variable with a node or a session.
 my $asked;
@@ -341,6 +342,35 @@ sub build_library
 	  "-I$config{'includedir-server'}", '-o', "$dir/$name.so", "$FindBin::RealBin/$name.c";
 	system($command) == 0 or die "could not compile $name.c: $command\n";
 	return "$dir/$name";
+}
+
+my ($clock, $clock_library);
+my $ahead = 0;
+
+# Sets the clock of servers that were started in with_clock() by so many seconds.  Linux only.
+sub set_clock
+{
+	my ($seconds) = @_;
+
+	$clock //= PostgreSQL::Test::Utils::tempdir('clock') . '/ahead';
+	$ahead += $seconds;
+	# not truncated: servers have mapped it
+	sysopen(my $fh, $clock, O_WRONLY | O_CREAT) or die "could not open $clock: $!";
+	syswrite($fh, pack('q', $ahead * 1_000_000)) == 8 or die "could not write $clock: $!";
+	close $fh;
+}
+
+# Returns what $start returns, which starts a server whose clock can be set.
+sub with_clock
+{
+	my ($start) = @_;
+
+	set_clock(0) if !defined $clock;
+	$clock_library //= build_library('clock') . '.so';
+	local $ENV{LD_PRELOAD} = $clock_library;
+	local $ENV{SUPERVISOR_TEST_CLOCK} = $clock;
+	local $ENV{ASAN_OPTIONS} = ($ENV{ASAN_OPTIONS} // '') . ':verify_asan_link_order=0';
+	return $start->();
 }
 
 # Copies what the server is installed as to the same place below $root, and links
