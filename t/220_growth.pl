@@ -17,7 +17,7 @@ use Test::More;
 
 use List::Util qw(max min sum0);
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(until_true value);
+use SupervisorTest qw(own_memory until_true used_memory value);
 use Time::HiRes qw(time);
 
 plan skip_all => 'reads /proc' if !-e '/proc/self/status';
@@ -99,26 +99,6 @@ note 'what there is';
 
 my ($postmaster) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
 
-# Bytes that a process uses in its memory contexts.
-sub used
-{
-	my ($pid) = @_;
-	my $offset = -s $node->logfile;
-	my $total = qr/\[$pid\].*Grand total: .* (\d+) used$/m;
-
-	value("SELECT pg_log_backend_memory_contexts($pid)");
-	$node->wait_for_log($total, $offset);
-	return slurp_file($node->logfile, $offset) =~ $total ? $1 : die;
-}
-
-# Bytes of memory that it has for itself.
-sub anonymous
-{
-	my ($pid) = @_;
-
-	return slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB$/m ? 1024 * $1 : die;
-}
-
 sub files
 {
 	my ($pid) = @_;
@@ -159,9 +139,9 @@ sub measure
 		supervisor => pid_of('supervisor'),
 		worker => pid_of('supervisor pool worker'),
 		session => $session->pid);
-	$is{"used $_"} = used($pids{$_}) foreach keys %pids;
+	$is{"used $_"} = used_memory($node, $pids{$_}) foreach keys %pids;
 	$pids{postmaster} = $postmaster;
-	$is{"anon $_"} = anonymous($pids{$_}) foreach keys %pids;
+	$is{"anon $_"} = own_memory($pids{$_}) foreach keys %pids;
 	$is{"files $_"} = files($pids{$_}) foreach keys %pids;
 	$is{segments} = sum0(map { -s $_ // 0 } glob "$data/pg_dynshmem/mmap.[0-9]*");
 	$is{'temporary files'} = () = glob "$data/base/pgsql_tmp/* $data/pg_replslot/*";

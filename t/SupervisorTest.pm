@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT_OK = qw(value becomes refused until_true workers_become quote eventually survivors stop_process continue_process set_clock with_clock);
+our @EXPORT_OK = qw(value becomes refused until_true workers_become quote eventually survivors stop_process continue_process set_clock with_clock used_memory own_memory);
 
 # Whom the first five ask: a reference to a variable with a node or a session.
 my $asked;
@@ -342,6 +342,26 @@ sub build_library
 	  "-I$config{'includedir-server'}", '-o', "$dir/$name.so", "$FindBin::RealBin/$name.c";
 	system($command) == 0 or die "could not compile $name.c: $command\n";
 	return "$dir/$name";
+}
+
+# Bytes that a process of the server uses in its memory contexts.
+sub used_memory
+{
+	my ($node, $pid) = @_;
+	my $offset = -s $node->logfile;
+	my $total = qr/\[$pid\].*Grand total: .* (\d+) used$/m;
+
+	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+	$node->wait_for_log($total, $offset);
+	return slurp_file($node->logfile, $offset) =~ $total ? $1 : die;
+}
+
+# Bytes of memory that a process has for itself.
+sub own_memory
+{
+	my ($pid) = @_;
+
+	return slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB$/m ? 1024 * $1 : die;
 }
 
 my ($clock, $clock_library);
