@@ -82,7 +82,7 @@ my %cases = (
 	'a unique key is violated at the end' => [ "$write; INSERT INTO exclusive VALUES (1)", '1 failed 23505, 2 failed 23505; 0; f 2' ],
 	'has its worker terminated' => [ "$write; SELECT pg_terminate_backend(pg_backend_pid())", '1 failed 57P01, 2 failed 57P01; 0; f 2' ],
 	'not atomic' => [ "$write", '1 succeeded; 1; gone', 'atomic => false' ],
-	'not atomic, and fails' => [ "BEGIN READ WRITE; INSERT INTO effect VALUES (DEFAULT, 1); COMMIT; SELECT 1/0", '1 failed 22012, 2 failed 22012; 2; f 2', 'atomic => false' ],
+	'not atomic, and fails' => [ "BEGIN READ WRITE; INSERT INTO effect VALUES (DEFAULT, 1); COMMIT; BEGIN READ WRITE; SELECT 1/0", '1 failed 22012, 2 failed 22012; 2; f 2', 'atomic => false' ],
 	'not atomic, of 1 MB' => [ "$write; $big SELECT 1/0", '1 failed 22012, 2 failed 22012; 0; f 2', 'atomic => false' ]);
 
 my %job;
