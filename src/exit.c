@@ -60,7 +60,7 @@
 /* A look into one catalog, mostly into no more than one page. */
 #define LOOK_TIMEOUT_MS	10
 
-/* How long a try waits for a lock, or who has failed otherwise for the next try. */
+/* How long a try waits for a lock. */
 #define TRY_MIN_MS	500
 #define TRY_MAX_MS	16000
 
@@ -187,13 +187,15 @@ try_to_drop(LOCKMASK modes, bool *found)
 	return sqlstate;
 }
 
-/* Could the next try have more luck? */
+/*
+ * Was a lock all that it lacked?  What is left after any other error is for core, as it would
+ * be after its own try: if the lock table is too small for all, each more would fill it again.
+ */
 static bool
 is_worth_a_try(int sqlstate)
 {
 	return sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
-		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES;
+		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
 /* Before core would.  The session's own timeouts don't count any more. */
@@ -225,12 +227,6 @@ drop_before_core(void)
 		{
 			timeout = found ? TRY_MIN_MS : Min(timeout * 2, TRY_MAX_MS);
 			modes = sup_now() < readers_until ? ~LOCKBIT_ON(AccessShareLock) : ~0;
-		}
-		else if (sqlstate != ERRCODE_QUERY_CANCELED)
-		{
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
-							 sup_wait_event(SUP_WAIT_EXIT));
-			ResetLatch(MyLatch);
 		}
 	}
 	HOLD_INTERRUPTS();

@@ -98,8 +98,7 @@ sup_wait_event(SupWaitEvent event)
 		[SUP_WAIT_JOB] = "SupervisorJob",
 		[SUP_WAIT_WORKER] = "SupervisorWorker",
 		[SUP_WAIT_FENCE] = "SupervisorFence",
-		[SUP_WAIT_DUE] = "SupervisorDue",
-		[SUP_WAIT_EXIT] = "SupervisorExit"
+		[SUP_WAIT_DUE] = "SupervisorDue"
 	};
 	static uint32 events[SUP_NUM_WAIT_EVENTS];
 

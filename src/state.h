@@ -691,11 +691,10 @@ typedef enum SupWaitEvent
 	SUP_WAIT_JOB,				/* a session, for a job */
 	SUP_WAIT_WORKER,			/* a session, for a worker to start or stop */
 	SUP_WAIT_FENCE,				/* DDL, for workers to leave its database */
-	SUP_WAIT_DUE,				/* a declared worker, for its next run */
-	SUP_WAIT_EXIT				/* a worker in its exit, to try again */
+	SUP_WAIT_DUE				/* a declared worker, for its next run */
 } SupWaitEvent;
 
-#define SUP_NUM_WAIT_EVENTS (SUP_WAIT_EXIT + 1)
+#define SUP_NUM_WAIT_EVENTS (SUP_WAIT_DUE + 1)
 
 extern uint32 sup_wait_event(SupWaitEvent event);
 

@@ -16,6 +16,7 @@ use SupervisorTest qw(value becomes);
 
 my $node = SupervisorTest::new_node(
 	'main',
+	'max_locks_per_transaction' => 10,
 	'max_prepared_transactions' => 5,
 	'autovacuum' => 'off',
 	'supervisor.pool_size' => 1);
@@ -164,6 +165,16 @@ is(value("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid"), '1', 'who is
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'others are served');
 becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $worker)", 'he is terminated later, and the worker ends');
 is(value($objects), '0', 'no temporary object is left');
+
+# Nor is it kept by more than there are locks for: that is left to core, as another session's would be.
+$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
+is($owner->query_safe(q{SELECT supervisor.execute('DO $do$ BEGIN FOR i IN 1 .. 3000 LOOP
+		EXECUTE format(''CREATE TEMP TABLE many_%s (a int)'', i);
+		IF i % 100 = 0 THEN COMMIT; END IF;
+	END LOOP; END $do$')}), 'DO', 'a task makes more temporary tables than can be locked');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker", 'its worker ends');
+cmp_ok(scalar(() = slurp_file($node->logfile) =~ /out of shared memory/g), '<', 5, 'and has tried that a few times only');
+is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'others are served');
 $_->quit foreach $owner, $reader, $admin;
 $node->stop;
 SupervisorTest::log_is_clean($node);
