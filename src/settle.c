@@ -71,7 +71,7 @@ lock_tables(const SupRun *run, Oid *history)
 static Datum
 kept_text(const char *text, bool *isnull)
 {
-	int			len = text != NULL ? strlen(text) : 0;
+	int			len = text ? strlen(text) : 0;
 
 	*isnull = text == NULL;
 	return text == NULL ? (Datum) 0 :
