@@ -146,6 +146,9 @@ $node->safe_psql('bank', q{
 	END $$;
 	CREATE FUNCTION refresh(what text) RETURNS void LANGUAGE sql AS
 		'SELECT public.alone($1); SELECT pg_sleep(0.01); INSERT INTO public.effect VALUES (0)';
+	-- is another one after each crash and restart
+	CREATE FUNCTION life() RETURNS text LANGUAGE sql SECURITY DEFINER AS
+		'SELECT extract(epoch FROM backend_start)::text FROM pg_stat_activity WHERE backend_type = ''checkpointer''';
 	CREATE FUNCTION state_of(xid xid8) RETURNS text LANGUAGE plpgsql AS $$
 	BEGIN
 		RETURN pg_xact_status(xid);
@@ -208,9 +211,8 @@ $node->safe_psql($_, q{SELECT supervisor.schedule('interest', '1 s', 'SELECT pub
 note 'sessions';
 
 # Every transfer that a session enqueues: op => { transaction, kind, never };
-# and every transaction, by its first op: { session, dbname, node, crashes, ends, ops, told, xid, failed, log }.
+# and every transaction, by its first op: { session, dbname, node, ends, ops, told, xid, life, failed, log }.
 my (%ops, %transactions);
-my $crashes = 0;
 my (%kinds, %ends, %told);
 
 # The answers that faults may bring to a call.
@@ -282,8 +284,8 @@ sub script
 		my ($after, $savepoint) = ('', '');
 
 		push @transactions, $t;
-		$transactions{$t} = { session => $number, dbname => $dbname, node => $target, crashes => $crashes, ends => $ends, ops => [] };
-		$sql .= "\\echo B $t\nBEGIN;\nSELECT 'X $t ' || pg_current_xact_id();\n";
+		$transactions{$t} = { session => $number, dbname => $dbname, node => $target, ends => $ends, ops => [] };
+		$sql .= "\\echo B $t\nBEGIN;\nSELECT concat_ws(' ', 'X', $t, pg_current_xact_id(), life());\n";
 		while ($n-- > 0)
 		{
 			my $op = ++$next;
@@ -358,9 +360,9 @@ $session_ended = sub {
 		{
 			$began{$1} = 1;
 		}
-		elsif ($line =~ /^X (\d+) (\d+)$/)
+		elsif ($line =~ /^X (\d+) (\d+) (\S+)$/)
 		{
-			$transactions{$1}{xid} = $2;
+			@{ $transactions{$1} }{qw(xid life)} = ($2, $3);
 		}
 		elsif ($line =~ /^S (\d+) (\w{5}) \|(.*)$/)
 		{
@@ -474,10 +476,10 @@ faults_are(
 	},
 	stop_worker => 2 => sub { stop($_[0], $pool_workers) },
 	stop_supervisor => 1 => sub { stop($_[0], $supervisor) },
-	crash_run => 4 => sub { $crashes++; strike($_[0], 'KILL', $runs) },
-	crash_other => 2 => sub { $crashes++; strike($_[0], 'KILL', $_[0]->(2) ? $supervisor : $clients) },
+	crash_run => 4 => sub { strike($_[0], 'KILL', $runs) },
+	crash_other => 2 => sub { strike($_[0], 'KILL', $_[0]->(2) ? $supervisor : $clients) },
 	fast_restart => 1 => sub { restart('fast') },
-	immediate_restart => 2 => sub { $crashes++; restart('immediate') },
+	immediate_restart => 2 => sub { restart('immediate') },
 	resize => 4 => sub {
 		my ($random) = @_;
 		return for_a_while($random->(10) / 10,
@@ -555,12 +557,12 @@ sub check_told
 		# a server in its place gives the same numbers to others
 		my %unknown = map { $_->{xid} => $_ } grep { $_->{told} eq 'nothing' && $_->{xid} && $_->{dbname} eq $dbname && $_->{node} == $target } values %transactions;
 		next if !%unknown;
-		foreach my $line (query('SELECT xid, state_of(xid::xid8) FROM unnest(ARRAY[' . join(',', map { "'$_'" } sort keys %unknown) . ']) AS xid', $dbname))
+		foreach my $line (query('SELECT xid, state_of(xid::xid8), life() FROM unnest(ARRAY[' . join(',', map { "'$_'" } sort keys %unknown) . ']) AS xid', $dbname))
 		{
-			my ($xid, $state) = split /\|/, $line;
+			my ($xid, $state, $life) = split /\|/, $line;
 
 			# and so does a server that has crashed before it had written of a transaction
-			next if $state eq 'committed' && $unknown{$xid}{crashes} < $crashes && !grep { $enqueued{$_} } @{ $unknown{$xid}{ops} };
+			next if $state eq 'committed' && $unknown{$xid}{life} ne $life && !grep { $enqueued{$_} } @{ $unknown{$xid}{ops} };
 			$unknown{$xid}{told} = $state eq 'committed' ? 'committed' : 'rolled back';
 			$told{"nothing, and was $unknown{$xid}{told}"}++;
 		}

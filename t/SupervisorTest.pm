@@ -18,7 +18,7 @@ use Time::HiRes qw(usleep);
 
 our @EXPORT_OK = qw(value becomes refused until_true workers_become quote eventually survivors stop_process continue_process set_clock with_clock used_memory own_memory);
 
-# Whom the first five ask: a reference to a variable with a node or a session.
+# Whom the first five, and used_memory(), ask: a reference to a variable with a node or a session.
 my $asked;
 
 sub ask
@@ -351,7 +351,7 @@ sub used_memory
 	my $offset = -s $node->logfile;
 	my $total = qr/\[$pid\].*Grand total: .* (\d+) used$/m;
 
-	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+	value("SELECT pg_log_backend_memory_contexts($pid)");
 	$node->wait_for_log($total, $offset);
 	return slurp_file($node->logfile, $offset) =~ $total ? $1 : die;
 }
