@@ -1060,9 +1060,10 @@ found (severity, what, since, hint) AS (
     UNION ALL
     SELECT CASE WHEN declared THEN 'critical' ELSE 'warning' END,
            format('process %s of %s "%s" does not end: %s', pid, CASE WHEN declared THEN 'worker' ELSE 'pool' END, name, why),
-           state_since, coalesce('end the transaction of process ' || (pg_blocking_pids(pid))[1] || ', which it waits for',
-                                 format('see where it hangs: gdb -p %s -batch -ex bt', pid))
-    FROM workers WHERE state = 'stuck'
+           state_since, CASE WHEN blocker = 0 THEN 'end the prepared transaction that it waits for'
+                             WHEN blocker > 0 THEN format('end the transaction of process %s, which it waits for', blocker)
+                             ELSE format('see where it hangs: gdb -p %s -batch -ex bt', pid) END
+    FROM workers, LATERAL (SELECT (pg_blocking_pids(pid))[1]) b (blocker) WHERE state = 'stuck'
     UNION ALL
     SELECT 'critical', format('%s is given up: %s', worker, coalesce(last_error, why)), since,
            CASE reason WHEN 'invalid' THEN 'fix its row: supervisor.alter_worker'

@@ -17,12 +17,12 @@
  * interrupt.  The supervisor sees that it hangs, and another takes its place.  When the server
  * is shut down it stops trying.
  *
- * Between two tries, non-superusers who have locked one of the temporary relations
- * against others than readers are terminated, as a standby does with who is in the
- * way of recovery: nobody has business with those of another session.  Readers
- * are given more time: who reads pg_views locks what a view is made of.  Who has locked
- * anything else, such as a catalog, is waited for; nothing permanent depends on temporary
- * objects (temporary.c).
+ * Between two tries, who has locked one of the temporary relations, or another one that has to be
+ * locked for their drop, is terminated, as a standby does with who is in the way of recovery:
+ * nobody has business with those of another session, nor depends on them but by intent.
+ * Readers are given more time: who reads pg_views locks what a view is made of.  Superusers are
+ * waited for, and so is who has locked a catalog.  Nothing that a child makes is permanent and
+ * depends on what is temporary (temporary.c), but others' sessions may make such things.
  *
  * Then there is nothing left for core to drop.  Where a catalog is locked, its own
  * callback would wait to see that: a timeout ends it.
@@ -64,7 +64,7 @@
 #define TRY_MIN_MS	500
 #define TRY_MAX_MS	16000
 
-/* How long readers are waited for: as on a standby by default. */
+/* How long each reader is waited for: as on a standby by default. */
 #define READERS_MS	30000
 
 static bool session_is_reset = false;
@@ -74,6 +74,28 @@ static bool registered = false;
 
 /* Is core's callback running, and takes interrupts? */
 static bool dropping = false;
+
+/* Who has locked what has to be dropped. */
+typedef struct Holder
+{
+	int			pid;
+	LocalTransactionId lxid;
+	Oid			relation;
+	bool		reads;			/* no more than that */
+	TimestampTz since;			/* was first seen */
+} Holder;
+
+typedef struct Holders
+{
+	int			n;
+	Holder	   *each;
+} Holders;
+
+/* Those of the last look. */
+static Holders former = {0};
+
+/* What the last try has waited for when it was ended; written by a handler. */
+static LOCKTAG awaited;
 
 /* The code of an exit that may be cut short; -1: it may not. */
 static int	code_meant = -1;
@@ -98,62 +120,123 @@ static void
 take_cancel(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
+	const LOCK *lock = MyProc->waitLock;
 
+	if (lock != NULL)
+		awaited = lock->tag;
 	InterruptPending = true;
 	QueryCancelPending = true;
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
 
-/*
- * Terminates who has locked a temporary relation of this session in one of these modes, but
- * superusers: is there anybody?  Who waits for one gets it then, and is next.
- */
+/* Is that a temporary relation of this session, or what the last try has waited for? */
 static bool
-terminate_holders(LOCKMASK modes)
+is_needed(const LOCKTAG *tag)
 {
-	LockData   *locks = GetLockStatusData();
 	Oid			temp_namespace;
 	Oid			temp_toast_namespace;
-	bool		found = false;
+	Oid			schema;
 
+	if (tag->locktag_type != LOCKTAG_RELATION || tag->locktag_field1 != MyDatabaseId ||
+		tag->locktag_field2 < FirstNormalObjectId)
+		return false;
+	if (memcmp(tag, &awaited, sizeof(LOCKTAG)) == 0)
+		return true;
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	schema = get_rel_namespace(tag->locktag_field2);
+	return OidIsValid(schema) && (schema == temp_namespace || schema == temp_toast_namespace);
+}
+
+/* The same, but once for each process; one that only reads counts from when it was first seen. */
+static void
+add_holder(Holders *holders, const LockInstanceData *lock)
+{
+	bool		reads = (lock->holdMask & ~LOCKBIT_ON(AccessShareLock)) == 0;
+	Holder	   *holder;
+
+	for (int i = 0; i < holders->n; i++)
+		if (holders->each[i].pid == lock->pid)
+		{
+			holders->each[i].reads &= reads;
+			return;
+		}
+	holder = &holders->each[holders->n++];
+	holder->pid = lock->pid;
+	holder->lxid = sup_lock_lxid(lock);
+	holder->relation = lock->locktag.locktag_field2;
+	holder->reads = reads;
+	holder->since = sup_now();
+	for (int i = 0; i < former.n; i++)
+		if (former.each[i].pid == holder->pid && former.each[i].lxid == holder->lxid)
+			holder->since = former.each[i].since;
+}
+
+/* Those who have locked what is needed; false: one of them is not to be terminated. */
+static bool
+find_holders(Holders *holders)
+{
+	LockData   *locks = GetLockStatusData();
+	bool		all = true;
+
+	holders->n = 0;
+	holders->each = MemoryContextAlloc(TopMemoryContext, Max(locks->nelements, 1) * sizeof(Holder));
 	for (int i = 0; i < locks->nelements; i++)
 	{
 		const LockInstanceData *lock = &locks->locks[i];
 		PGPROC	   *proc;
-		Oid			schema;
 
-		if (lock->locktag.locktag_type != LOCKTAG_RELATION ||
-			lock->locktag.locktag_field1 != MyDatabaseId ||
-			lock->locktag.locktag_field2 < FirstNormalObjectId ||
-			(lock->holdMask & modes) == 0 || lock->pid == MyProcPid)
+		if (lock->holdMask == 0 || lock->pid == MyProcPid || !is_needed(&lock->locktag))
 			continue;
-		schema = get_rel_namespace(lock->locktag.locktag_field2);
-		if (!OidIsValid(schema) || (schema != temp_namespace && schema != temp_toast_namespace))
-			continue;
-		proc = BackendPidGetProc(lock->pid);
-		if (proc == NULL || !OidIsValid(proc->roleId) || superuser_arg(proc->roleId))
+		proc = lock->pid != 0 ? BackendPidGetProc(lock->pid) : NULL;
+		if (lock->pid == 0 || (proc != NULL && (!OidIsValid(proc->roleId) || superuser_arg(proc->roleId))))
+			all = false;		/* 0: a prepared transaction */
+		else if (proc != NULL)
+			add_holder(holders, lock);
+	}
+	return all;
+}
+
+/*
+ * Terminates who is in the way: is there anybody?  Who waits for one gets it then, and is
+ * next.  If somebody is in the way who is waited for, it would be no use.
+ */
+static bool
+terminate_holders(void)
+{
+	Holders		holders;
+	bool		all = find_holders(&holders);
+	bool		found = false;
+
+	if (former.each != NULL)
+		pfree(former.each);
+	former = holders;
+	for (int i = 0; all && i < holders.n; i++)
+	{
+		const Holder *holder = &holders.each[i];
+
+		if (holder->reads && sup_now() - holder->since < READERS_MS * INT64CONST(1000))
 			continue;
 		found = true;
 		ereport(LOG,
-				(errmsg("terminating process %d, which keeps temporary objects from being dropped", lock->pid),
-				 errdetail("It has locked the temporary relation %u of a session that has ended.",
-						   lock->locktag.locktag_field2)));
-		kill(lock->pid, SIGTERM);
+				(errmsg("terminating process %d, which keeps temporary objects from being dropped", holder->pid),
+				 errdetail("It has locked relation %u, which is temporary, or depends on what is.",
+						   holder->relation)));
+		kill(holder->pid, SIGTERM);
 	}
 	return found;
 }
 
 /* What there is of temporary objects; '*found': has somebody been terminated? */
 static void
-drop_all(LOCKMASK modes, bool *found)
+drop_all(bool again, bool *found)
 {
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED; /* waits for no safe snapshot */
 	XactDeferrable = false;
 	PushActiveSnapshot(GetTransactionSnapshot());
-	*found = modes != 0 && terminate_holders(modes);
+	*found = again && terminate_holders();
+	memset(&awaited, 0, sizeof(awaited));
 	ResetTempTableNamespace();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -164,14 +247,14 @@ drop_all(LOCKMASK modes, bool *found)
  * FATAL: so while this runs, it is none.
  */
 static int
-try_to_drop(LOCKMASK modes, bool *found)
+try_to_drop(bool again, bool *found)
 {
 	volatile int sqlstate = 0;
 
 	proc_exit_inprogress = false;
 	PG_TRY();
 	{
-		drop_all(modes, found);
+		drop_all(again, found);
 	}
 	PG_CATCH();
 	{
@@ -202,8 +285,7 @@ is_worth_a_try(int sqlstate)
 static void
 drop_before_core(void)
 {
-	TimestampTz readers_until = sup_now() + READERS_MS * INT64CONST(1000);
-	LOCKMASK	modes = 0;
+	bool		again = false;
 	int			timeout = TRY_MIN_MS;
 
 	disable_all_timeouts(false);
@@ -219,15 +301,12 @@ drop_before_core(void)
 		int			sqlstate;
 
 		LockTimeout = timeout;
-		sqlstate = try_to_drop(modes, &found);
+		sqlstate = try_to_drop(again, &found);
 		if (!is_worth_a_try(sqlstate) || sup_server_stops())
 			break;
-		modes = 0;
-		if (sqlstate == ERRCODE_LOCK_NOT_AVAILABLE)
-		{
+		again = sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
+		if (again)
 			timeout = found ? TRY_MIN_MS : Min(timeout * 2, TRY_MAX_MS);
-			modes = sup_now() < readers_until ? ~LOCKBIT_ON(AccessShareLock) : ~0;
-		}
 	}
 	HOLD_INTERRUPTS();
 }

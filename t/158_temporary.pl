@@ -24,6 +24,7 @@ my $node = SupervisorTest::new_node(
 SupervisorTest::ask(\$node);
 value(q{
 	CREATE ROLE att LOGIN;
+	CREATE ROLE stranger LOGIN;
 	GRANT USAGE, CREATE ON SCHEMA public TO att;
 	GRANT USAGE ON SCHEMA supervisor TO att;
 	GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA supervisor TO att;
@@ -165,6 +166,21 @@ is(value("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid"), '1', 'who is
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'others are served');
 becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $worker)", 'he is terminated later, and the worker ends');
 is(value($objects), '0', 'no temporary object is left');
+
+# Nor by a stranger who makes something of his depend on it, and locks that.
+my $stranger = SupervisorTest::session($node, user => 'stranger');
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+$id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE his (a int); COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'});
+$pid = $stranger->query_safe('SELECT pg_backend_pid()');
+my $his = value(q{SELECT oid FROM pg_class WHERE relname = 'his'});
+$stranger->query_safe("CREATE TEMP TABLE mine (a oid DEFAULT '$his'::regclass::oid); BEGIN; LOCK TABLE mine");
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $worker)", 'a stranger who keeps its worker is terminated, and that ends');
+is(value($objects), '0', 'no temporary object is left');
+$stranger->quit;
 
 # Nor is it kept by more than there are locks for: that is left to core, as another session's would be.
 $worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
