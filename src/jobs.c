@@ -103,6 +103,8 @@ static Oid
 take_job(FunctionCallInfo fcinfo, const char *function, int64 *id)
 {
 	Oid			table;
+	SupJobRow	row;
+	bool		found;
 
 	sup_job_check_place(function);
 	if (PG_ARGISNULL(0))
@@ -111,7 +113,15 @@ take_job(FunctionCallInfo fcinfo, const char *function, int64 *id)
 				 errmsg("job must not be null")));
 	*id = PG_GETARG_INT64(0);
 	table = sup_job_lock_table();
-	if (*id < 1 || *id > sup_job_last_id(table))
+	found = *id >= 1 && *id <= sup_job_last_id(table);
+	if (!found)
+	{
+		/* copies may have come without the sequence, as by replication */
+		PushActiveSnapshot(GetLatestSnapshot());	/* toast needs one */
+		found = sup_job_fetch(table, *id, &row) != SUP_JOB_GONE;
+		PopActiveSnapshot();
+	}
+	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("job %lld does not exist", (long long) *id)));

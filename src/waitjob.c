@@ -57,7 +57,8 @@ is_unknown(int64 id)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("job %lld is not known any more", (long long) id),
-			 errdetail("Its runs were removed from the history, or it has been removed.")));
+			 errdetail("It was enqueued in this statement, was rolled back or removed, or its runs were removed from the history."),
+			 errhint("Wait for a job after the transaction that enqueues it.")));
 	pg_unreachable();
 }
 
@@ -149,11 +150,11 @@ look(Awaited *job, bool first)
 	if (!OidIsValid(job->history) || (!first && table != job->table))
 		is_unknown(job->id);
 	job->table = table;
-	if (first && job->id > sup_job_last_id(table))
-		never_was(job->id);
 	PushActiveSnapshot(GetLatestSnapshot());	/* toast needs one */
 	if (sup_job_fetch(table, job->id, &row) != SUP_JOB_GONE)
 		state = state_of_row(job, &row, first);
+	else if (first && job->id > sup_job_last_id(table))
+		never_was(job->id);
 	else
 		state = state_of_gone(job);
 	PopActiveSnapshot();

@@ -134,6 +134,15 @@ is(restore($file, 'b'), '', 'a restore');
 is(value("SELECT $columns FROM supervisor.job ORDER BY id", dbname => 'b'), $rows, 'has all jobs');
 nothing_runs('b', 'restored');
 refused('SELECT supervisor.retry_job(min(id)) FROM supervisor.job', '55000', 'a copy is not run by retry_job()', dbname => 'b', hint => qr/adopt_jobs/);
+
+# As with a logical subscriber, which does not get the sequence.
+value(q{
+	INSERT INTO supervisor.job (id, role, pool, priority, run_at, command, max_attempts, attempts, crashes, runs, atomic, enabled, state, enqueued_at)
+	VALUES (1000000, 'postgres', 'default', 5, now(), 'SELECT 1', 1, 0, 0, 0, true, true, 'w', now())}, dbname => 'b');
+refused('SELECT supervisor.retry_job(1000000)', '55000', 'nor is one that came without the sequence', dbname => 'b', hint => qr/adopt_jobs/);
+is(value(q{SELECT supervisor.wait_job(1000000, '0 s') IS NULL}, dbname => 'b'), 't', 'which can be waited for');
+is(value('SELECT supervisor.cancel_job(1000000)', dbname => 'b'), 't', 'and canceled');
+refused('SELECT supervisor.wait_job(1000001)', '42704', 'another never was', dbname => 'b');
 adopted('b', 'restored');
 is(restore($file, 'b', '--clean', '--if-exists'), '', 'again, with --clean');
 nothing_runs('b', 'with --clean');
