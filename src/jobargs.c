@@ -112,12 +112,29 @@ needs_no_block(Node *stmt)
 	}
 }
 
+/* The position of an error is one in the command, not in the caller's query. */
+static void
+transpose_position(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position <= 0)
+		return;
+	errposition(0);
+	internalerrposition(position);
+	internalerrquery(arg);
+}
+
 void
 sup_job_check_command(const char *command, int nparams, bool atomic)
 {
-	List	   *statements = sup_parse(command, strlen(command));
+	ErrorContextCallback callback = {error_context_stack, transpose_position, unconstify(char *, command)};
+	List	   *statements;
 	ListCell   *lc;
 
+	error_context_stack = &callback;
+	statements = sup_parse(command, strlen(command));
+	error_context_stack = callback.previous;
 	if (statements == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -141,13 +158,13 @@ sup_job_check_command(const char *command, int nparams, bool atomic)
 					(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 					 errmsg("cannot end the transaction of an atomic job"),
 					 errdetail("It commits together with the note that the job is done."),
-					 errhint("Enqueue it with atomic => false if it may be run more than once.")));
+					 errhint("Use atomic => false if it may be run more than once.")));
 		if (atomic && needs_no_block(stmt))
 			ereport(ERROR,
 					(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 					 errmsg("%s cannot run inside a transaction block, as an atomic job does",
 							CreateCommandName(stmt)),
-					 errhint("Enqueue it with atomic => false if it may be run more than once.")));
+					 errhint("Use atomic => false if it may be run more than once.")));
 		if (IsA(stmt, CopyStmt) && ((CopyStmt *) stmt)->filename == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -179,7 +196,7 @@ sup_job_take_interval(FunctionCallInfo fcinfo, int arg, SupJobRow *row, SupJobCo
 	span = PG_GETARG_INTERVAL_P(arg);
 	if (span->time < 0 || span->day < 0 || span->month < 0 ||
 		sup_interval_us(span) >= (int64) 10 * 365 * USECS_PER_DAY)
-		sup_job_out_of_range(what, "0 or more, and less than ten years");
+		sup_job_out_of_range(what, "0 or more, and less than 3650 days");
 	row->values[column] = IntervalPGetDatum(span);
 	row->nulls[column] = false;
 }

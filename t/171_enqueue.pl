@@ -38,7 +38,7 @@ note 'arguments';
 no_job('NULL', '22004', qr/command/);
 no_job(q{''}, '22023', qr/command is empty/);
 no_job(q{'-- nothing'}, '22023', qr/command is empty/);
-no_job(q{'SELEC'}, '42601', qr/syntax error/);
+no_job(q{'SELEC'}, '42601', qr/syntax error.*^QUERY:  SELEC$/ms);
 no_job(q{'SELECT 1', pool => 'none'}, '42704', qr/pool "none" does not exist/);
 no_job(q{'SELECT 1', priority => -1}, '22023', qr/priority is out of range/);
 no_job(q{'SELECT 1', priority => 10}, '22023', qr/priority is out of range/);
