@@ -87,7 +87,8 @@ raise_fault(const char *text, const SupScheduleError *error)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid schedule \"%s\"", text),
-					 errdetail("The range \"%s\" of the %s ends before it begins.", token, error->field)));
+					 errdetail("The range \"%s\" of the %s ends before it begins.", token, error->field),
+					 errhint("Write it as two ranges, as 22-23,0-4 of the hour.")));
 			break;
 		case SUP_SCHEDULE_STEP_ALONE:
 		case SUP_SCHEDULE_BAD_STEP:
@@ -113,7 +114,8 @@ raise_fault(const char *text, const SupScheduleError *error)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid schedule \"%s\"", text),
-					 errdetail("\"%s\" is no value of the %s.", token, error->field ? error->field : "schedule")));
+					 errdetail("\"%s\" is no value of the %s.", token, error->field ? error->field : "schedule"),
+					 errhint("A value is a number, or three letters of a month or weekday. The last day of a month is L or $.")));
 	}
 	pg_unreachable();
 }
@@ -172,7 +174,8 @@ sup_recur_zone(const char *name)
 	if (zone == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("time zone \"%s\" not recognized", name)));
+				 errmsg("time zone \"%s\" not recognized", name),
+				 errhint("Time zones are listed in the view \"pg_timezone_names\".")));
 	if (!pg_tz_acceptable(zone))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -156,7 +156,7 @@ sup_check_role_may_connect(Oid role)
 				 role == GetCurrentRoleId() && role != GetSessionUserId() ?
 				 errdetail("A task runs in a session of the current role, which SET ROLE, or the setting \"role\" of role \"%s\", has made it.",
 						   sup_role_name(GetSessionUserId())) :
-				 errdetail("A task runs in a session of the current role."),
+				 errdetail("A task or job runs in a session of its role."),
 				 errhint("Grant role \"%s\" to a role that may log in and call as that, or call a SECURITY DEFINER function of such a role.",
 						 GetUserNameFromId(role, false))));
 	if (!r.allowed)
@@ -167,7 +167,7 @@ sup_check_role_may_connect(Oid role)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 			 errmsg("permission denied for database \"%s\"", get_database_name(MyDatabaseId)),
-			 errdetail("Role \"%s\" does not have CONNECT privilege, and a task runs in a session of the current role.",
+			 errdetail("Role \"%s\" does not have CONNECT privilege, and a task or job runs in a session of its role.",
 					   GetUserNameFromId(role, false))));
 }
 
