@@ -5,7 +5,7 @@
 
 CREATE SCHEMA supervisor;
 COMMENT ON SCHEMA supervisor IS
-'tasks in a warm pool of workers, and the workers that the supervisor keeps';
+'tasks and jobs in a warm pool of workers, and the workers that the supervisor keeps';
 
 --
 -- Tasks
@@ -723,7 +723,7 @@ SELECT j.job, j.name, CASE WHEN supervisor.may_see(j.role) THEN j.key END AS key
        CASE WHEN supervisor.may_see(j.role) THEN CASE j.reason
            WHEN 'crashed' THEN 'it has crashed the server too often: supervisor.retry_job() has it run again'
            WHEN 'max_attempts' THEN 'all its attempts have failed: supervisor.retry_job() gives it as many again'
-           WHEN 'hopeless' THEN 'its error would come again: supervisor.retry_job() has it run again'
+           WHEN 'hopeless' THEN 'its error would come again: fix what it calls, then supervisor.retry_job(), or enqueue it anew, as with atomic => false'
            WHEN 'no_next_time' THEN 'its schedule has no next time: supervisor.schedule() gives it another'
            WHEN 'lost' THEN 'its worker has ended, which is about to be noted'
            WHEN 'copied' THEN 'it belongs to another database or installation: see supervisor.adopt_jobs()'
@@ -790,7 +790,7 @@ COMMENT ON COLUMN supervisor.job_status.enabled IS 'whether it is to run';
 COMMENT ON COLUMN supervisor.job_status.priority IS '0 runs first, 9 last';
 COMMENT ON COLUMN supervisor.job_status.run_at IS 'when it is due, or was; infinity: not before somebody says so';
 COMMENT ON COLUMN supervisor.job_status.schedule IS 'when a recurring job runs';
-COMMENT ON COLUMN supervisor.job_status.time_zone IS 'time zone of that; NULL: it is an interval';
+COMMENT ON COLUMN supervisor.job_status.time_zone IS 'time zone of that, which makes no difference to an interval; NULL: it runs once';
 COMMENT ON COLUMN supervisor.job_status.attempts IS 'runs that have failed in a row';
 COMMENT ON COLUMN supervisor.job_status.max_attempts IS 'runs after which it is failed';
 COMMENT ON COLUMN supervisor.job_status.atomic IS 'whether it runs in one transaction, together with the note that it is done';
@@ -947,8 +947,9 @@ tasks AS MATERIALIZED (
     SELECT pool, usename, state, submitted_at FROM supervisor.task_status
     WHERE (SELECT preloaded FROM server) AND (owner_pid IS NOT NULL OR finished_at IS NULL)),
 jobs AS MATERIALIZED (
-    SELECT job, usename, pool, state, reason, run_at, last_finished_at, last_error, last_sqlstate
-    FROM supervisor.job_status WHERE (SELECT preloaded FROM server) AND (state IN ('queued', 'failed') OR reason = 'copied')),
+    SELECT job, usename, pool, state, reason, run_at, last_finished_at, last_state, last_error, last_sqlstate, schedule, enabled
+    FROM supervisor.job_status WHERE (SELECT preloaded FROM server) AND (state IN ('queued', 'failed') OR reason = 'copied'
+        OR (schedule IS NOT NULL AND enabled AND last_state = 'failed'))),
 job_hints (reason, words, hint) AS (VALUES
     ('no_role', 'their role does not exist', 'see job_status: create it, or cancel_job'),
     ('no_login', 'role "%s" may not log in', 'ALTER ROLE ... LOGIN'),
@@ -1099,6 +1100,13 @@ found (severity, what, since, hint) AS (
                ': ' || (array_agg(last_error ORDER BY last_finished_at DESC NULLS LAST))[1]), min(last_finished_at),
            'see job_status, then retry_job or cancel_job each'
     FROM jobs WHERE state = 'failed' AND reason <> 'crashed' HAVING count(*) > 0
+    UNION ALL
+    SELECT 'warning', format('%s failed the last time, %s %s%s',
+               CASE count(*) WHEN 1 THEN '1 recurring job has' ELSE count(*) || ' recurring jobs have' END, CASE count(*) WHEN 1 THEN 'with' ELSE 'one with' END,
+               (array_agg(last_sqlstate ORDER BY last_finished_at DESC NULLS LAST))[1],
+               ': ' || (array_agg(last_error ORDER BY last_finished_at DESC NULLS LAST))[1]), min(last_finished_at),
+           'see job_status and job_run, then fix the cause'
+    FROM jobs WHERE state <> 'failed' AND reason IS DISTINCT FROM 'copied' AND schedule IS NOT NULL AND enabled AND last_state = 'failed' HAVING count(*) > 0
     UNION ALL
     SELECT 'notice', format('%s from elsewhere', CASE count(*) WHEN 1 THEN '1 job is a copy' ELSE count(*) || ' jobs are copies' END), NULL,
            'cancel what must not run here, then supervisor.adopt_jobs()'

@@ -193,6 +193,13 @@ value("UPDATE supervisor.job SET reason = 'crashed' WHERE id = $job");
 shows('critical', "^job $job has crashed the server too often: it is given up\$", 'one that has crashed the server', hint => "retry_job\\($job\\)");
 value("SELECT supervisor.cancel_job($job)");
 is_well('once it is canceled, all is well');
+$job = value(q{SELECT supervisor.schedule('nightly', '@yearly', 'SELECT 1/0', max_attempts => 1)});
+value("SELECT supervisor.retry_job($job)");
+shows('warning', '^1 recurring job has failed the last time, with 22012: division by zero$', 'a recurring job whose last run has failed', hint => 'job_run');
+value(q{SELECT supervisor.schedule('nightly', '@yearly', 'SELECT 1')});
+value("SELECT supervisor.retry_job($job)");
+is_well('once it has succeeded, all is well');
+value(q{SELECT supervisor.unschedule('nightly')});
 
 # One that waits, and is due.
 sub waits
