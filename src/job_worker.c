@@ -357,7 +357,9 @@ take_error(Running *job, SupClaim *claim)
 	job->run.end = canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED;
 	job->run.sqlstate = error->sqlerrcode;
 	job->run.message = error->message;
-	job->run.detail = error->detail == NULL && is_missing(error->sqlerrcode) ? error->hint : error->detail;
+	job->run.detail = error->detail;
+	if (is_missing(error->sqlerrcode) && error->hint != NULL)
+		job->run.detail = error->detail == NULL ? error->hint : psprintf("%s %s", error->detail, error->hint);
 	job->run.context = error->context;
 	RESUME_INTERRUPTS();
 }
