@@ -17,9 +17,10 @@
  * interrupt.  The supervisor sees that it hangs, and another takes its place.  When the server
  * is shut down it stops trying.
  *
- * Between two tries, who has locked one of the temporary relations, or another one that has to be
+ * Between two tries, who has locked one of the temporary relations, or what else has to be
  * locked for their drop, is terminated, as a standby does with who is in the way of recovery:
  * nobody has business with those of another session, nor depends on them but by intent.
+ * pg_get_object_address() locks any object, as the schema that they are in, for whoever asks.
  * Readers are given more time: who reads pg_views locks what a view is made of.  Superusers are
  * waited for, and so is who has locked a catalog.  Nothing that a child makes is permanent and
  * depends on what is temporary (temporary.c), but others' sessions may make such things.
@@ -40,10 +41,12 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "lib/stringinfo.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -80,8 +83,8 @@ typedef struct Holder
 {
 	int			pid;
 	LocalTransactionId lxid;
-	Oid			relation;
-	bool		reads;			/* no more than that */
+	LOCKTAG		tag;			/* of one of these locks */
+	bool		reads;			/* a relation, and no more than that */
 	TimestampTz since;			/* was first seen */
 } Holder;
 
@@ -130,7 +133,18 @@ take_cancel(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
-/* Is that a temporary relation of this session, or what the last try has waited for? */
+/* A user's relation of this database? */
+static bool
+is_relation(const LOCKTAG *tag)
+{
+	return tag->locktag_type == LOCKTAG_RELATION && tag->locktag_field1 == MyDatabaseId &&
+		tag->locktag_field2 >= FirstNormalObjectId;
+}
+
+/*
+ * Is that a temporary relation of this session, or what the last try has waited for?  A
+ * transaction is waited for that has changed what a catalog says of something that has to go.
+ */
 static bool
 is_needed(const LOCKTAG *tag)
 {
@@ -138,11 +152,12 @@ is_needed(const LOCKTAG *tag)
 	Oid			temp_toast_namespace;
 	Oid			schema;
 
-	if (tag->locktag_type != LOCKTAG_RELATION || tag->locktag_field1 != MyDatabaseId ||
-		tag->locktag_field2 < FirstNormalObjectId)
-		return false;
 	if (memcmp(tag, &awaited, sizeof(LOCKTAG)) == 0)
-		return true;
+		return is_relation(tag) || tag->locktag_type == LOCKTAG_TRANSACTION ||
+			(tag->locktag_type == LOCKTAG_OBJECT && tag->locktag_field1 == MyDatabaseId &&
+			 tag->locktag_field3 >= FirstNormalObjectId);
+	if (!is_relation(tag))
+		return false;
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
 	schema = get_rel_namespace(tag->locktag_field2);
 	return OidIsValid(schema) && (schema == temp_namespace || schema == temp_toast_namespace);
@@ -152,7 +167,7 @@ is_needed(const LOCKTAG *tag)
 static void
 add_holder(Holders *holders, const LockInstanceData *lock)
 {
-	bool		reads = (lock->holdMask & ~LOCKBIT_ON(AccessShareLock)) == 0;
+	bool		reads = is_relation(&lock->locktag) && (lock->holdMask & ~LOCKBIT_ON(AccessShareLock)) == 0;
 	Holder	   *holder;
 
 	for (int i = 0; i < holders->n; i++)
@@ -164,7 +179,7 @@ add_holder(Holders *holders, const LockInstanceData *lock)
 	holder = &holders->each[holders->n++];
 	holder->pid = lock->pid;
 	holder->lxid = sup_lock_lxid(lock);
-	holder->relation = lock->locktag.locktag_field2;
+	holder->tag = lock->locktag;
 	holder->reads = reads;
 	holder->since = sup_now();
 	for (int i = 0; i < former.n; i++)
@@ -214,14 +229,16 @@ terminate_holders(void)
 	for (int i = 0; all && i < holders.n; i++)
 	{
 		const Holder *holder = &holders.each[i];
+		StringInfoData tag;
 
 		if (holder->reads && sup_now() - holder->since < READERS_MS * INT64CONST(1000))
 			continue;
 		found = true;
+		initStringInfo(&tag);
+		DescribeLockTag(&tag, &holder->tag);
 		ereport(LOG,
 				(errmsg("terminating process %d, which keeps temporary objects from being dropped", holder->pid),
-				 errdetail("It has locked relation %u, which is temporary, or depends on what is.",
-						   holder->relation)));
+				 errdetail("What it has locked is temporary, or depends on what is: %s.", tag.data)));
 		kill(holder->pid, SIGTERM);
 	}
 	return found;
