@@ -118,16 +118,6 @@ sup_check_interrupts_while_sending(bool may_raise)
 	}
 }
 
-LocalTransactionId
-sup_lock_lxid(const LockInstanceData *lock)
-{
-#if PG_VERSION_NUM >= 170000
-	return lock->vxid.localTransactionId;
-#else
-	return lock->lxid;
-#endif
-}
-
 /* As a setting, for all transactions of this process. */
 void
 sup_no_transaction_timeout(void)

@@ -22,7 +22,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "postmaster/bgworker.h"
-#include "storage/lock.h"
 #include "tcop/cmdtag.h"
 #include "tcop/dest.h"
 #include "utils/acl.h"
@@ -103,9 +102,6 @@ sup_injection_point(const char *name)
  * client.
  */
 extern void sup_check_interrupts_while_sending(bool may_raise);
-
-/* The transaction that has a lock, or waits for it. */
-extern LocalTransactionId sup_lock_lxid(const LockInstanceData *lock);
 
 /*
  * From 17 on a timeout may end a process for its transaction's age: not this

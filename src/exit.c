@@ -65,10 +65,16 @@
 
 /* How long a try waits for a lock. */
 #define TRY_MIN_MS	500
-#define TRY_MAX_MS	16000
+#define TRY_MAX_MS	32000
 
-/* How long each reader is waited for: as on a standby by default. */
+/*
+ * How long the readers of each role are waited for: as on a standby by default.  The longest
+ * try takes longer, so that who comes in behind it is seen once only if he has been brief.
+ */
 #define READERS_MS	30000
+
+/* So many locks that were waited for are remembered. */
+#define MAX_AWAITED	64
 
 static bool session_is_reset = false;
 
@@ -82,10 +88,10 @@ static bool dropping = false;
 typedef struct Holder
 {
 	int			pid;
-	LocalTransactionId lxid;
+	Oid			role;
 	LOCKTAG		tag;			/* of one of these locks */
 	bool		reads;			/* a relation, and no more than that */
-	TimestampTz since;			/* was first seen */
+	TimestampTz since;			/* its role was seen in each look */
 } Holder;
 
 typedef struct Holders
@@ -97,8 +103,13 @@ typedef struct Holders
 /* Those of the last look. */
 static Holders former = {0};
 
-/* What the last try has waited for when it was ended; written by a handler. */
+/*
+ * What the last try has waited for when it was ended, written by a handler; and what others
+ * have: whoever has locked that has only to come again while another is waited for.
+ */
 static LOCKTAG awaited;
+static LOCKTAG awaited_before[MAX_AWAITED];
+static int	nawaited = 0;
 
 /* The code of an exit that may be cut short; -1: it may not. */
 static int	code_meant = -1;
@@ -141,8 +152,18 @@ is_relation(const LOCKTAG *tag)
 		tag->locktag_field2 >= FirstNormalObjectId;
 }
 
+/* Has a try waited for it? */
+static bool
+was_awaited(const LOCKTAG *tag)
+{
+	for (int i = 0; i < Min(nawaited, MAX_AWAITED); i++)
+		if (memcmp(tag, &awaited_before[i], sizeof(LOCKTAG)) == 0)
+			return true;
+	return false;
+}
+
 /*
- * Is that a temporary relation of this session, or what the last try has waited for?  A
+ * Is that a temporary relation of this session, or what a try has waited for?  A
  * transaction is waited for that has changed what a catalog says of something that has to go.
  */
 static bool
@@ -152,7 +173,7 @@ is_needed(const LOCKTAG *tag)
 	Oid			temp_toast_namespace;
 	Oid			schema;
 
-	if (memcmp(tag, &awaited, sizeof(LOCKTAG)) == 0)
+	if (was_awaited(tag))
 		return is_relation(tag) || tag->locktag_type == LOCKTAG_TRANSACTION ||
 			(tag->locktag_type == LOCKTAG_OBJECT && tag->locktag_field1 == MyDatabaseId &&
 			 tag->locktag_field3 >= FirstNormalObjectId);
@@ -163,9 +184,12 @@ is_needed(const LOCKTAG *tag)
 	return OidIsValid(schema) && (schema == temp_namespace || schema == temp_toast_namespace);
 }
 
-/* The same, but once for each process; one that only reads counts from when it was first seen. */
+/*
+ * The same, but once for each process.  One that only reads counts from when its role was first
+ * seen: else two could take turns.
+ */
 static void
-add_holder(Holders *holders, const LockInstanceData *lock)
+add_holder(Holders *holders, const LockInstanceData *lock, Oid role)
 {
 	bool		reads = is_relation(&lock->locktag) && (lock->holdMask & ~LOCKBIT_ON(AccessShareLock)) == 0;
 	Holder	   *holder;
@@ -178,13 +202,13 @@ add_holder(Holders *holders, const LockInstanceData *lock)
 		}
 	holder = &holders->each[holders->n++];
 	holder->pid = lock->pid;
-	holder->lxid = sup_lock_lxid(lock);
+	holder->role = role;
 	holder->tag = lock->locktag;
 	holder->reads = reads;
 	holder->since = sup_now();
 	for (int i = 0; i < former.n; i++)
-		if (former.each[i].pid == holder->pid && former.each[i].lxid == holder->lxid)
-			holder->since = former.each[i].since;
+		if (former.each[i].role == role)
+			holder->since = Min(holder->since, former.each[i].since);
 }
 
 /* Those who have locked what is needed; false: one of them is not to be terminated. */
@@ -207,7 +231,7 @@ find_holders(Holders *holders)
 		if (lock->pid == 0 || (proc != NULL && (!OidIsValid(proc->roleId) || superuser_arg(proc->roleId))))
 			all = false;		/* 0: a prepared transaction */
 		else if (proc != NULL)
-			add_holder(holders, lock);
+			add_holder(holders, lock, proc->roleId);
 	}
 	return all;
 }
@@ -220,9 +244,12 @@ static bool
 terminate_holders(void)
 {
 	Holders		holders;
-	bool		all = find_holders(&holders);
+	bool		all;
 	bool		found = false;
 
+	if (!was_awaited(&awaited))
+		awaited_before[nawaited++ % MAX_AWAITED] = awaited;
+	all = find_holders(&holders);
 	if (former.each != NULL)
 		pfree(former.each);
 	former = holders;

@@ -9,6 +9,8 @@ use FindBin;
 use lib "$FindBin::RealBin";
 use Test::More;
 
+use IPC::Run;
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
@@ -190,6 +192,25 @@ foreach my $way (
 	is(value($objects), '0', 'no temporary object is left');
 	$stranger->quit;
 }
+
+# Nor by two that take turns: the one comes again while it waits for the other.
+value('GRANT CREATE ON SCHEMA public TO stranger');
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+$id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE his (a int); COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'});
+my $his = value(q{SELECT quote_literal(oid) FROM pg_class WHERE relname = 'his'});
+my @strangers = map {
+	value("CREATE TABLE mine_$_ (a oid DEFAULT $his\::regclass::oid)", user => 'stranger');
+	IPC::Run::start([ 'sh', '-c', 'while :; do "$@"; done >/dev/null 2>&1', 'sh',
+		'psql', '-X', '-d', $node->connstr('postgres') . ' user=stranger', '-c', "BEGIN; LOCK TABLE mine_$_; SELECT pg_sleep(1000)" ]);
+} 1 .. 2;
+becomes(q{SELECT count(*) = 2 FROM pg_locks WHERE relation::regclass::text ~ '^mine_' AND granted AND mode = 'AccessExclusiveLock'}, 'both have locked');
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker", 'its worker ends');
+$_->kill_kill foreach @strangers;
+value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'stranger'});
 
 # Nor is it kept by more than there are locks for: that is left to core, as another session's would be.
 $worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
