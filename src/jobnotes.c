@@ -84,6 +84,7 @@ sup_note_changed_job(Oid role, Oid account, const char *pool, int priority, SupS
 {
 	sup_note_job(role, account, pool, priority, spot);
 	changed.database = MyDatabaseId;
+	changed.role = changed.n == 0 || changed.role == role ? role : InvalidOid;
 	for (int i = 0; i < changed.n && i < SUP_CHANGED; i++)
 		if (changed.ids[i] == spot.id)
 			return;
@@ -98,6 +99,7 @@ sup_note_any_jobs(void)
 {
 	any = true;
 	changed.database = MyDatabaseId;
+	changed.role = InvalidOid;
 	changed.n = SUP_CHANGED + 1;
 }
 

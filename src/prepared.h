@@ -52,7 +52,8 @@ typedef struct SupNote
 typedef struct SupChanged
 {
 	Oid			database;
-	uint32		n;				/* more than SUP_CHANGED: any of the database */
+	Oid			role;			/* whose they are; 0: several roles' */
+	uint32		n;				/* more than SUP_CHANGED: any of that role */
 	int64		ids[SUP_CHANGED];
 } SupChanged;
 

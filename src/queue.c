@@ -426,7 +426,7 @@ sup_job_wait_begin(int64 id)
 	}
 	wait->id = id;
 	wait->database = MyDatabaseId;
-	wait->told = false;
+	wait->told = wait->looked = false;
 	sup_unlock();
 }
 
@@ -440,6 +440,7 @@ sup_job_wait_for(Oid role, const char *pool, uint64 key, int64 run_at)
 	strlcpy(wait->pool, pool, NAMEDATALEN);
 	wait->key = key;
 	wait->run_at = run_at;
+	wait->looked = true;
 	sup_unlock();
 }
 
@@ -457,11 +458,18 @@ sup_job_wait_end(void)
 	sup_unlock();
 }
 
+/* May it be that job, or one of that role?  0: any.  Whose it is may be another's since it has looked. */
+static bool
+is_awaited(const SupJobWait *wait, Oid role, int64 id)
+{
+	return id != 0 ? wait->id == id : !OidIsValid(role) || !wait->looked || wait->role == role;
+}
+
 /* So many are found under one hold of the lock. */
 #define MAX_TOLD	32
 
 static void
-tell_list(dlist_head *list, Oid database, int64 id)
+tell_list(dlist_head *list, Oid database, Oid role, int64 id)
 {
 	int			sessions[MAX_TOLD];
 	dlist_iter	iter;
@@ -478,7 +486,7 @@ tell_list(dlist_head *list, Oid database, int64 id)
 			if (n == MAX_TOLD)
 				break;
 			if (session->job.told || (OidIsValid(database) && session->job.database != database) ||
-				(id != 0 && session->job.id != id))
+				!is_awaited(&session->job, role, id))
 				continue;
 			session->job.told = true;
 			sessions[n++] = (int) (session - Sup->sessions);
@@ -489,28 +497,32 @@ tell_list(dlist_head *list, Oid database, int64 id)
 	} while (n == MAX_TOLD);
 }
 
-void
-sup_tell_job_waiters(Oid database, int64 id)
+static void
+tell_all(Oid database, Oid role)
 {
 	bool		any;
 
-	if (id != 0)
-	{
-		tell_list(waiting_for(id), database, id);
-		return;
-	}
 	sup_lock();
 	any = SupJob->nwaiting > 0;
 	sup_unlock();
 	for (int i = 0; i < SUP_WAIT_LISTS && any; i++)
-		tell_list(&SupJob->waiting[i], database, 0);
+		tell_list(&SupJob->waiting[i], database, role, 0);
+}
+
+void
+sup_tell_job_waiters(Oid database, int64 id)
+{
+	if (id != 0)
+		tell_list(waiting_for(id), database, InvalidOid, id);
+	else
+		tell_all(database, InvalidOid);
 }
 
 void
 sup_tell_of_changed(const SupChanged *changed)
 {
 	if (changed->n > SUP_CHANGED)
-		sup_tell_job_waiters(changed->database, 0);
+		tell_all(changed->database, changed->role);
 	else
 		for (int i = 0; i < changed->n; i++)
 			sup_tell_job_waiters(changed->database, changed->ids[i]);

@@ -464,6 +464,7 @@ typedef struct SupJobWait
 	char		pool[NAMEDATALEN];
 	uint64		key;			/* as in SupCandidate */
 	int64		run_at;
+	bool		looked;			/* what is above is what it has seen */
 	volatile bool told;			/* look again; read without the lock */
 } SupJobWait;
 

@@ -269,6 +269,11 @@ SKIP:
 	}
 	enqueue($_ % 2, q{key => 'k'}) foreach 1 .. 50;
 	becomes('SELECT count(*) = 2 FROM supervisor.job', 'others are run');
+
+	# nor many of another role at once
+	enqueue(3, q{run_at => 'infinity'}, user => 'alice') foreach 1 .. 20;
+	value(q{SELECT count(supervisor.alter_job(id, priority => 4)) FROM supervisor.job WHERE role = 'alice'::regrole}) foreach 1 .. 50;
+	value(q{SELECT count(supervisor.cancel_job(id)) FROM supervisor.job WHERE role = 'alice'::regrole});
 	cmp_ok(switches() - $before, '<', 20, 'a session that waits is not woken for them');
 	value("SELECT supervisor.cancel_job($_)") foreach $job, $other;
 	told('canceled', 'but for its own');
