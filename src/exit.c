@@ -20,7 +20,6 @@
  * Between two tries, who has locked one of the temporary relations, or what else has to be
  * locked for their drop, is terminated, as a standby does with who is in the way of recovery:
  * nobody has business with those of another session, nor depends on them but by intent.
- * pg_get_object_address() locks any object, as the schema that they are in, for whoever asks.
  * Readers are given more time: who reads pg_views locks what a view is made of.  Superusers are
  * waited for, and so is who has locked a catalog.  Nothing that a child makes is permanent and
  * depends on what is temporary (temporary.c), but others' sessions may make such things.
@@ -59,6 +58,7 @@
 #include "dropped.h"
 #include "exit.h"
 #include "state.h"
+#include "temporary.h"
 
 /* A look into one catalog, mostly into no more than one page. */
 #define LOOK_TIMEOUT_MS	10
@@ -281,7 +281,7 @@ drop_all(bool again, bool *found)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	*found = again && terminate_holders();
 	memset(&awaited, 0, sizeof(awaited));
-	ResetTempTableNamespace();
+	sup_temporary_drop();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

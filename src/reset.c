@@ -35,6 +35,7 @@
 #include "rights.h"
 #include "settings.h"
 #include "task.h"
+#include "temporary.h"
 
 /*
  * Who waits for the task waits for its session to be reset.  What depends on a
@@ -108,7 +109,8 @@ discard_all(Oid role)
 		QueryCancelPending = false;
 		RESUME_CANCEL_INTERRUPTS();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		ResetTempTableNamespace();
+		if (OidIsValid(temp_namespace))
+			sup_temporary_drop();
 		PopActiveSnapshot();
 		HOLD_CANCEL_INTERRUPTS();
 		LockTimeout = lock_timeout;

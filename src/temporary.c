@@ -202,6 +202,42 @@ xact_ends(XactEvent event, void *arg)
 	}
 }
 
+/*
+ * As core does it, but for a lock on the schema itself, which anybody can have by
+ * pg_get_object_address(), as long as he likes.
+ */
+void
+sup_temporary_drop(void)
+{
+	ObjectAddresses *objects = new_object_addresses();
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	Oid			temp_namespace;
+	Oid			temp_toast_namespace;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
+	ScanKeyInit(&keys[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(NamespaceRelationId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(temp_namespace));
+	scan = systable_beginscan(depend, DependReferenceIndexId, true, NULL, 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+		ObjectAddress object;
+
+		ObjectAddressSubSet(object, form->classid, form->objid, form->objsubid);
+		add_exact_object_address(&object, objects);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	performMultipleDeletions(objects, DROP_CASCADE,
+							 PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY | PERFORM_DELETION_SKIP_EXTENSIONS);
+	free_object_addresses(objects);
+}
+
 void
 sup_temporary_init(void)
 {

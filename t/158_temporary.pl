@@ -169,13 +169,25 @@ is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'others are serv
 becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $worker)", 'he is terminated later, and the worker ends');
 is(value($objects), '0', 'no temporary object is left');
 
-# Nor by a stranger who locks the schema of it, which needs no right; or makes something of his
-# depend on it, and locks that, or changes what the catalogs say of it.
+# Who locks its schema, which needs no right, is not in the way.
+my $locker = SupervisorTest::session($node, user => 'stranger');
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+$id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE his (a int); COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+$locker->query_safe(q{BEGIN; SELECT count(pg_get_object_address('schema', ARRAY[nspname::text], '{}')) FROM pg_namespace WHERE nspname ~ '^pg_temp'});
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+is(value($objects), '0', 'no temporary object is left');
+value('SELECT supervisor.restart_pool()');
+is($locker->query_safe('COMMIT; SELECT 1'), '1', 'who has locked the schema is left alone');
+$locker->quit;
+
+# Nor is it kept by a stranger who makes something of his depend on it, and locks that, or changes
+# what the catalogs say of it.
 foreach my $way (
-	[ 'the schema', q{BEGIN; SELECT pg_get_object_address('schema', ARRAY[%2$s], '{}')} ],
-	[ 'a table', q{CREATE TEMP TABLE mine (a oid DEFAULT %1$s::regclass::oid); BEGIN; LOCK TABLE mine} ],
-	[ 'a column', q{CREATE TEMP TABLE mine (a oid DEFAULT %1$s::regclass::oid); BEGIN; GRANT SELECT (a) ON mine TO att} ],
-	[ 'a function', q{CREATE FUNCTION pg_temp.mine(a oid DEFAULT %1$s::regclass::oid) RETURNS int LANGUAGE sql AS 'SELECT 1'; BEGIN; COMMENT ON FUNCTION pg_temp.mine IS 'mine'} ])
+	[ 'a table', q{CREATE TEMP TABLE mine (a oid DEFAULT %s::regclass::oid); BEGIN; LOCK TABLE mine} ],
+	[ 'a column', q{CREATE TEMP TABLE mine (a oid DEFAULT %s::regclass::oid); BEGIN; GRANT SELECT (a) ON mine TO att} ],
+	[ 'a function', q{CREATE FUNCTION pg_temp.mine(a oid DEFAULT %s::regclass::oid) RETURNS int LANGUAGE sql AS 'SELECT 1'; BEGIN; COMMENT ON FUNCTION pg_temp.mine IS 'mine'} ])
 {
 	my ($what, $sql) = @$way;
 	my $stranger = SupervisorTest::session($node, user => 'stranger');
@@ -185,7 +197,7 @@ foreach my $way (
 	becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
 	$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'});
 	$pid = $stranger->query_safe('SELECT pg_backend_pid()');
-	$stranger->query_safe(sprintf($sql, split / /, value(q{SELECT format('%L %L', oid::text, relnamespace::regnamespace::text) FROM pg_class WHERE relname = 'his'})));
+	$stranger->query_safe(sprintf($sql, value(q{SELECT quote_literal(oid) FROM pg_class WHERE relname = 'his'})));
 	$admin->query_safe('SELECT pg_advisory_unlock(1)');
 	is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
 	becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $worker)", "a stranger who keeps its worker by $what is terminated, and that ends");
