@@ -35,6 +35,9 @@
 /* Who has noted the end of a run commits that at once, but perhaps not so soon. */
 #define LATE_US				(600 * USECS_PER_SEC)
 
+/* In ms, see settle_timeout(). */
+#define LOCK_TIMEOUT_AGAIN	100
+
 /* So often the times of recurring jobs are seen to, if there is anything to do for the loader. */
 #define TIMES_INTERVAL_US	USECS_PER_HOUR
 
@@ -186,13 +189,30 @@ settle_lost(const SupClaim *lost, int lock_timeout)
 }
 
 /*
+ * How long the loader may wait for rows that are locked.  Where it has failed before, that is
+ * hardly at all: others in this database wait for its next time if it takes long to fail.
+ */
+static int
+settle_timeout(void)
+{
+	SupLoad    *load;
+	bool		failed;
+
+	sup_lock();
+	load = sup_load_of(MyDatabaseId);
+	failed = load != NULL && load->failures > 0;
+	sup_unlock();
+	return failed ? LOCK_TIMEOUT_AGAIN : SUP_LOCK_TIMEOUT;
+}
+
+/*
  * Those of this database; each for itself, since it may be one row that is locked.  All
  * together wait no longer than one might, as other databases wait for the loader.
  */
 static bool
 settle_all_lost(void)
 {
-	TimestampTz until = sup_now() + SUP_LOCK_TIMEOUT * 1000;
+	TimestampTz until = sup_now() + settle_timeout() * 1000;
 	bool		all = true;
 	int			next = 0;
 

@@ -48,7 +48,7 @@
 /* A loader has so long to get ready; each failure doubles it. */
 #define PATIENCE_US		INT64CONST(2000000)
 
-/* What took longer to fail holds up others. */
+/* What took longer to fail, before its workers were read, holds up others. */
 #define SLOW_US			INT64CONST(500000)
 
 /* Where one failed, the next has so long before others go first ... */
@@ -268,7 +268,7 @@ load_failed(SupLoad *load, TimestampTz now)
 		return false;
 	}
 	load->failures++;
-	load->slow = now - loading_since > SLOW_US;
+	load->slow = !Sup->loaded && now - loading_since > SLOW_US;
 	delay = sup_policy_delay(&policy, load->failures, pg_prng_double(&pg_global_prng_state));
 	load->due = now + Max(delay, RETRY_MIN_US);
 	return load->failures == 1;

@@ -146,6 +146,8 @@ becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, 'the last 
 is(runs($job), '1 failed 57P01', 'is noted');
 value('DELETE FROM supervisor.job');
 
+# where what has failed is not tried soon
+SupervisorTest::set($node, 'supervisor.restart_delay' => '1h');
 my $offset = -s $node->logfile;
 $locks->query_safe('SELECT pg_advisory_lock(2)');
 $job = enqueue(q{SELECT pg_advisory_xact_lock(2); SELECT 1/0}, q{retry_delay => '0', max_attempts => 3});
@@ -158,7 +160,11 @@ value(q{SELECT supervisor.enqueue('SELECT 1')});
 becomes("SELECT count(*) = 1 FROM supervisor.job", 'others are run');
 ok($node->wait_for_log(qr/the end of a run of a job could not be noted/, $offset), 'nor by the loader');
 is(runs($job), '', 'it is not run meanwhile');
+value(q{SELECT supervisor.add_worker('service', 'SELECT pg_sleep(1000)')});
+becomes(q{SELECT count(*) = 1 FROM supervisor.worker_status WHERE name = 'service' AND state = 'running'}, 'others do not wait for that');
 $holder->query_safe('COMMIT');
+SupervisorTest::set($node, 'supervisor.restart_delay' => '1s');
+value(q{SELECT supervisor.remove_worker('service')});
 becomes(q{SELECT state = 'f' FROM supervisor.job}, 'once it is free');
 is(runs($job), '1 failed 22012, 2 failed 22012, 3 failed 22012', 'the run is noted, and it is tried again');
 value('DELETE FROM supervisor.job');
