@@ -146,13 +146,14 @@ sup_job_check_command(const char *command, int nparams, bool atomic)
 	foreach(lc, statements)
 	{
 		Node	   *stmt = lfirst_node(RawStmt, lc)->stmt;
-		int			expected = nparams >= 0 ? count_params(stmt) : -1;
+		int			expected = count_params(stmt);
+		int			given = Max(nparams, 0);
 
-		if (expected >= 0 && expected != nparams)
+		if (expected >= 0 && expected != given)
 			ereport(ERROR,
 					(errcode(ERRCODE_SYNTAX_ERROR),
 					 errmsg("wrong number of parameters"),
-					 errdetail("Expected %d parameters but got %d.", expected, nparams)));
+					 errdetail("Expected %d parameters but got %d.", expected, given)));
 		if (atomic && IsA(stmt, TransactionStmt) && !sup_is_savepoint((TransactionStmt *) stmt))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),

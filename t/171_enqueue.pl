@@ -47,6 +47,7 @@ no_job(q{'SELECT 1', max_attempts => 0}, '22023', qr/max_attempts is out of rang
 no_job(q{'SELECT 1', run_timeout => '-1 s'}, '22023', qr/run_timeout is out of range/);
 no_job(q{'SELECT 1', retry_delay => '11 years'}, '22023', qr/retry_delay is out of range/);
 no_job(q{'SELECT 1; SELECT $1', ARRAY['a']}, '42601', qr/more than one statement with parameters/);
+no_job(q{'SELECT $1'}, '42601', qr/wrong number of parameters/);
 no_job(q{'SELECT $1', ARRAY['a', 'b']}, '42601', qr/wrong number of parameters/);
 no_job(q{'SELECT $2 || $1', ARRAY['a']}, '42601', qr/wrong number of parameters/);
 no_job(q{'INSERT INTO t SELECT i FROM (SELECT $1::integer) s (i) WHERE i > (WITH w AS (SELECT $3::integer) TABLE w)', ARRAY['1', '2']},
