@@ -62,6 +62,7 @@ begin_look(SupSlot *slot, SupJobQueue *queue)
 {
 	StartTransactionCommand();
 	sup_own_transaction();
+	sup_own_lock_timeout(SUP_LOCK_TIMEOUT); /* others need this worker */
 	if (!sup_rights_hold())
 	{
 		CommitTransactionCommand();
@@ -438,6 +439,7 @@ look_for_key(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, const Running *
 	sup_injection_point("supervisor-key-free");
 	StartTransactionCommand();
 	sup_own_transaction();
+	sup_own_lock_timeout(SUP_LOCK_TIMEOUT);
 	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
 	MemoryContextSwitchTo(MessageContext);
 	if (lock_table() == job->run.table)

@@ -205,16 +205,21 @@ sup_own_transaction(void)
 	sup_stop_transaction_timeout();
 }
 
-/* The same, in which no lock is waited for any longer. */
-static void
-begin(int lock_timeout)
+void
+sup_own_lock_timeout(int lock_timeout)
 {
 	char		value[12];
 
-	StartTransactionCommand();
-	sup_own_transaction();
 	snprintf(value, sizeof(value), "%d", lock_timeout);
 	(void) set_config_option("lock_timeout", value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+static void
+begin(int lock_timeout)
+{
+	StartTransactionCommand();
+	sup_own_transaction();
+	sup_own_lock_timeout(lock_timeout);
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 

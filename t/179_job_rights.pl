@@ -248,6 +248,18 @@ refused('REFRESH MATERIALIZED VIEW trapped_view', undef, 'nor those of a materia
 is(value('SELECT a FROM trapped_view'), '1', 'they were called');
 is(value('SELECT count(*) FROM supervisor.job_status'), 0, 'no job is there');
 
+# Who may lock the table, as a writer to all of them, keeps the workers that look there from nobody.
+my $writer = SupervisorTest::session($node, user => 'writer');
+enqueue("INSERT INTO ran VALUES ('$_')", undef, user => $_) foreach qw(victim mate mallory);
+becomes('SELECT count(*) = 0 FROM supervisor.job', 'they are served');
+enqueue("INSERT INTO ran VALUES ('$_')", q{run_at => now() + interval '0.5 s'}, user => $_) foreach qw(victim mate mallory);
+$writer->query_safe('BEGIN; LOCK TABLE supervisor.job');
+becomes(q{SELECT count(*) > 0 FROM pg_locks WHERE relation = 'supervisor.job'::regclass AND NOT granted}, 'workers wait for the table');
+is(value(q{SELECT supervisor.execute('SELECT 1', timeout => '30 s')}), 'SELECT 1', 'a task is run all the same');
+ok($node->wait_for_log(qr/canceling statement due to lock timeout/), 'as none waits for long');
+$writer->quit;
+becomes('SELECT count(*) = 0 FROM supervisor.job', 'jobs are run later');
+
 note "a database of mallory's";
 
 # What he has set there is nothing to the looks and notes of jobs; and there are no rows of his.
