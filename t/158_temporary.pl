@@ -187,7 +187,7 @@ $locker->quit;
 foreach my $way (
 	[ 'a table', q{CREATE TEMP TABLE mine (a oid DEFAULT %s::regclass::oid); BEGIN; LOCK TABLE mine} ],
 	[ 'a column', q{CREATE TEMP TABLE mine (a oid DEFAULT %s::regclass::oid); BEGIN; GRANT SELECT (a) ON mine TO att} ],
-	[ 'a function', q{CREATE FUNCTION pg_temp.mine(a oid DEFAULT %s::regclass::oid) RETURNS int LANGUAGE sql AS 'SELECT 1'; BEGIN; COMMENT ON FUNCTION pg_temp.mine IS 'mine'} ])
+	[ 'a function', q{SET client_min_messages = warning; CREATE FUNCTION pg_temp.mine(a oid DEFAULT %s::regclass::oid) RETURNS int LANGUAGE sql AS 'SELECT 1'; BEGIN; COMMENT ON FUNCTION pg_temp.mine IS 'mine'} ])
 {
 	my ($what, $sql) = @$way;
 	my $stranger = SupervisorTest::session($node, user => 'stranger');
