@@ -485,7 +485,10 @@ requested_database(TimestampTz now, TimestampTz *next)
 		sup_lock();
 		load = sup_load_of(database);
 		if (load != NULL)
+		{
 			load->read = load->reading;
+			load->failures = 0; /* or it would have no time when it is listed */
+		}
 		sup_unlock();
 		ConditionVariableBroadcast(&Sup->changed);
 		*next = now;

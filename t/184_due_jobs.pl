@@ -163,10 +163,19 @@ note 'databases';
 
 value('CREATE DATABASE other');
 value(q{CREATE EXTENSION supervisor; CREATE TABLE ran (i integer); SELECT supervisor.enqueue('INSERT INTO ran VALUES (1)', run_at => now() + interval '1 h')}, dbname => 'other');
+
+# Its loader has failed before, and so it would have a time of its own.
+my $in_other = SupervisorTest::session($node, dbname => 'other');
+$offset = -s $node->logfile;
+$in_other->query_safe('BEGIN; LOCK TABLE supervisor.worker');
+value(q{UPDATE supervisor.job SET run_at = now() + interval '2 h'}, dbname => 'other');
+ok($node->wait_for_log(qr/could not read the declared workers or jobs of database/, $offset), 'a database can\'t be read');
 setting('supervisor.databases', 'postgres');
+$in_other->quit;
 value(q{UPDATE supervisor.job SET run_at = now()}, dbname => 'other');
 nothing_runs('those of a database that is not listed');
 is(value('SELECT count(*) FROM ran', dbname => 'other'), 0, 'do not run');
+becomes(q{SELECT unread_databases = '{}' FROM supervisor.server_status}, 'and it is not to be read');
 setting('supervisor.databases', q{'*'});
 ok($node->poll_query_until('other', 'SELECT count(*) = 1 FROM ran'), 'once it is listed');
 value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (2)', run_at => clock_timestamp() + interval '0.2 s')}, dbname => 'other');
