@@ -121,14 +121,14 @@ SupervisorTest::leaks($node);
 note 'the supervisor dies between taking a slot and registering its process';
 
 {
-	my $pid = renew(1);
+	my $pid = renew(0);    # the end of a bound one leaves its place to a successor
 	my $restarts = worker('restarts');
 	my $last = value('SELECT max(id) FROM supervisor.event');
 	my $supervisor = supervisor();
 	my $offset = -s $node->logfile;
 
 	attach('register', 'error');
-	value("SELECT pg_terminate_backend($pid)");
+	kill 'TERM', $pid;
 	ok($node->wait_for_log(qr/ERROR: .*supervisor-register/, $offset), 'the supervisor dies before it registers the process');
 	detach('register');
 	becomes("SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'supervisor' AND pid <> $supervisor", 'another comes');
