@@ -49,6 +49,8 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -128,13 +130,14 @@ note_exit(void)
 
 /*
  * Ends a wait for a lock.  Core's own handler takes no cancel in an exit.  A SIGTERM
- * ends it as well, since that is how the postmaster tells of a shutdown.
+ * ends it as well, since that is how the postmaster tells of a shutdown.  It may come when
+ * this process has no PGPROC any more.
  */
 static void
 take_cancel(SIGNAL_ARGS)
 {
 	int			save_errno = errno;
-	const LOCK *lock = MyProc->waitLock;
+	const LOCK *lock = MyProc != NULL ? MyProc->waitLock : NULL;
 
 	if (lock != NULL)
 		awaited = lock->tag;
@@ -334,6 +337,7 @@ drop_before_core(void)
 
 	disable_all_timeouts(false);
 	sup_no_transaction_timeout();
+	whereToSendOutput = DestNone;	/* the task has had its last words */
 	pqsignal(SIGINT, take_cancel);
 	pqsignal(SIGTERM, take_cancel);
 	ProcDiePending = QueryCancelPending = false;

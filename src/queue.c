@@ -639,9 +639,9 @@ last_lost(Oid account)
 static bool
 has_lost_many(Oid account)
 {
-	SupClaim   *last = last_lost(account);
+	SupClaim   *last = OidIsValid(account) ? last_lost(account) : NULL;
 
-	return OidIsValid(account) && last != NULL && last->rank >= Max(sup_max_workers / 2, 1);
+	return last != NULL && last->rank >= Max(sup_max_workers / 2, 1);
 }
 
 /*

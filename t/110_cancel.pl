@@ -768,6 +768,21 @@ is($node->safe_psql('postgres', "SELECT supervisor.terminate_worker($slot, '10 m
 unlink $file;
 until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state = 'stuck'}, 'until it ends');
 
+# Also if it has dropped its temporary objects in its exit: it is terminated when it has not even a PGPROC any more.
+append_to_file($file, '');
+($sqlstate, $stderr) = SupervisorTest::error_of($node, qq{
+	SET client_min_messages = debug2;
+	SELECT supervisor.execute(format(\$\$SELECT linger(%L); CREATE TEMP TABLE t (a serial); COMMIT;
+		SELECT pg_terminate_backend(pg_backend_pid())\$\$, '$file'), pool => 'one')}, user => 'plain');
+is($sqlstate, '55000', 'a task that has made a temporary table ends its process');
+unlike($stderr, qr/cascades/, 'and what that drops is not told to who waits for it');
+until_true(sprintf($hung, 1), 'which lingers');
+my $lingers = $node->safe_psql('postgres', q{SELECT pid FROM supervisor.worker_status WHERE state = 'stuck'});
+is($session->query_safe(q{SELECT supervisor.execute('SELECT 1', pool => 'one')}), 'SELECT 1', 'another takes its place');
+ok(SupervisorTest::runs($lingers), 'it was terminated, and is there');
+unlink $file;
+until_true(q{SELECT count(*) = 0 FROM supervisor.worker_status WHERE state = 'stuck'}, 'until it ends');
+
 # What a library does at the exit is not cut short with what core does there, wherever it comes between.
 $admin->query_safe("CREATE FUNCTION tidy(text) RETURNS void LANGUAGE c AS '$library'");
 foreach my $case (

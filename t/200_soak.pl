@@ -564,16 +564,7 @@ faults_are(
 	},
 	terminate_session => 3 => sub { strike($_[0], 'TERM', $clients) },
 	interrupt_session => 3 => sub { strike($_[0], 'INT', $clients) },
-	kill_client => 3 => sub {
-		my ($random) = @_;
-		my $n = $random->(1000);
-		my @pids = sort { $a <=> $b } grep { $running{$_}->{ops} } keys %running;
-		return 'nobody there' unless @pids;
-		my $job = $running{ $pids[ $n % @pids ] };
-		$job->{killed} = 1;
-		kill 'KILL', $pids[ $n % @pids ];
-		return "session $job->{number}";
-	},
+	kill_client => 3 => \&kill_client,
 	stop_worker => 4 => sub { stop($_[0], $all_workers) },
 	stop_supervisor => 2 => sub { stop($_[0], $supervisor) },
 	stop_session => 2 => sub { stop($_[0], $clients) },

@@ -464,16 +464,7 @@ faults_are(
 	terminate_loader => 2 => sub { strike($_[0], 'TERM', $loader) },
 	terminate_session => 5 => sub { strike($_[0], 'TERM', $clients) },
 	interrupt_run => 2 => sub { strike($_[0], 'INT', $runs) },
-	kill_client => 3 => sub {
-		my ($random) = @_;
-		my $n = $random->(1000);
-		my @pids = sort { $a <=> $b } grep { $running{$_}->{ops} } keys %running;
-		return 'nobody there' unless @pids;
-		my $job = $running{ $pids[ $n % @pids ] };
-		$job->{killed} = 1;
-		kill 'KILL', $pids[ $n % @pids ];
-		return "session $job->{number}";
-	},
+	kill_client => 3 => \&kill_client,
 	stop_worker => 2 => sub { stop($_[0], $pool_workers) },
 	stop_supervisor => 1 => sub { stop($_[0], $supervisor) },
 	crash_run => 4 => sub { strike($_[0], 'KILL', $runs) },

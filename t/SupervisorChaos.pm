@@ -18,7 +18,7 @@ our @EXPORT = qw(
   $seed $target $superuser $patience $began $sessions_wanted $next_session $start_session $session_ended
   %running @failures @history %struck
   random_of weighted spawn continue_due failure pump read_file query until_true until_empty
-  job jobs_wait strike stop faults_are fault new_log);
+  job jobs_wait strike stop kill_client faults_are fault new_log);
 
 # The first of these are for the test to set: the seed, where all goes on, and who may do anything there.
 our ($seed, $target, $superuser);
@@ -265,6 +265,20 @@ sub strike
 	my $pid = $pids[ $n % @pids ];
 	kill $signal, $pid;
 	return "$signal to $pid";
+}
+
+# Kills the psql of a session.
+sub kill_client
+{
+	my ($random) = @_;
+	my $n = $random->(1000);
+	my @pids = sort { $a <=> $b } grep { $running{$_}->{ops} } keys %running;
+
+	return 'nobody there' unless @pids;
+	my $job = $running{ $pids[ $n % @pids ] };
+	$job->{killed} = 1;
+	kill 'KILL', $pids[ $n % @pids ];
+	return "session $job->{number}";
 }
 
 sub stop
