@@ -39,7 +39,7 @@
 #include "mark.h"
 
 #define MARK_FILE	PG_STAT_TMP_DIR "/supervisor.marks"
-#define MARK_MAGIC	0x53554a34
+#define MARK_MAGIC	0x53554a35
 
 /* Enough for what core's handlers, or a debugger's, need of a stack. */
 #define STACK_SIZE	(64 * 1024)
@@ -53,7 +53,9 @@ typedef struct Marks
 	uint32		size;			/* of all of it */
 	int			postmaster;		/* who has used it last */
 	int64		suspect_until;	/* see sup_marks_suspect_until() */
-	SupMark		marks[FLEXIBLE_ARRAY_MEMBER];	/* one for each worker */
+	SupMark		marks[FLEXIBLE_ARRAY_MEMBER];	/* one for each worker, then as many
+												 * that are left, see
+												 * sup_mark_left() */
 } Marks;
 
 static Marks *marks = NULL;
@@ -71,7 +73,7 @@ static struct sigaction former[lengthof(crash_signals)];
 static Size
 size_of_marks(void)
 {
-	return offsetof(Marks, marks) + sizeof(SupMark) * sup_max_workers;
+	return offsetof(Marks, marks) + sizeof(SupMark) * 2 * sup_max_workers;
 }
 
 /* The file, of our size; MAP_FAILED: there is none. */
@@ -116,21 +118,28 @@ map_marks(void)
 	}
 }
 
-/*
- * Who was killed in the life of another postmaster went down with the server, or the
- * machine: that tells nothing of his job.
- */
-int
-sup_marks_take(SupMark *left, int *guilty)
+const SupMark *
+sup_mark_left(int i)
 {
-	bool		same;
+	return &marks->marks[sup_max_workers + i];
+}
+
+void
+sup_mark_noted(int i)
+{
+	marks->marks[sup_max_workers + i].state = SUP_MARK_FREE;
+}
+
+/*
+ * Take what the workers have left, and how many of them were guilty.  Who was killed in the
+ * life of another postmaster went down with the server, or the machine: that tells nothing
+ * of his job.
+ */
+static int
+take_new(SupMark *left, bool same, int *guilty)
+{
 	int			n = 0;
 
-	if (marks == NULL)
-		map_marks();
-	same = marks->postmaster == MyProcPid;
-	marks->postmaster = MyProcPid;
-	*guilty = 0;
 	for (int i = 0; i < sup_max_workers; i++)
 	{
 		SupMark    *mark = &marks->marks[i];
@@ -143,7 +152,33 @@ sup_marks_take(SupMark *left, int *guilty)
 		mark->state = SUP_MARK_FREE;
 		pg_atomic_write_u32(&mark->nparallel, 0);
 	}
-	if (*guilty > 1 || (*guilty == 1 && marks->suspect_until > GetCurrentTimestamp()))
+	/* if several were guilty, nobody knows who has crashed the server */
+	for (int i = 0; i < n; i++)
+		left[i].crashed = left[i].state == SUP_MARK_GUILTY && *guilty == 1;
+	return n;
+}
+
+/* What can't be kept is old: its job could not be noted for so many crashes. */
+int
+sup_marks_take(void)
+{
+	SupMark    *left = palloc0(sizeof(SupMark) * sup_max_workers);
+	int			guilty = 0;
+	bool		same;
+	int			n;
+
+	if (marks == NULL)
+		map_marks();
+	same = marks->postmaster == MyProcPid;
+	marks->postmaster = MyProcPid;
+	n = take_new(left, same, &guilty);
+	for (int i = 0; i < sup_max_workers && n < sup_max_workers; i++)
+		if (sup_mark_left(i)->state != SUP_MARK_FREE)
+			left[n++] = *sup_mark_left(i);
+	memcpy(&marks->marks[sup_max_workers], left, sizeof(SupMark) * sup_max_workers);
+	pfree(left);
+
+	if (guilty > 1 || (guilty == 1 && marks->suspect_until > GetCurrentTimestamp()))
 		marks->suspect_until = GetCurrentTimestamp() + SUSPECT_US;
 	else if (!same)
 		marks->suspect_until = 0;

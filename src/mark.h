@@ -34,6 +34,7 @@ typedef struct SupMark
 	Oid			table;
 	Oid			role;
 	uint64		key;			/* as in SupCandidate */
+	bool		crashed;		/* it is known to have crashed the server */
 	bool		counted;		/* as in SupClaim; so is what follows */
 	int			pid;
 	int64		id;
@@ -46,11 +47,18 @@ typedef struct SupMark
 extern void sup_marks_install(void);
 
 /*
- * The server's memory is new: what is left of its former life?  Returns how many of
- * the marks tell of jobs that have not ended, which it puts to 'left', and how many of
- * these are guilty.  All are free after it.  For the postmaster.
+ * The server's memory is new: what is left of its former lives?  Returns how many of the
+ * marks tell of jobs whose end has not been noted.  All workers' are free after it.  For the
+ * postmaster.
  */
-extern int	sup_marks_take(SupMark *left, int *guilty);
+extern int	sup_marks_take(void);
+
+/*
+ * One of those.  It is there until the end of its job is noted, since the server may crash
+ * again before that.
+ */
+extern const SupMark *sup_mark_left(int i);
+extern void sup_mark_noted(int i);
 
 /*
  * Several were guilty at once, so nobody knows which job has crashed the server: until then

@@ -50,42 +50,40 @@ sup_queues_request(void)
 }
 
 /*
- * Runs that the former life of the server has left are lost, so nobody begins with these
- * jobs before their ends are noted.  The one that has crashed is known to have done so if
- * no other has.
+ * Runs that former lives of the server have left are lost, so nobody begins with these
+ * jobs before their ends are noted.
  */
 static void
 take_marks(void)
 {
-	SupMark    *left = palloc(sizeof(SupMark) * sup_max_workers);
-	int			guilty;
-	int			n = sup_marks_take(left, &guilty);
+	int			n = sup_marks_take();
 
 	for (int i = 0; i < n; i++)
 	{
+		const SupMark *mark = sup_mark_left(i);
 		SupClaim   *claim = &SupJob->claims[i];
 
-		claim->database = left[i].database;
-		claim->table = left[i].table;
+		claim->database = mark->database;
+		claim->table = mark->table;
 		claim->slot = claim->queue = -1;
-		claim->role = left[i].role;
-		claim->job.spot.id = left[i].id;
-		claim->job.key = left[i].key;
-		claim->job.spot.run_at = left[i].run_at;
+		claim->role = mark->role;
+		claim->job.spot.id = mark->id;
+		claim->job.key = mark->key;
+		claim->job.spot.run_at = mark->run_at;
 		claim->begun = true;
-		claim->counted = left[i].counted;
-		claim->runs = left[i].runs;
-		claim->started_at = left[i].started_at;
-		claim->pid = left[i].pid;
+		claim->mark = i;
+		claim->counted = mark->counted;
+		claim->runs = mark->runs;
+		claim->started_at = mark->started_at;
+		claim->pid = mark->pid;
 		claim->end = SUP_RUN_FAILED;
-		claim->crashed = left[i].state == SUP_MARK_GUILTY && guilty == 1;
+		claim->crashed = mark->crashed;
 		claim->sqlstate = ERRCODE_CRASH_SHUTDOWN;
-		strlcpy(claim->message, left[i].state == SUP_MARK_GUILTY ? "the server has crashed" : "the worker was killed",
+		strlcpy(claim->message, mark->state == SUP_MARK_GUILTY ? "the server has crashed" : "the worker was killed",
 				SUP_MESSAGE);
 	}
 	SupJob->nclaims = n;
 	SupJob->alone_until = sup_marks_suspect_until();
-	pfree(left);
 }
 
 /* Called by shmem_startup_hook. */
@@ -795,6 +793,8 @@ sup_claim_release(SupClaim *claim, SupRelease how)
 		want_all(claim->database, claim->role);
 	if (claim->queue >= 0)
 		SupJob->queues[claim->queue].nclaims--;
+	else
+		sup_mark_noted(claim->mark);
 	claim->database = InvalidOid;
 	SupJob->nclaims--;
 }

@@ -422,6 +422,8 @@ sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
 	char		name[NAMEDATALEN] = "";
 
 	begin(lock_timeout);
+	if (run->crashed)
+		ForceSyncCommit();		/* the server may crash again */
 	if (lock_tables(run, &history))
 	{
 		found = sup_job_lock(run->table, run->id, &now);

@@ -67,10 +67,11 @@ sub go_on
 
 sub ran
 {
-	my ($expected, $property) = @_;
+	my ($expected, $property, $order) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
-	becomes("SELECT string_agg(i::text, ' ' ORDER BY at) = '$expected' FROM ran", $property);
+	$order //= 'at';
+	becomes("SELECT string_agg(i::text, ' ' ORDER BY $order) = '$expected' FROM ran", $property);
 }
 
 # No job is left, and they have run in that order.
@@ -239,15 +240,15 @@ begin(insert(1), $keyed);
 value(q{SELECT count(supervisor.enqueue('SELECT $1', params => ARRAY[i::text], key => 'k', priority => i % 2)) FROM generate_series(1, 100000) i});
 enqueue(insert(2), q{key => 'another', priority => 9});
 enqueue(insert(3), q{priority => 9});
-ran('2 3', 'those behind 100,000 of a key are run while one of it runs');
+ran('2 3', 'those behind 100,000 of a key are run while one of it runs', 'i');
 go_on();
 becomes('SELECT count(*) < 99900 FROM supervisor.job', 'then they are run');
 enqueue(insert(4), q{priority => 9});
-ran('2 3 1 4', 'and others beside them');
+ran('1 2 3 4', 'and others beside them', 'i');
 value('DELETE FROM supervisor.job');
 becomes(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'supervisor pool worker' AND state = 'active'}, 'they end');
 enqueue(insert(5), $keyed);
-ran('2 3 1 4 5', 'the key is free once they are gone');
+ran('1 2 3 4 5', 'the key is free once they are gone', 'i');
 value('TRUNCATE ran');
 
 note 'who has the next one';

@@ -12,6 +12,7 @@ use SupervisorTest qw(becomes value);
 
 my $node = SupervisorTest::new_node(
 	'poison',
+	'max_prepared_transactions' => 1,
 	'restart_after_crash' => 'on',
 	'supervisor.pool_size' => 3,
 	'supervisor.restart_delay' => '50ms',
@@ -124,6 +125,23 @@ eval { $locks->query('SELECT pg_advisory_unlock(1)') };    # the crash may end i
 becomes("SELECT count(*) = 2 FROM supervisor.job WHERE state = 'f' AND id IN ($both[0], $both[1])", 'two that crash the server at once are failed');
 is(value("SELECT string_agg(reason, ' ') FROM supervisor.job WHERE id IN ($both[0], $both[1])"), 'crashed crashed', 'as crashed');
 is(value("SELECT string_agg(n::text, ' ') FROM (SELECT count(*) AS n FROM supervisor.job_history WHERE job IN ($both[0], $both[1]) GROUP BY job) s"), '4 4', 'after the crash that could not be told and three that could');
+value('DELETE FROM supervisor.job');
+
+# What could not be noted before the server crashes again is not forgotten.
+value(q{CREATE TABLE how AS SELECT 'segv' AS how});
+$locks = SupervisorTest::session($node);
+$locks->query_safe('SELECT pg_advisory_lock(1)');
+$job = enqueue(q{SELECT pg_advisory_xact_lock_shared(1), poison(how) FROM how}, ', max_attempts => 1');
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'one runs');
+value("BEGIN; SELECT FROM supervisor.job WHERE id = $job FOR UPDATE; PREPARE TRANSACTION 'row'");
+eval { $locks->query('SELECT pg_advisory_unlock(1)') };
+becomes(q{SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory'}, 'it crashes the server');
+value(q{UPDATE how SET how = 'no'});
+$node->psql('postgres', q{SELECT poison('segv')});
+becomes('SELECT true', 'so does somebody else, while its row is locked');
+value(q{ROLLBACK PREPARED 'row'});
+becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'its crash is noted then');
+is(value("SELECT reason, crashes FROM supervisor.job WHERE id = $job"), 'max_attempts|1', 'as its last attempt');
 value('DELETE FROM supervisor.job');
 $other = enqueue($beside);
 becomes(sprintf($busy, 1), 'one runs');
