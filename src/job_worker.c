@@ -283,26 +283,30 @@ settle(void *arg, const char *tag)
 		check_not_canceled();
 }
 
-/* What is named without its schema may be missing only here. */
-static bool
-is_missing(int sqlstate)
+/*
+ * What is easily forgotten about a job whose command fails so; NULL: nothing.  On a function
+ * core has a hint as well, that its argument types may not fit.  What somebody raises says what
+ * to do itself: its text is an argument of the message.
+ */
+static const char *
+hint_of(const Running *job, const ErrorData *error)
 {
-	return sqlstate == ERRCODE_UNDEFINED_TABLE || sqlstate == ERRCODE_UNDEFINED_FUNCTION ||
-		sqlstate == ERRCODE_UNDEFINED_SCHEMA;
-}
-
-/* In place of core's hint on a function, that its argument types may not fit. */
-static void
-hint_at_search_path(void *arg)
-{
-	if (!is_missing(geterrcode()))
-		return;
-	if (geterrcode() == ERRCODE_UNDEFINED_FUNCTION)
-		errhint("Either its argument types do not fit, or it is not in the \"search_path\" of the role: "
-				"that of the session that has enqueued the job does not travel.");
-	else
-		errhint("The \"search_path\" of the session that has enqueued the job does not travel. "
-				"Name the schema, or set it in the command.");
+	if (error->message_id == NULL || strcmp(error->message_id, "%s") == 0)
+		return NULL;
+	switch (error->sqlerrcode)
+	{
+		case ERRCODE_UNDEFINED_FUNCTION:
+			return "Either its argument types do not fit, or it is not in the \"search_path\" of the role: "
+				"that of the session that has enqueued the job does not travel.";
+		case ERRCODE_UNDEFINED_TABLE:
+		case ERRCODE_UNDEFINED_SCHEMA:
+			return "The \"search_path\" of the session that has enqueued the job does not travel. "
+				"Name the schema, or set it in the command.";
+		case ERRCODE_INVALID_TRANSACTION_TERMINATION:
+			return job->atomic ? "The job is one transaction. Use atomic => false if it may be run more than once." : NULL;
+		default:
+			return NULL;
+	}
 }
 
 /*
@@ -316,7 +320,6 @@ run(Running *job)
 	SupLimits	limits = {0, "canceling statement due to timeout of the job", NULL};
 	SupBlock	block = {settle, job};
 	FirstValue	first = {0};
-	ErrorContextCallback callback = {error_context_stack, hint_at_search_path, NULL};
 
 	if (!job->row.nulls[SUP_JOB_RUN_TIMEOUT])
 		limits.timeout = Min((sup_interval_us(DatumGetIntervalP(job->row.values[SUP_JOB_RUN_TIMEOUT])) + 999) / 1000, INT_MAX);
@@ -331,9 +334,7 @@ run(Running *job)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	sup_exit_is_reset(false);
-	error_context_stack = &callback;
 	sup_exec(input, false, &limits, job->atomic ? &block : NULL, &first.pub, job->tag);
-	error_context_stack = callback.previous;
 }
 
 /* The command has failed: clean up, and keep the error. */
@@ -341,6 +342,7 @@ static void
 take_error(Running *job, SupClaim *claim)
 {
 	ErrorData  *error;
+	const char *hint;
 	bool		canceled;
 
 	HOLD_INTERRUPTS();
@@ -348,6 +350,9 @@ take_error(Running *job, SupClaim *claim)
 	QueryCancelPending = false;
 	MemoryContextSwitchTo(MessageContext);
 	error = CopyErrorData();
+	hint = hint_of(job, error);
+	if (hint != NULL)
+		errhint("%s", hint);
 	EmitErrorReport();
 	sup_clean_up_after_error();
 	MemoryContextSwitchTo(MessageContext);
@@ -359,8 +364,8 @@ take_error(Running *job, SupClaim *claim)
 	job->run.sqlstate = error->sqlerrcode;
 	job->run.message = error->message;
 	job->run.detail = error->detail;
-	if (is_missing(error->sqlerrcode) && error->hint != NULL)
-		job->run.detail = error->detail == NULL ? error->hint : psprintf("%s %s", error->detail, error->hint);
+	if (hint != NULL)
+		job->run.detail = error->detail == NULL ? hint : psprintf("%s %s", error->detail, hint);
 	job->run.context = error->context;
 	RESUME_INTERRUPTS();
 }

@@ -79,15 +79,18 @@ foreach my $case ([ 'SELECT FROM things', '42P01' ], [ 'SELECT thing()', '42883'
 	like(value("SELECT detail FROM supervisor.job_run WHERE job = $job"), qr/does not travel/, 'as has the run');
 	value("SELECT supervisor.unschedule('no $sqlstate')");
 }
+my $raised_from = -s $node->logfile;
 $job = enqueue(q{DO $$BEGIN RAISE undefined_table USING detail = 'own', hint = 'other'; END$$}, 'max_attempts => 1');
-becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, 'one with a detail fails');
-like(value("SELECT detail FROM supervisor.job_run WHERE job = $job"), qr/^own .*does not travel/, 'which is kept, with the hint');
+becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, 'one that raises such an error fails');
+is(value("SELECT detail FROM supervisor.job_run WHERE job = $job"), 'own', 'its detail is kept');
+like(substr(slurp_file($node->logfile), $raised_from), qr/HINT:  other\n/, 'and its hint');
 value('DELETE FROM supervisor.job');
 
 foreach my $command (q{DO $$BEGIN EXECUTE 'nonsense'; END$$}, 'DO $$BEGIN COMMIT; END$$')
 {
 	enqueue($command, q{retry_delay => '0'});
 	becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, "what can't get better is not tried again: $command");
+	like(value('SELECT detail FROM supervisor.job_run WHERE job = (SELECT id FROM supervisor.job)'), qr/atomic => false/, "a hint says what would help: $command") if $command =~ /COMMIT/;
 	is(value('SELECT attempts, reason FROM supervisor.job'), '1|hopeless', 'and says so');
 	value('DELETE FROM supervisor.job');
 }
