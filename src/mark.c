@@ -53,9 +53,9 @@ typedef struct Marks
 	uint32		size;			/* of all of it */
 	int			postmaster;		/* who has used it last */
 	int64		suspect_until;	/* see sup_marks_suspect_until() */
-	SupMark		marks[FLEXIBLE_ARRAY_MEMBER];	/* one for each worker, then as many
-												 * that are left, see
-												 * sup_mark_left() */
+
+	/* one for each worker, then as many that are left, see sup_mark_left() */
+	SupMark		marks[FLEXIBLE_ARRAY_MEMBER];
 } Marks;
 
 static Marks *marks = NULL;
