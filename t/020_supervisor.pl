@@ -159,7 +159,7 @@ note 'the supervisor is terminated while tasks run';
 
 my $session = occupy($node);
 my $before = $node->safe_psql('postgres',
-	'SELECT slot, generation FROM supervisor.worker_status WHERE activity IS DISTINCT FROM \'busy\'');
+	'SELECT slot, generation FROM supervisor.worker_status WHERE kind = \'pool\' AND activity IS DISTINCT FROM \'busy\'');
 my ($busy) = $node->safe_psql('postgres',
 	"SELECT slot || ' ' || generation || ' ' || pid FROM supervisor.worker_status WHERE task = $session->{task}");
 my $last_event = $node->safe_psql('postgres', 'SELECT max(id) FROM supervisor.event');
@@ -299,7 +299,7 @@ ok($node->wait_for_log(qr/the supervisor is already running as process $supervis
 is($node->safe_psql('postgres', $supervisor_query), $supervisor, 'the first supervisor runs on');
 
 my $workers = $node->safe_psql('postgres',
-	'SELECT slot, generation, pid FROM supervisor.worker_status ORDER BY slot');
+	'SELECT slot, generation, pid FROM supervisor.worker_status WHERE slot IS NOT NULL ORDER BY slot');
 $offset = -s $node->logfile;
 foreach my $arg (-1, 0, 31, 32, 2147483647)
 {
@@ -312,7 +312,7 @@ is( $node->safe_psql('postgres', q{
 		FROM supervisor.worker_status WHERE slot = 0}),
 	't', 'a second process of the same generation ends at once');
 is( $node->safe_psql('postgres',
-		'SELECT slot, generation, pid FROM supervisor.worker_status ORDER BY slot'),
+		'SELECT slot, generation, pid FROM supervisor.worker_status WHERE slot IS NOT NULL ORDER BY slot'),
 	$workers, 'and the true workers keep their slots');
 unlike(slurp_file($node->logfile, $offset), qr/FATAL|PANIC|TRAP/,
 	'which is not worth a message');

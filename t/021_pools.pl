@@ -136,7 +136,7 @@ note 'to none and back while tasks run and wait';
 	is( $session->query_safe(
 			"SELECT string_agg(supervisor.wait(t), ',') FROM unnest(ARRAY[$running]) t"),
 		'succeeded,succeeded', 'the tasks that ran succeeded');
-	is(value('SELECT count(*) FROM supervisor.worker_status'), '0', 'no worker is left');
+	is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE kind = 'pool'}), '0', 'no worker is left');
 	$_->quit for $session, $other;
 
 	resize('supervisor.pool_size' => 4);
@@ -154,7 +154,7 @@ note 'a worker that was to go stays when the pool grows again';
 	$session->query_safe(sprintf
 		q{SELECT count(supervisor.forget(supervisor.launch('%s'))) FROM generate_series(1, 4)}, blocked(1));
 	becomes(q{SELECT busy = 4 FROM supervisor.pool_status WHERE pool = 'default'}, 'all are busy');
-	my $workers = value('SELECT slot, generation FROM supervisor.worker_status ORDER BY 1');
+	my $workers = value('SELECT slot, generation FROM supervisor.worker_status WHERE slot IS NOT NULL ORDER BY 1');
 	resize('supervisor.pool_size' => 1);
 	becomes(q{SELECT size = 1 FROM supervisor.pool_status WHERE pool = 'default'}, 'one is wanted');
 	is(value(q{SELECT busy FROM supervisor.pool_status WHERE pool = 'default'}), '4', 'four are still busy');
@@ -162,7 +162,7 @@ note 'a worker that was to go stays when the pool grows again';
 	becomes(q{SELECT size = 4 FROM supervisor.pool_status WHERE pool = 'default'}, 'four are wanted again');
 	$lock->quit;
 	becomes(q{SELECT idle = 4 FROM supervisor.pool_status WHERE pool = 'default'}, 'all are idle');
-	is(value('SELECT slot, generation FROM supervisor.worker_status ORDER BY 1'),
+	is(value('SELECT slot, generation FROM supervisor.worker_status WHERE slot IS NOT NULL ORDER BY 1'),
 		$workers, 'busy workers that were surplus for a while are kept');
 	$session->quit;
 }
@@ -176,7 +176,7 @@ note 'a restart stands though the pool shrinks and grows meanwhile';
 	$session->query_safe(sprintf
 		q{SELECT count(supervisor.forget(supervisor.launch('%s'))) FROM generate_series(1, 4)}, blocked(1));
 	becomes(q{SELECT busy = 4 FROM supervisor.pool_status WHERE pool = 'default'}, 'all are busy');
-	my $workers = 'SELECT array_agg(generation ORDER BY slot) FROM supervisor.worker_status';
+	my $workers = 'SELECT array_agg(generation ORDER BY slot) FROM supervisor.worker_status WHERE slot IS NOT NULL';
 	my $before = value($workers);
 	my $restart = SupervisorTest::session($node);
 	my $pid = $restart->pid;
@@ -277,7 +277,7 @@ for my $i (1 .. 100)
 pass('a hundred times other pools come');
 resize('supervisor.pools' => '');
 becomes(q{SELECT string_agg(pool, ',') = 'default' FROM supervisor.pool_status}, 'no pool is left over');
-is(value('SELECT count(*) FROM supervisor.worker_status'), '4', 'and no worker');
+is(value(q{SELECT count(*) FROM supervisor.worker_status WHERE kind = 'pool'}), '4', 'and no worker');
 
 # as many as there may be, twice
 foreach my $name (qw(a b))
@@ -346,8 +346,8 @@ note 'the slots are used up';
 
 	resize('supervisor.pools' => 'extra:14');
 	becomes(q{
-		SELECT count(*) FILTER (WHERE slot IS NULL) = 2
-			AND bool_and(state = 'waiting' AND reason = 'no_slot' AND detail IS NOT NULL AND pid IS NULL) FILTER (WHERE slot IS NULL)
+		SELECT count(*) FILTER (WHERE slot IS NULL AND kind = 'pool') = 2
+			AND bool_and(state = 'waiting' AND reason = 'no_slot' AND detail IS NOT NULL AND pid IS NULL) FILTER (WHERE slot IS NULL AND kind = 'pool')
 			AND count(slot) = 16
 		FROM supervisor.worker_status},
 		'workers without a slot are shown, waiting, with the reason no_slot');
@@ -361,7 +361,7 @@ note 'the slots are used up';
 	is(scalar(() = slurp_file($node->logfile, $offset) =~ /no slot for/g), 1, 'once');
 	resize('supervisor.pool_size' => 2);
 	becomes(all_ready('extra', 14), 'they get the slots that another pool gives back');
-	is(value('SELECT count(*) FROM supervisor.worker_status WHERE slot IS NULL'), '0', 'and none is without');
+	is(value('SELECT count(*) FROM supervisor.worker_status WHERE kind = $$pool$$ AND slot IS NULL'), '0', 'and none is without');
 	resize('supervisor.pool_size' => 4, 'supervisor.pools' => '');
 	becomes(all_ready('default', 4), 'back');
 	is(SupervisorTest::leaks($node), '', 'nothing is lost by it');
@@ -451,7 +451,7 @@ becomes(q{SELECT idle = 1 FROM supervisor.pool_status WHERE pool = 'default'}, '
 resize('supervisor.idle_timeout' => '50ms');
 becomes(q{SELECT unbound = 1 FROM supervisor.pool_status WHERE pool = 'default'},
 	'a worker idle for idle_timeout is recycled');
-my $generation = value(q{SELECT generation FROM supervisor.worker_status});
+my $generation = value(q{SELECT generation FROM supervisor.worker_status WHERE kind = 'pool'});
 {
 	my $lock = hold(1);
 	my $session = SupervisorTest::session($node);
@@ -460,7 +460,7 @@ my $generation = value(q{SELECT generation FROM supervisor.worker_status});
 	becomes(q{SELECT busy = 1 FROM supervisor.pool_status WHERE pool = 'default'}, 'it is busy');
 	resize('supervisor.idle_timeout' => '0', 'supervisor.worker_lifetime' => '50ms');
 	becomes(q{SELECT now() > started_at + interval '100 ms' FROM supervisor.worker_status}, 'for longer than its lifetime');
-	is(value(q{SELECT activity, generation FROM supervisor.worker_status}), "busy|$generation",
+	is(value(q{SELECT activity, generation FROM supervisor.worker_status WHERE kind = 'pool'}), "busy|$generation",
 		'a worker that is busy outlives worker_lifetime');
 	$lock->quit;
 	my ($stdout, $stderr) = $session->finish;
@@ -477,7 +477,7 @@ resize('supervisor.worker_lifetime' => '0');
 becomes(q{SELECT state = 'running' FROM supervisor.worker_status}, 'a worker runs');
 value(q{SELECT supervisor.execute('SELECT 1')});
 is(value(q{SELECT count(*) FROM supervisor.event WHERE event = 'backoff'}), '0', 'recycling is no failure');
-is(value(q{SELECT consecutive_failures FROM supervisor.worker_status}), '0', 'and is not counted as one');
+is(value(q{SELECT consecutive_failures FROM supervisor.worker_status WHERE kind = 'pool'}), '0', 'and is not counted as one');
 $node->stop;
 
 note 'background worker slots are used up';

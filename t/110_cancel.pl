@@ -425,7 +425,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM supervisor.task_status WHE
 note 'workers without a task';
 
 $node->safe_psql('postgres', q{SELECT supervisor.execute('SELECT 1')});
-my $workers = q{SELECT string_agg(pid || ' ' || generation, ', ' ORDER BY slot) FROM supervisor.worker_status};
+my $workers = q{SELECT string_agg(pid || ' ' || generation, ', ' ORDER BY slot) FROM supervisor.worker_status WHERE kind = 'pool'};
 my $before = $node->safe_psql('postgres', $workers);
 $node->safe_psql('postgres', q{
 	SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity, generate_series(1, 1000)

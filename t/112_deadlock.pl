@@ -505,7 +505,7 @@ SKIP:
 	is($node->safe_psql('postgres', 'DROP DATABASE logins'), '', 'and no session is left');
 }
 
-is($node->safe_psql('postgres', q{SELECT count(*) FROM supervisor.worker_status WHERE pid IS NULL}),
+is($node->safe_psql('postgres', q{SELECT count(*) FROM supervisor.worker_status WHERE kind = 'pool' AND pid IS NULL}),
 	'0', 'all workers are there');
 $_->quit foreach @session;
 $node->stop;
