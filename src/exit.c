@@ -65,7 +65,10 @@
 /* A look into one catalog, mostly into no more than one page. */
 #define LOOK_TIMEOUT_MS	10
 
-/* How long a try waits for a lock. */
+/*
+ * How long a try waits for a lock.  Only the end of a wait tells which one it was: a deadlock does
+ * not, so after one the next try is shorter than it takes to find another.
+ */
 #define TRY_MIN_MS	500
 #define TRY_MAX_MS	32000
 
@@ -290,6 +293,17 @@ drop_all(bool again, bool *found)
 }
 
 /*
+ * Was a lock all that it lacked?  What is left after any other error is for core, as it would
+ * be after its own try: if the lock table is too small for all, each more would fill it again.
+ */
+static bool
+is_worth_a_try(int sqlstate)
+{
+	return sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/*
  * Returns the SQLSTATE of what has kept it from that, or 0.  In an exit any error is
  * FATAL: so while this runs, it is none.
  */
@@ -307,7 +321,7 @@ try_to_drop(bool again, bool *found)
 	{
 		proc_exit_inprogress = true;
 		sqlstate = geterrcode();
-		if (sqlstate != ERRCODE_QUERY_CANCELED && sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)
+		if (!is_worth_a_try(sqlstate))
 			EmitErrorReport();
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
@@ -315,17 +329,6 @@ try_to_drop(bool again, bool *found)
 	PG_END_TRY();
 	proc_exit_inprogress = true;
 	return sqlstate;
-}
-
-/*
- * Was a lock all that it lacked?  What is left after any other error is for core, as it would
- * be after its own try: if the lock table is too small for all, each more would fill it again.
- */
-static bool
-is_worth_a_try(int sqlstate)
-{
-	return sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
-		sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED;
 }
 
 /* Before core would.  The session's own timeouts don't count any more. */
@@ -337,6 +340,7 @@ drop_before_core(void)
 
 	disable_all_timeouts(false);
 	sup_no_transaction_timeout();
+	DeadlockTimeout = Max(DeadlockTimeout, 2 * TRY_MIN_MS);
 	whereToSendOutput = DestNone;	/* the task has had its last words */
 	pqsignal(SIGINT, take_cancel);
 	pqsignal(SIGTERM, take_cancel);
@@ -352,9 +356,11 @@ drop_before_core(void)
 		sqlstate = try_to_drop(again, &found);
 		if (!is_worth_a_try(sqlstate) || sup_server_stops())
 			break;
-		again = sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
-		if (again)
-			timeout = found ? TRY_MIN_MS : Min(timeout * 2, TRY_MAX_MS);
+		again = sqlstate != ERRCODE_QUERY_CANCELED;
+		if (found || sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED)
+			timeout = TRY_MIN_MS;
+		else if (again)
+			timeout = Min(timeout * 2, TRY_MAX_MS);
 	}
 	HOLD_INTERRUPTS();
 }

@@ -37,6 +37,7 @@
 #include "catalog/pg_statistic_ext.h"
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "temporary.h"
@@ -203,8 +204,32 @@ xact_ends(XactEvent event, void *arg)
 }
 
 /*
- * As core does it, but for a lock on the schema itself, which anybody can have by
- * pg_get_object_address(), as long as he likes.
+ * Is it in that schema?  Others' objects may depend on it without being there, and be gone by now:
+ * anybody can name it as a constant.
+ */
+static bool
+is_in_schema(const ObjectAddress *object, Oid schema)
+{
+	int			cache;
+	HeapTuple	tuple;
+	Datum		value;
+	bool		isnull;
+
+	if (!is_objectclass_supported(object->classId) ||
+		get_object_attnum_namespace(object->classId) == InvalidAttrNumber)
+		return false;
+	cache = get_object_catcache_oid(object->classId);
+	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object->objectId));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	value = SysCacheGetAttr(cache, tuple, get_object_attnum_namespace(object->classId), &isnull);
+	ReleaseSysCache(tuple);
+	return !isnull && DatumGetObjectId(value) == schema;
+}
+
+/*
+ * As core does it, but for the schema itself, which stays: no lock on it, which anybody can have
+ * by pg_get_object_address(), as long as he likes, and nothing that depends on it but is not in it.
  */
 void
 sup_temporary_drop(void)
@@ -229,7 +254,8 @@ sup_temporary_drop(void)
 		ObjectAddress object;
 
 		ObjectAddressSubSet(object, form->classid, form->objid, form->objsubid);
-		add_exact_object_address(&object, objects);
+		if (is_in_schema(&object, temp_namespace))
+			add_exact_object_address(&object, objects);
 	}
 	systable_endscan(scan);
 	table_close(depend, AccessShareLock);

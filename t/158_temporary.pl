@@ -21,6 +21,7 @@ my $node = SupervisorTest::new_node(
 	'max_locks_per_transaction' => 10,
 	'max_prepared_transactions' => 5,
 	'autovacuum' => 'off',
+	'deadlock_timeout' => '10ms',
 	'supervisor.pool_size' => 1);
 
 SupervisorTest::ask(\$node);
@@ -180,6 +181,18 @@ is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task end
 is(value($objects), '0', 'no temporary object is left');
 value('SELECT supervisor.restart_pool()');
 is($locker->query_safe('COMMIT; SELECT 1'), '1', 'who has locked the schema is left alone');
+
+# Nor is who locks what depends on that and is not in it.
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+$id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE his (a int); COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+my $schema = value(q{SELECT quote_literal(relnamespace::regnamespace) FROM pg_class WHERE relname = 'his'});
+$locker->query_safe("CREATE TEMP TABLE mine (a oid DEFAULT $schema\::regnamespace::oid); BEGIN; LOCK TABLE mine");
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+is(value(q{SELECT count(*) FROM pg_class WHERE relname = 'his'}), '0', 'and has left nothing');
+value('SELECT supervisor.restart_pool()');
+is($locker->query_safe('COMMIT; SELECT count(*) FROM pg_attribute WHERE attrelid = $$mine$$::regclass AND atthasdef'), '1', 'what depends on the schema only is left alone');
 $locker->quit;
 
 # Nor is it kept by a stranger who makes something of his depend on it, and locks that, or changes
@@ -223,6 +236,25 @@ is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task end
 becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker", 'its worker ends');
 $_->kill_kill foreach @strangers;
 value(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'stranger'});
+
+# Nor by who has it find deadlocks, again and again, before it has learned what it waits for.
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+$id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE his (a int); COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'});
+$his = value(q{SELECT quote_literal(oid) FROM pg_class WHERE relname = 'his'});
+value("CREATE TABLE deadly (a oid DEFAULT $his\::regclass::oid)", user => 'stranger');
+my $log = -s $node->logfile;
+@strangers = map {
+	IPC::Run::start([ 'psql', '-X', '-d', $node->connstr('postgres') . ' user=stranger', '-c', "BEGIN; LOCK TABLE deadly IN SHARE MODE;
+		DO \$\$ BEGIN LOOP BEGIN PERFORM pg_relation_size($his); EXCEPTION WHEN deadlock_detected THEN NULL; END; END LOOP; END \$\$" ], '&>', \my $output);
+} 1 .. 3;
+becomes(q{SELECT count(*) = 3 FROM pg_locks WHERE relation = 'deadly'::regclass AND granted AND mode = 'ShareLock'}, 'all have locked');
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker OR usename = 'stranger'", 'its worker ends, and they are terminated');
+$_->finish foreach @strangers;
+cmp_ok(scalar(() = slurp_file($node->logfile, $log) =~ /ERROR: .*deadlock detected/g), '<', 2, 'and it has been taken for no deadlock but by the reset');
 
 # Nor is it kept by more than there are locks for: that is left to core, as another session's would be.
 $worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
