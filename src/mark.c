@@ -39,7 +39,7 @@
 #include "mark.h"
 
 #define MARK_FILE	PG_STAT_TMP_DIR "/supervisor.marks"
-#define MARK_MAGIC	0x53554a35
+#define MARK_MAGIC	0x53554a36
 
 /* Enough for what core's handlers, or a debugger's, need of a stack. */
 #define STACK_SIZE	(64 * 1024)
@@ -51,7 +51,6 @@ typedef struct Marks
 {
 	uint32		magic;
 	uint32		size;			/* of all of it */
-	int			postmaster;		/* who has used it last */
 	int64		suspect_until;	/* see sup_marks_suspect_until() */
 
 	/* one for each worker, then as many that are left, see sup_mark_left() */
@@ -158,19 +157,20 @@ take_new(SupMark *left, bool same, int *guilty)
 	return n;
 }
 
-/* What can't be kept is old: its job could not be noted for so many crashes. */
+/*
+ * What can't be kept is old: its job could not be noted for so many crashes.  Is it the same
+ * postmaster?  Not by its pid, which in a container each one has.
+ */
 int
 sup_marks_take(void)
 {
 	SupMark    *left = palloc0(sizeof(SupMark) * sup_max_workers);
 	int			guilty = 0;
-	bool		same;
+	bool		same = marks != NULL;
 	int			n;
 
-	if (marks == NULL)
+	if (!same)
 		map_marks();
-	same = marks->postmaster == MyProcPid;
-	marks->postmaster = MyProcPid;
 	n = take_new(left, same, &guilty);
 	for (int i = 0; i < sup_max_workers && n < sup_max_workers; i++)
 		if (sup_mark_left(i)->state != SUP_MARK_FREE)
