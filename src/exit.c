@@ -78,6 +78,9 @@
  */
 #define READERS_MS	30000
 
+/* ... and so long all together: many roles can take turns. */
+#define ALL_READERS_MS	300000
+
 /* So many locks that were waited for are remembered. */
 #define MAX_AWAITED	64
 
@@ -107,6 +110,9 @@ typedef struct Holders
 
 /* Those of the last look. */
 static Holders former = {0};
+
+/* When it has begun to look for them. */
+static TimestampTz looks_since = 0;
 
 /*
  * What the last try has waited for when it was ended, written by a handler; and what others
@@ -252,7 +258,11 @@ terminate_holders(void)
 	Holders		holders;
 	bool		all;
 	bool		found = false;
+	bool		patient;
 
+	if (looks_since == 0)
+		looks_since = sup_now();
+	patient = sup_now() - looks_since < ALL_READERS_MS * INT64CONST(1000);
 	if (!was_awaited(&awaited))
 		awaited_before[nawaited++ % MAX_AWAITED] = awaited;
 	all = find_holders(&holders);
@@ -264,7 +274,7 @@ terminate_holders(void)
 		const Holder *holder = &holders.each[i];
 		StringInfoData tag;
 
-		if (holder->reads && sup_now() - holder->since < READERS_MS * INT64CONST(1000))
+		if (patient && holder->reads && sup_now() - holder->since < READERS_MS * INT64CONST(1000))
 			continue;
 		found = true;
 		initStringInfo(&tag);
