@@ -580,6 +580,7 @@ begin_run(SupSlot *slot, SupClaim *claim, Running *job)
 	mark.database = MyDatabaseId;
 	mark.table = job->run.table;
 	mark.role = slot->role;
+	mark.account = claim->account;
 	mark.key = claim->job.key;
 	mark.counted = job->run.counted;
 	mark.pid = MyProcPid;

@@ -39,7 +39,7 @@
 #include "mark.h"
 
 #define MARK_FILE	PG_STAT_TMP_DIR "/supervisor.marks"
-#define MARK_MAGIC	0x53554a36
+#define MARK_MAGIC	0x53554a37
 
 /* Enough for what core's handlers, or a debugger's, need of a stack. */
 #define STACK_SIZE	(64 * 1024)
@@ -340,6 +340,7 @@ sup_mark_run(int slot, const SupMark *mark)
 	my_mark->database = mark->database;
 	my_mark->table = mark->table;
 	my_mark->role = mark->role;
+	my_mark->account = mark->account;
 	my_mark->key = mark->key;
 	my_mark->counted = mark->counted;
 	my_mark->pid = mark->pid;

@@ -33,6 +33,7 @@ typedef struct SupMark
 	Oid			database;
 	Oid			table;
 	Oid			role;
+	Oid			account;
 	uint64		key;			/* as in SupCandidate */
 	bool		crashed;		/* it is known to have crashed the server */
 	bool		counted;		/* as in SupClaim; so is what follows */

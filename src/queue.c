@@ -67,6 +67,10 @@ take_marks(void)
 		claim->table = mark->table;
 		claim->slot = claim->queue = -1;
 		claim->role = mark->role;
+		claim->account = mark->account;
+		claim->rank = 1;
+		for (int j = 0; j < i; j++)
+			claim->rank += SupJob->claims[j].account == claim->account;
 		claim->job.spot.id = mark->id;
 		claim->job.key = mark->key;
 		claim->job.spot.run_at = mark->run_at;
@@ -664,7 +668,8 @@ limit_lost(void)
 	}
 	if (n <= sup_max_workers || last == NULL)
 		return;
-	sup_queue_set_due(&SupJob->queues[last->queue], GetCurrentTimestamp());
+	if (last->queue >= 0)
+		sup_queue_set_due(&SupJob->queues[last->queue], GetCurrentTimestamp());
 	sup_claim_release(last, SUP_RELEASE_UNDONE);
 }
 

@@ -82,7 +82,7 @@ typedef struct SupClaim
 	/* How it has ended, if it is lost and had begun. */
 	int			mark;			/* see sup_mark_left() */
 	int			rank;			/* so many are lost of its account, with this
-								 * one; 0: it is not, or the server crashed */
+								 * one; 0: it is not */
 	SupEnd		end;
 	bool		crashed;		/* and the server with it */
 	int			sqlstate;

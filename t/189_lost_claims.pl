@@ -15,6 +15,7 @@ my $workers = 4;
 my $node = SupervisorTest::new_node(
 	'lost_claims',
 	'max_prepared_transactions' => 5,
+	'restart_after_crash' => 'on',
 	'supervisor.pool_size' => $workers,
 	'supervisor.max_workers' => $workers,
 	'supervisor.restart_delay' => '100ms',
@@ -103,6 +104,23 @@ is(value("SELECT n FROM ($lost) AS s (n)"), 0, 'none is lost any more');
 is(value(q{SELECT string_agg(DISTINCT attempt || ' ' || state, ', ') FROM supervisor.job_history WHERE command ~ 'VALUES .1' AND pid IS NOT NULL}), '1 succeeded', 'with one attempt');
 
 $_->quit foreach $locks, $holder;
+
+note 'those that crashes have left';
+
+foreach my $role (@roles)
+{
+	$job = value(q{SELECT supervisor.enqueue('SELECT pg_sleep(600)')}, user => $role);
+	becomes("SELECT state = 'running' FROM supervisor.job_status WHERE job = $job", "$role: his job runs");
+	my $pid = value("SELECT pid FROM supervisor.job_status WHERE job = $job");
+	value("BEGIN; SELECT supervisor.alter_job($job, priority => 1); PREPARE TRANSACTION '$role'", user => $role);
+	kill 'KILL', $pid;
+	becomes("SELECT bool_or(lost) FROM supervisor.get_job_runs() WHERE job = $job", "$role: its end can't be noted");
+}
+is(value($lost), $workers, 'as many are left as there are workers');
+$job = value(q{SELECT supervisor.enqueue('SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(10)', max_attempts => 2, retry_delay => '0')}, user => 'erin');
+becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", "another's that has ended its worker is noted all the same");
+is(value("SELECT string_agg(attempt || ' ' || state, ', ' ORDER BY attempt) FROM supervisor.job_history WHERE job = $job"), '1 failed, 2 failed', 'each of its runs');
+value("ROLLBACK PREPARED '$_'") foreach @roles;
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected status)/m, 'nothing unexpected in the log');
 $node->stop;
 done_testing();
