@@ -109,6 +109,9 @@ sup_look_at_jobs(void)
 	sup_lock();
 	if (SupJob->next_due != PG_INT64_MAX)
 		next = sup_wall_to_steady(SupJob->next_due);
+	/* then those that wait for the one that runs alone can go on */
+	if (SupJob->alone_until > GetCurrentTimestamp())
+		next = Min(next, sup_wall_to_steady(SupJob->alone_until));
 	sup_unlock();
 	return next;
 }
