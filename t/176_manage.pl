@@ -78,11 +78,11 @@ value(q{SELECT supervisor.alter_job(id, priority => 4 - substring(command, '[0-9
 value(q{SELECT supervisor.alter_job(id, pool => 'one') FROM supervisor.job});
 ran('3 2 1', 'they get other priorities');
 
-$job = enqueue(1, q{run_at => now() + interval '0.5 s'});
+$job = enqueue(1, q{pool => 'paused', run_at => now() + interval '0.5 s'});
 is(value("SELECT supervisor.alter_job($job, enabled => false)"), 't', 'one is not enabled any more');
 is(job($job, 'run_at, enabled, reason'), 'infinity|f|disabled', 'it waits');
 refused("SELECT supervisor.retry_job($job)", '55000', 'it can\'t be run', hint => qr/enabled => true/);
-value("SELECT supervisor.alter_job($job, enabled => true)");
+value("SELECT supervisor.alter_job($job, enabled => true, pool => 'one')");
 ran('1', 'it is due when it was');
 $job = enqueue(1, q{run_at => 'infinity'});
 value("SELECT supervisor.alter_job($job, enabled => false); SELECT supervisor.alter_job($job, now())");

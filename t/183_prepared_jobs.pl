@@ -16,7 +16,7 @@ my $node = SupervisorTest::new_node(
 	'max_prepared_transactions' => 10,
 	'restart_after_crash' => 'on',
 	'supervisor.pool_size' => 2,
-	'supervisor.pools' => 'one:1',
+	'supervisor.pools' => 'one:1, other:0',
 	'supervisor.max_workers' => 8);
 
 SupervisorTest::ask(\$node);
@@ -107,17 +107,21 @@ foreach my $between (sort keys %between)
 	becomes('SELECT count(*) = 1 FROM ran WHERE i = 14', "$between: what was to be canceled, and is not, is run");
 	value(q{DELETE FROM supervisor.job; TRUNCATE ran});
 
-	# of a job that is due meanwhile: it is passed over, and told at the end, whatever that is
+	# of a job that can be run meanwhile: it is passed over, and told at the end, whatever that is
 	foreach my $end ('COMMIT', 'ROLLBACK')
 	{
-		my $due = value(job(21, q{run_at => clock_timestamp() + interval '1 s'}));
+		my $due = value(job(21, q{pool => 'other'}));
 
 		prepare('due', "SELECT supervisor.alter_job($due, priority => 1)");
+		SupervisorTest::set($node, 'supervisor.pools' => 'one:1, other:1');
 		$between{$between}->();
-		becomes("SELECT state = 'queued' FROM supervisor.job_status WHERE job = $due", "$between: one is due whose row is locked");
+		becomes(q{SELECT size = 1 FROM supervisor.pool_status WHERE pool = 'other'}, "$between: the pool has a worker");
+		becomes("SELECT state = 'queued' AND reason IS DISTINCT FROM 'paused' FROM supervisor.job_status WHERE job = $due", "$between: one is due whose row is locked");
 		nothing_else("$between: it waits");
 		value("$end PREPARED 'due'");
 		ran('21', 0, "$between: $end: it is run");
+		SupervisorTest::set($node, 'supervisor.pools' => 'one:1, other:0');
+		becomes(q{SELECT size = 0 FROM supervisor.pool_status WHERE pool = 'other'}, 'the pool has none any more');
 		value('TRUNCATE ran');
 	}
 }

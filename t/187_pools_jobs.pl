@@ -80,11 +80,12 @@ set_pools('one:1');
 ran('runs waits', 'the pool grows again');
 
 $job = enqueue('waits', q{pool => 'one', run_at => 'infinity'});
-my $later = enqueue('later', q{pool => 'one', run_at => clock_timestamp() + interval '0.5 s'});
+my $later = enqueue('later', q{pool => 'one', run_at => 'infinity'});
 set_pools('');
 becomes(q{SELECT count(*) = 0 FROM supervisor.pool_status WHERE pool = 'one'}, 'a pool is removed');
 value("SELECT supervisor.retry_job($job)");
 waits($job, 'no_pool', 'a job of it waits');
+value("SELECT supervisor.alter_job($later, clock_timestamp() + interval '0.1 s')");
 waits($later, 'no_pool', 'one that becomes due as well');
 refused(q{SELECT supervisor.enqueue('SELECT 1', pool => 'one')}, '42704', 'and there is no other');
 set_pools('one:1');

@@ -84,7 +84,7 @@ sub run_jobs
 	my ($on) = @_;
 
 	SupervisorTest::set($node, 'supervisor.run_jobs' => $on ? 'on' : 'off');
-	becomes(q{SELECT count(*) = 0 FROM supervisor.job_status WHERE reason IS DISTINCT FROM 'paused'}, 'nothing is run') if !$on;
+	becomes(q{SELECT supervisor.why_job_waits(10, 'default', false) = 'paused'}, 'nothing is run') if !$on;
 }
 
 my $holder = SupervisorTest::session($node);
