@@ -602,10 +602,10 @@ sub leftovers
 			LIMIT 20}, $dbname);
 	}
 
-	# a file with a head of 24 bytes, and one mark for each worker, whose state is first
+	# a file with a head of 16 bytes, and two marks for each worker, whose state is first
 	my $marks = read_file($target->data_dir . '/pg_stat_tmp/supervisor.marks');
-	my $size = (length($marks) - 24) / $max_workers;
-	push @left, map { unpack("x[24] x[@{[$size * $_]}] i", $marks) ? "mark of slot $_" : () } 0 .. $max_workers - 1;
+	my $size = (length($marks) - 16) / (2 * $max_workers);
+	push @left, map { unpack("x[16] x[@{[$size * $_]}] i", $marks) ? "mark $_" : () } 0 .. 2 * $max_workers - 1;
 	return @left;
 }
 
