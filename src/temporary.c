@@ -31,6 +31,7 @@
 #include "catalog/objectaddress.h"
 #include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_default_acl.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
@@ -204,8 +205,8 @@ xact_ends(XactEvent event, void *arg)
 }
 
 /*
- * Is it in that schema?  Others' objects may depend on it without being there, and be gone by now:
- * anybody can name it as a constant.
+ * Is it in that schema, or default privileges there?  Others' objects may depend on it without being
+ * there, and be gone by now: anybody can name it as a constant.
  */
 static bool
 is_in_schema(const ObjectAddress *object, Oid schema)
@@ -215,6 +216,8 @@ is_in_schema(const ObjectAddress *object, Oid schema)
 	Datum		value;
 	bool		isnull;
 
+	if (object->classId == DefaultAclRelationId)
+		return true;			/* of who may create something in it */
 	if (!is_objectclass_supported(object->classId) ||
 		get_object_attnum_namespace(object->classId) == InvalidAttrNumber)
 		return false;

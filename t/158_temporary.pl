@@ -195,6 +195,10 @@ value('SELECT supervisor.restart_pool()');
 is($locker->query_safe('COMMIT; SELECT count(*) FROM pg_attribute WHERE attrelid = $$mine$$::regclass AND atthasdef'), '1', 'what depends on the schema only is left alone');
 $locker->quit;
 
+task(q{CREATE TEMP TABLE his (); DO $$ BEGIN EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO PUBLIC', pg_my_temp_schema()::regnamespace);
+	IF NOT EXISTS (SELECT FROM pg_default_acl) THEN RAISE 'none'; END IF; END $$});
+becomes('SELECT count(*) = 0 FROM pg_default_acl', 'default privileges in it are not left');
+
 # Nor is it kept by a stranger who makes something of his depend on it, and locks that, or changes
 # what the catalogs say of it.
 foreach my $way (
