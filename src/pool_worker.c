@@ -344,9 +344,9 @@ sup_pool_main(SupSlot *slot)
 
 			/*
 			 * Where tasks come from several sessions, these have a better use
-			 * for the processor.
+			 * for the processor than a worker that spins.
 			 */
-			if (task->owner == owner)
+			if (task->owner == owner || Sup->crowded)
 				sup_spin_note(&spin, task->submitted_at - idle_since);
 			else
 				spin.pays = false;

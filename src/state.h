@@ -38,6 +38,7 @@
 
 /* How many events the ring remembers. */
 #define SUP_EVENTS		1000
+#define SUP_CALLS		32
 
 /* Roles of which is remembered that they end workers. */
 #define SUP_DEBTORS		64
@@ -489,6 +490,7 @@ typedef struct SupSession
 								 * or 0 */
 	volatile int cpu;			/* a hint for spinning */
 	pg_atomic_uint32 spinning;	/* as SupSlot.spinning */
+	int			ncalls;			/* in Sup->callers */
 
 	/* It launches a task for which there is no room. */
 	bool		wants_room;		/* it is on Sup->wanting */
@@ -587,6 +589,12 @@ typedef struct SupShared
 	uint64		last_declaration_id;
 
 	pg_atomic_uint32 nspinning; /* processes that spin now */
+	int			callers[SUP_CALLS]; /* the last that have waited for a task:
+									 * session plus 1; 0: none yet */
+	TimestampTz called_at[SUP_CALLS];
+	int			next_call;		/* the oldest of them */
+	int			ncallers;		/* that are different */
+	volatile bool crowded;		/* see sup_note_call() */
 	volatile int nbusy;			/* workers that have a task; read without the
 								 * lock as a hint */
 

@@ -334,6 +334,8 @@ sup_task_submit(const SupSubmission *submission, int n, const StringInfoData *in
 	}
 	if (b != NULL)
 		sup_binding_drop(b);
+	if (submission->kind != SUP_TASK_LAUNCH)
+		sup_note_call(now);
 	sup_unlock();
 
 	free_inputs(places, done, fit);

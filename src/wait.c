@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <sched.h>
+
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/lock.h"
@@ -33,9 +35,38 @@
  * A hand-off between two sleeping processes costs two wake-ups of the
  * operating system, more than a short task.  So whoever waits looks again for
  * a while before it sleeps: only if its last wait was so short that this
- * would have paid, only while processors are free for those that spin and for
- * those that work, and never on the processor that the other side needs.
+ * would have paid, and only while processors are free for those that spin and for
+ * those that work.
+ *
+ * Between two calls a session and its client work, too, and are not counted as busy.  So where
+ * more sessions than there are processors call all the time, there is none to spare.  There,
+ * and on the processor that the other side needs, who waits lets others go first, and looks
+ * again: if it has got by then what it waits for, nobody has had to wake it.
  */
+
+/* So often others go first. */
+#define MAX_YIELDS	2
+
+/* So fast the last SUP_CALLS calls must have come. */
+#define CROWD_US	10000
+
+/* This session submits a task, and will wait for it.  The caller holds the lock. */
+void
+sup_note_call(TimestampTz now)
+{
+	int		   *caller = &Sup->callers[Sup->next_call];
+	TimestampTz *called_at = &Sup->called_at[Sup->next_call];
+
+	SUP_ASSERT_LOCKED();
+	if (*caller != 0 && --Sup->sessions[*caller - 1].ncalls == 0)
+		Sup->ncallers--;
+	*caller = sup_my_session() + 1;
+	if (Sup->sessions[sup_my_session()].ncalls++ == 0)
+		Sup->ncallers++;
+	Sup->crowded = Sup->ncallers > Sup->ncpus && now - *called_at < CROWD_US;
+	*called_at = now;
+	Sup->next_call = (Sup->next_call + 1) % SUP_CALLS;
+}
 
 /* After a long wait there is no spinning until there was a short one. */
 void
@@ -44,26 +75,25 @@ sup_spin_note(SupSpin *spin, int64 microseconds)
 	spin->pays = microseconds <= sup_spin_time;
 }
 
-/*
- * Resets the latch, so the caller must look again at all that it waits for
- * before it sleeps.
- */
-bool
-sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg)
+static bool
+yield_until(bool (*done) (void *arg), void *arg)
+{
+	for (int i = 0; i < MAX_YIELDS; i++)
+	{
+		(void) sched_yield();
+		if (done(arg))
+			return true;
+	}
+	return false;
+}
+
+static bool
+spin_until(SupSpin *spin, bool (*done) (void *arg), void *arg)
 {
 	instr_time	start;
 	instr_time	now;
 	bool		is_done = false;
 
-	if (done(arg))
-		return true;
-	if (sup_spin_time == 0 || !spin->pays || Sup->ncpus < 2 ||
-		Sup->nbusy + (int) pg_atomic_read_u32(&Sup->nspinning) >= Sup->ncpus ||
-		(partner >= 0 && partner == sup_current_cpu()))
-		return false;
-
-	/* An old wake-up must not end this; what came with it is looked at later. */
-	ResetLatch(MyLatch);
 	pg_atomic_fetch_add_u32(&Sup->nspinning, 1);
 	pg_atomic_write_u32(spin->counted, 1);
 	INSTR_TIME_SET_CURRENT(start);
@@ -80,6 +110,27 @@ sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg)
 			 INSTR_TIME_GET_MICROSEC(now) < (uint64) sup_spin_time);
 	sup_stop_counting(spin->counted);
 	return is_done;
+}
+
+/*
+ * Resets the latch, so the caller must look again at all that it waits for
+ * before it sleeps.
+ */
+bool
+sup_spin_until(SupSpin *spin, int partner, bool (*done) (void *arg), void *arg)
+{
+	if (done(arg))
+		return true;
+	if (sup_spin_time == 0 || !spin->pays)
+		return false;
+
+	/* An old wake-up must not end this; what came with it is looked at later. */
+	ResetLatch(MyLatch);
+	if (Sup->crowded || Sup->ncpus < 2 || (partner >= 0 && partner == sup_current_cpu()))
+		return yield_until(done, arg);
+	if (Sup->nbusy + (int) pg_atomic_read_u32(&Sup->nspinning) >= Sup->ncpus)
+		return false;
+	return spin_until(spin, done, arg);
 }
 
 /*

@@ -17,6 +17,8 @@ typedef struct SupSpin
 	pg_atomic_uint32 *counted;	/* says that it is counted in nspinning */
 } SupSpin;
 
+extern void sup_note_call(TimestampTz now);
+
 /* It waited, or would have had to spin, that long. */
 extern void sup_spin_note(SupSpin *spin, int64 microseconds);
 
