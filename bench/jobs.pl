@@ -164,6 +164,11 @@ sub jobs
 					  : rate_of_loop($admin, $n, $width);
 				}
 			}
+			for ([ jobs => 'jobs' ], [ script => 'SKIP LOCKED script' ], [ loop => 'SKIP LOCKED loop' ])
+			{
+				my ($which, $series) = @$_;
+				point('jobs', $series, "$name commit, $width worker" . ($width > 1 ? 's' : ''), $rate{$which});
+			}
 			for ([ 'script', 'SKIP LOCKED script, two commits, pgbench -M prepared', 0 ],
 				[ 'loop', 'SKIP LOCKED loop by SPI, one commit', 1 ])
 			{
@@ -255,7 +260,10 @@ sub jobs_peers
 			bases => $rate{$which},
 			goal => [ '>=', $goal ],
 			doc => 'jobs_peers');
+		point('jobs_peers', ($kind =~ s/^graphile-local/local queue/r =~ s/^graphile$/graphile-worker/r =~ s/^boss/pg-boss/r) . ", $args->[0]",
+			'', $rate{$which});
 	}
+	point('jobs_peers', "jobs, $width{$_} worker" . ($width{$_} > 1 ? 's' : ''), '', $rate{$_}) for 'one', 'four';
 }
 
 # What the least costs that nobody can leave out.
