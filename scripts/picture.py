@@ -57,6 +57,8 @@ for panel, ax in zip(panels, axes.flat):
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     if ax.lines:
         ax.legend(fontsize=7, loc='upper left', framealpha=0.6)
+for ax in axes.flat[len(panels):]:
+    ax.set_visible(False)
 for ax in axes[-1]:
     ax.set_xlabel('seconds')
 figure.tight_layout()
