@@ -2,6 +2,7 @@
 # picture.py DASHBOARD.json URL FILE.png.  The same data make the same file.
 import io
 import json
+import re
 import sys
 import time
 import urllib.parse
@@ -30,7 +31,7 @@ first = min(float(value[0]) for series in ask('query', query='supervisor_server_
 def label(form, labels):
     for name, value in labels.items():
         form = form.replace('{{%s}}' % name, value)
-    return form.strip()
+    return re.sub('{{.*?}}', '', form).strip()
 
 
 def series_of(panel):
@@ -59,7 +60,8 @@ for panel, ax in zip(panels, axes.flat):
         ax.legend(fontsize=7, loc='upper left', framealpha=0.6)
 for ax in axes.flat[len(panels):]:
     ax.set_visible(False)
-for ax in axes[-1]:
+for ax in axes.flat[len(panels) - 2:len(panels)]:
+    ax.tick_params(labelbottom=True)
     ax.set_xlabel('seconds')
 figure.tight_layout()
 drawn = io.BytesIO()
