@@ -522,11 +522,13 @@ find_row(Relation rel, int64 id, TupleTableSlot *slot)
 	return found;
 }
 
-/* To the end of the transaction; others whose names have that hash wait in vain. */
+/* To the end of the transaction.  Others whose names have those 48 bits of hash wait in vain. */
 void
 sup_job_lock_name(Oid table, const char *name)
 {
-	LockDatabaseObject(table, hash_bytes((const unsigned char *) name, strlen(name)), 0, ExclusiveLock);
+	uint64		hash = hash_bytes_extended((const unsigned char *) name, strlen(name), table);
+
+	LockDatabaseObject(table, (uint32) hash, (uint16) (hash >> 32), ExclusiveLock);
 }
 
 int64

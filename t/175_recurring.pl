@@ -143,6 +143,12 @@ becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'object' AND NOT gr
 $one->query_safe('COMMIT');
 $two->finish;
 is(job('g', 'command'), 'SELECT 2', 'and replaces it');
+
+# hashtext() of these is the same
+$one->query_safe(q{BEGIN; SELECT supervisor.schedule('job 154550', '@yearly', 'SELECT 1')});
+value(q{SET lock_timeout = '10 s'; SELECT supervisor.schedule('job 21714', '@yearly', 'SELECT 2')});
+is(job('job 21714', 'command'), 'SELECT 2', 'who adds a name that looks like it does not wait');
+$one->query_safe('COMMIT');
 $_->quit foreach $one, $two;
 
 note 'times that are no more so';
