@@ -46,13 +46,13 @@
  */
 
 static const SupColumnDef job_columns[SUP_JOB_COLS] = {
-	[SUP_JOB_ID] = {"id", INT8OID},
-	[SUP_JOB_ROLE] = {"role", REGROLEOID},
-	[SUP_JOB_POOL] = {"pool", TEXTOID},
-	[SUP_JOB_PRIORITY] = {"priority", INT2OID},
-	[SUP_JOB_RUN_AT] = {"run_at", TIMESTAMPTZOID},
+	[SUP_JOB_ID] = {"id", INT8OID, true},
+	[SUP_JOB_ROLE] = {"role", REGROLEOID, true},
+	[SUP_JOB_POOL] = {"pool", TEXTOID, true},
+	[SUP_JOB_PRIORITY] = {"priority", INT2OID, true},
+	[SUP_JOB_RUN_AT] = {"run_at", TIMESTAMPTZOID, true},
 	[SUP_JOB_KEY] = {"key", TEXTOID},
-	[SUP_JOB_COMMAND] = {"command", TEXTOID},
+	[SUP_JOB_COMMAND] = {"command", TEXTOID, true},
 	[SUP_JOB_PARAMS] = {"params", TEXTARRAYOID},
 	[SUP_JOB_NAME] = {"name", TEXTOID},
 	[SUP_JOB_SCHEDULE] = {"schedule", TEXTOID},
@@ -60,16 +60,16 @@ static const SupColumnDef job_columns[SUP_JOB_COLS] = {
 	[SUP_JOB_NEXT_AT] = {"next_at", TIMESTAMPTZOID},
 	[SUP_JOB_RUN_TIMEOUT] = {"run_timeout", INTERVALOID},
 	[SUP_JOB_RETRY_DELAY] = {"retry_delay", INTERVALOID},
-	[SUP_JOB_MAX_ATTEMPTS] = {"max_attempts", INT4OID},
-	[SUP_JOB_ATTEMPTS] = {"attempts", INT4OID},
-	[SUP_JOB_CRASHES] = {"crashes", INT4OID},
-	[SUP_JOB_RUNS] = {"runs", INT8OID},
-	[SUP_JOB_ATOMIC] = {"atomic", BOOLOID},
-	[SUP_JOB_ENABLED] = {"enabled", BOOLOID},
-	[SUP_JOB_STATE] = {"state", CHAROID},
+	[SUP_JOB_MAX_ATTEMPTS] = {"max_attempts", INT4OID, true},
+	[SUP_JOB_ATTEMPTS] = {"attempts", INT4OID, true},
+	[SUP_JOB_CRASHES] = {"crashes", INT4OID, true},
+	[SUP_JOB_RUNS] = {"runs", INT8OID, true},
+	[SUP_JOB_ATOMIC] = {"atomic", BOOLOID, true},
+	[SUP_JOB_ENABLED] = {"enabled", BOOLOID, true},
+	[SUP_JOB_STATE] = {"state", CHAROID, true},
 	[SUP_JOB_REASON] = {"reason", TEXTOID},
 	[SUP_JOB_ORIGIN] = {"origin", INT8OID},
-	[SUP_JOB_ENQUEUED_AT] = {"enqueued_at", TIMESTAMPTZOID},
+	[SUP_JOB_ENQUEUED_AT] = {"enqueued_at", TIMESTAMPTZOID, true},
 	[SUP_JOB_LAST_STARTED_AT] = {"last_started_at", TIMESTAMPTZOID},
 	[SUP_JOB_LAST_FINISHED_AT] = {"last_finished_at", TIMESTAMPTZOID},
 	[SUP_JOB_LAST_STATE] = {"last_state", TEXTOID},
@@ -78,12 +78,12 @@ static const SupColumnDef job_columns[SUP_JOB_COLS] = {
 };
 
 static const SupColumnDef history_columns[SUP_RUN_COLS] = {
-	[SUP_RUN_JOB] = {"job", INT8OID},
+	[SUP_RUN_JOB] = {"job", INT8OID, true},
 	[SUP_RUN_NAME] = {"name", TEXTOID},
-	[SUP_RUN_ATTEMPT] = {"attempt", INT4OID},
-	[SUP_RUN_ROLE] = {"role", REGROLEOID},
-	[SUP_RUN_POOL] = {"pool", TEXTOID},
-	[SUP_RUN_STATE] = {"state", TEXTOID},
+	[SUP_RUN_ATTEMPT] = {"attempt", INT4OID, true},
+	[SUP_RUN_ROLE] = {"role", REGROLEOID, true},
+	[SUP_RUN_POOL] = {"pool", TEXTOID, true},
+	[SUP_RUN_STATE] = {"state", TEXTOID, true},
 	[SUP_RUN_TAG] = {"tag", TEXTOID},
 	[SUP_RUN_RESULT] = {"result", TEXTOID},
 	[SUP_RUN_SQLSTATE] = {"sqlstate", TEXTOID},
@@ -91,16 +91,16 @@ static const SupColumnDef history_columns[SUP_RUN_COLS] = {
 	[SUP_RUN_DETAIL] = {"detail", TEXTOID},
 	[SUP_RUN_CONTEXT] = {"context", TEXTOID},
 	[SUP_RUN_MERGED_INTO] = {"merged_into", INT8OID},
-	[SUP_RUN_ENQUEUED_AT] = {"enqueued_at", TIMESTAMPTZOID},
-	[SUP_RUN_RUN_AT] = {"run_at", TIMESTAMPTZOID},
+	[SUP_RUN_ENQUEUED_AT] = {"enqueued_at", TIMESTAMPTZOID, true},
+	[SUP_RUN_RUN_AT] = {"run_at", TIMESTAMPTZOID, true},
 	[SUP_RUN_STARTED_AT] = {"started_at", TIMESTAMPTZOID},
-	[SUP_RUN_FINISHED_AT] = {"finished_at", TIMESTAMPTZOID},
+	[SUP_RUN_FINISHED_AT] = {"finished_at", TIMESTAMPTZOID, true},
 	[SUP_RUN_PID] = {"pid", INT4OID},
-	[SUP_RUN_COMMAND] = {"command", TEXTOID}
+	[SUP_RUN_COMMAND] = {"command", TEXTOID, true}
 };
 
 static const SupColumnDef origin_columns[] = {
-	{"nonce", UUIDOID}
+	{"nonce", UUIDOID, true}
 };
 
 static const SupIndexDef job_indexes[] = {

@@ -30,7 +30,7 @@
 #define MAX_VALUE_SIZE	(1024 * 1024)
 
 const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
-	[SUP_COL_NAME] = {"name", NAMEOID},
+	[SUP_COL_NAME] = {"name", NAMEOID, true},
 	[SUP_COL_COMMAND] = {"command", TEXTOID},
 	[SUP_COL_RUN_EVERY] = {"run_every", INTERVALOID},
 	[SUP_COL_LIBRARY] = {"library", TEXTOID},
@@ -41,9 +41,9 @@ const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
 	[SUP_COL_TYPE] = {"type", TEXTOID},
 	[SUP_COL_ROLE] = {"role", REGROLEOID},
 	[SUP_COL_SETTINGS] = {"settings", TEXTARRAYOID},
-	[SUP_COL_INSTANCES] = {"instances", INT4OID},
-	[SUP_COL_START_AFTER] = {"start_after", TEXTOID},
-	[SUP_COL_RESTART] = {"restart", TEXTOID},
+	[SUP_COL_INSTANCES] = {"instances", INT4OID, true},
+	[SUP_COL_START_AFTER] = {"start_after", TEXTOID, true},
+	[SUP_COL_RESTART] = {"restart", TEXTOID, true},
 	[SUP_COL_RESTART_DELAY] = {"restart_delay", INTERVALOID},
 	[SUP_COL_RESTART_DELAY_MAX] = {"restart_delay_max", INTERVALOID},
 	[SUP_COL_MAX_RESTARTS] = {"max_restarts", INT4OID},
@@ -52,9 +52,9 @@ const SupColumnDef sup_worker_columns[SUP_WORKER_COLS] = {
 	[SUP_COL_STOP_TIMEOUT] = {"stop_timeout", INTERVALOID},
 	[SUP_COL_RUN_TIMEOUT] = {"run_timeout", INTERVALOID},
 	[SUP_COL_HEARTBEAT_TIMEOUT] = {"heartbeat_timeout", INTERVALOID},
-	[SUP_COL_BYPASS_ALLOWCONN] = {"bypass_allowconn", BOOLOID},
-	[SUP_COL_BYPASS_ROLELOGINCHECK] = {"bypass_rolelogincheck", BOOLOID},
-	[SUP_COL_ENABLED] = {"enabled", BOOLOID},
+	[SUP_COL_BYPASS_ALLOWCONN] = {"bypass_allowconn", BOOLOID, true},
+	[SUP_COL_BYPASS_ROLELOGINCHECK] = {"bypass_rolelogincheck", BOOLOID, true},
+	[SUP_COL_ENABLED] = {"enabled", BOOLOID, true},
 	[SUP_COL_EXTENSION] = {"extension", NAMEOID}
 };
 

@@ -97,6 +97,7 @@ columns_are_ours(const SupTableDef *def, Oid table, int n)
 			ours = !att->attisdropped && att->atttypid == def->columns[i].type &&
 				att->atttypmod == -1 && att->attcollation == collation_of(def, i) &&
 				att->attgenerated == '\0' && att->attidentity == '\0' &&
+				att->attnotnull == def->columns[i].not_null &&
 				strcmp(NameStr(att->attname), def->columns[i].name) == 0;
 			ReleaseSysCache(tuple);
 		}

@@ -14,6 +14,7 @@ typedef struct SupColumnDef
 {
 	const char *name;
 	Oid			type;
+	bool		not_null;
 } SupColumnDef;
 
 #define SUP_INDEX_COLS	6
