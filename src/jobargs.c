@@ -235,21 +235,33 @@ sup_job_take_pool(FunctionCallInfo fcinfo, int arg, Oid role)
 }
 
 /*
- * The table
+ * The tables
  */
 
-Oid
-sup_job_lock_table(void)
+static Oid
+lock_table(const SupTableDef *def)
 {
 	const char *complaint;
-	Oid			table = sup_trusted_lock_quick(&sup_job_table, &complaint);
+	Oid			table = sup_trusted_lock_quick(def, &complaint);
 
 	if (!OidIsValid(table))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("jobs of this database cannot be enqueued"),
+				 errmsg("jobs of this database cannot be managed"),
 				 complaint ? errdetail_internal("%s", complaint) : 0));
 	return table;
+}
+
+Oid
+sup_job_lock_table(void)
+{
+	return lock_table(&sup_job_table);
+}
+
+Oid
+sup_job_lock_history(void)
+{
+	return lock_table(&sup_history_table);
 }
 
 Oid

@@ -35,8 +35,9 @@ extern int32 sup_job_take_max_attempts(FunctionCallInfo fcinfo, int arg);
 /* The pool of the call, which is there and lets the role in. */
 extern char *sup_job_take_pool(FunctionCallInfo fcinfo, int arg, Oid role);
 
-/* supervisor.job, locked and to be believed; raises 55000. */
+/* supervisor.job, or job_history, locked and to be believed; raises 55000. */
 extern Oid	sup_job_lock_table(void);
+extern Oid	sup_job_lock_history(void);
 
 /* As sup_account_of(); 0: that role is a superuser. */
 extern Oid	sup_job_account(Oid role);

@@ -326,7 +326,7 @@ job_sequence(Oid table)
 			getExtensionOfObject(RelationRelationId, known) != getExtensionOfObject(RelationRelationId, table))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("jobs of this database cannot be enqueued"),
+					 errmsg("jobs of this database cannot be managed"),
 					 errdetail("The sequence supervisor.job_id_seq does not belong to the extension.")));
 		known_table = table;
 	}

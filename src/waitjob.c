@@ -141,13 +141,12 @@ state_of_gone(const Awaited *job)
 static char *
 look(Awaited *job, bool first)
 {
-	const char *complaint;
 	SupJobRow	row;
 	char	   *state;
 	Oid			table = sup_job_lock_table();
 
-	job->history = sup_trusted_lock_quick(&sup_history_table, &complaint);
-	if (!OidIsValid(job->history) || (!first && table != job->table))
+	job->history = sup_job_lock_history();
+	if (!first && table != job->table)
 		is_unknown(job->id);
 	job->table = table;
 	PushActiveSnapshot(GetLatestSnapshot());	/* toast needs one */

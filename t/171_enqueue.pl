@@ -101,7 +101,7 @@ foreach my $spoil ([ 'ALTER SEQUENCE supervisor.job_id_seq RENAME TO other', 'AL
 	[ 'ALTER TABLE supervisor.job ADD more text' ])
 {
 	value($spoil->[0]);
-	refused(q{SELECT supervisor.enqueue('SELECT 1')}, '55000', $spoil->[0], message => qr/jobs of this database cannot be enqueued/);
+	refused(q{SELECT supervisor.enqueue('SELECT 1')}, '55000', $spoil->[0], message => qr/jobs of this database cannot be managed/);
 	next unless defined $spoil->[1];
 	value($spoil->[1]);
 	value(q{SELECT supervisor.enqueue('SELECT 1')});
