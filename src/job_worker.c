@@ -89,7 +89,8 @@ end_look(void)
 
 /*
  * The table of jobs, locked; 0: it is gone.  One that is there, but is not to be believed, is an
- * error: what was known of its jobs is so when it is as it should be.
+ * error: what was known of its jobs is so when it is as it should be.  So is one of runs, in which
+ * the end of a run could not be noted: then none begins.
  */
 static Oid
 lock_table(void)
@@ -97,6 +98,8 @@ lock_table(void)
 	const char *complaint;
 	Oid			table = sup_trusted_lock_quick(&sup_job_table, &complaint);
 
+	if (OidIsValid(table) && !OidIsValid(sup_trusted_lock_quick(&sup_history_table, &complaint)))
+		table = InvalidOid;
 	if (!OidIsValid(table) && complaint != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
