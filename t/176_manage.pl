@@ -212,6 +212,7 @@ wait_for($job = begin('SELECT 1/0', ', max_attempts => 1'));
 go_on();
 told('failed', 'until it has failed');
 is(value("SELECT supervisor.wait_job($job)"), 'failed', 'which is known afterwards');
+is(value("BEGIN READ ONLY; SELECT supervisor.wait_job($job)"), 'failed', 'also in a transaction that only reads');
 wait_for($job = begin('SELECT 1/0', q{, max_attempts => 2, retry_delay => '0'}));
 go_on();
 told('failed', 'until all attempts have failed');

@@ -223,6 +223,38 @@ $node->wait_for_catchup($standby, 'replay', $node->lsn('insert'));
 $node = $standby;
 is(value(q{SELECT count(*) FROM supervisor.job_status WHERE reason = 'copied'}, dbname => 'a'), 0, 'a standby has no copies');
 is(value(q{SELECT reason FROM supervisor.job_status WHERE command ~ '\$1'}, dbname => 'a'), 'recovery', 'but runs nothing');
+
+# All that is about jobs, and does not only look, is refused at once.
+my $job_of_a = value('SELECT min(job) FROM supervisor.job_status', dbname => 'a');
+my %calls = (
+	enqueue => q{'SELECT 1'},
+	schedule => q{'daily', '@hourly', 'SELECT 1'},
+	unschedule => q{'daily'},
+	alter_job => "$job_of_a, priority => 1",
+	retry_job => $job_of_a,
+	cancel_job => $job_of_a,
+	wait_job => "$job_of_a, '5 s'",
+	adopt_jobs => '');
+my $state_of_a = q{SELECT count(*), string_agg(to_jsonb(j)::text, ' ' ORDER BY id), (SELECT last_value FROM supervisor.job_id_seq), (SELECT count(*) FROM supervisor.job_history) FROM supervisor.job j};
+my $before = value($state_of_a, dbname => 'a');
+is(value(q{SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc
+		WHERE pronamespace = 'supervisor'::regnamespace AND proname ~ 'job|enqueue|schedule' AND prorettype <> 'trigger'::regtype
+		AND proname NOT IN ('current_job', 'get_job_runs', 'job_origin', 'why_job_waits')}, dbname => 'a'),
+	join(' ', sort keys %calls), 'the functions about jobs are known here');
+foreach my $function (sort keys %calls)
+{
+	my $call = "supervisor.$function($calls{$function})";
+
+	refused("SELECT $call", '25006', "on a standby: $call", dbname => 'a', message => qr/cannot execute $function\(\) during recovery/);
+	next if $function eq 'wait_job';
+	refused('SELECT supervisor.execute(' . quote("SELECT $call") . ')', '25006', "nor in a task: $call", dbname => 'a', message => qr/cannot execute $function\(\) during recovery/);
+}
+is(value($state_of_a, dbname => 'a'), $before, 'nothing is written');
+is(value(q{SELECT count(*) FROM supervisor.job_status}, dbname => 'a'), $jobs, 'job_status works there');
+is(value(q{SELECT count(*) FROM supervisor.job_run}, dbname => 'a'), 0, 'so does job_run');
+is(value(q{SELECT due_jobs FROM supervisor.pool_status WHERE pool = 'default'}, dbname => 'a'), 2, 'and pool_status');
+is(value(q{SELECT count(*) FROM supervisor.health() WHERE what ~ 'wait'}, dbname => 'a'), 0, 'and health(): that they wait is no trouble');
+is(value(q{SELECT supervisor.current_job() IS NULL}, dbname => 'a'), 't', 'and current_job()');
 $primary->stop;
 $standby->promote;
 true_in('a', q{SELECT count(*) FILTER (WHERE what = 'due') = 1 AND count(*) FILTER (WHERE what = 'missed') = 1 FROM public.ran}, 'promoted, it runs what is due, and what was missed');
