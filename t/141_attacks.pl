@@ -56,15 +56,23 @@ refused("SELECT in_parallel(\$\$$_\$\$)", '25000', "in a parallel worker: $_", s
 	q{execute('SELECT 1')}, q{run('SELECT 1') AS (a int)}, q{execute_all(ARRAY['SELECT 1'])}, q{launch('SELECT 1')},
 	q{add_worker('more', 'SELECT 1')}, q{alter_worker('there', 'SELECT 2')}, q{remove_worker('there')},
 	q{stop_worker('there')}, q{start_worker('there')}, q{restart_worker('there')});
+my $held = $mallory->query_safe(q{SELECT supervisor.enqueue('SELECT 1', run_at => 'infinity')});
+refused("SELECT in_parallel(\$\$$_\$\$)", '25000', "in a parallel worker: $_", session => $mallory,
+	message => qr/ERROR: .*cannot (?:manage jobs|wait for a job) during a parallel operation.*CONTEXT: .*parallel worker/s)
+  foreach (
+	q{enqueue('SELECT 1')}, q{schedule('more', '@daily', 'SELECT 1')}, q{unschedule('more')}, "alter_job($held, priority => 1)",
+	"retry_job($held)", "cancel_job($held)", "wait_job($held)", 'adopt_jobs()');
 my $task = $mallory->query_safe(q{SELECT supervisor.launch('SELECT 1')});
 refused("SELECT in_parallel('$_')", '55000', "in a parallel worker: $_", session => $mallory)
   foreach ("result($task) AS (a int)", "forget($task)");
 refused("SELECT in_parallel('wait($task)')", '25000', "in a parallel worker: wait($task)", session => $mallory);
 is($mallory->query_safe("SELECT in_parallel('$_')"), 'done', "in a parallel worker: $_")
-  foreach ("cancel($task)", 'get_workers()', 'get_pools()', 'get_tasks()', 'get_events()', 'get_server()', 'get_job_runs()', 'job_origin()', 'health()');
+  foreach ("cancel($task)", 'get_workers()', 'get_pools()', 'get_tasks()', 'get_events()', 'get_server()', 'get_job_runs()', 'job_origin()', q{why_job_waits(10, ''default'', false)}, 'current_job()', 'job_status', 'job_run', 'health()');
 $mallory->query_safe("RESET ALL; SELECT supervisor.forget($task)");
 is(value('SELECT command FROM supervisor.worker'), 'SELECT 1', 'and the worker is as it was');
 value(q{SELECT supervisor.remove_worker('there')});
+is(value('SELECT id, priority, run_at FROM supervisor.job'), "$held|5|infinity", 'so is the job, and there is no other');
+value("SELECT supervisor.cancel_job($held)");
 
 note 'what looks for a client';
 
