@@ -201,16 +201,33 @@ value("SELECT supervisor.retry_job($job)");
 is_well('once it has succeeded, all is well');
 value(q{SELECT supervisor.unschedule('nightly')});
 
-# One that waits, and is due.
+# One that waits, and is due, as a superuser says: the functions do not where the tables are not trusted.
+my %told;
+sub due
+{
+	my ($at) = @_;
+
+	value("UPDATE supervisor.job SET run_at = $at WHERE id = $job");
+}
+
+sub tells
+{
+	my ($severity, $words, $hint, %opts) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	shows($severity, "^1 job waits in pool \"few\": $words\$", $words, hint => $hint, %opts);
+	$told{$words =~ s/"carol"/"%s"/r} = 1;
+}
+
 sub waits
 {
-	my ($set, $severity, $words, $hint, $unset) = @_;
+	my ($set, $severity, $words, $hint, $unset, %opts) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	$set->();
-	value("SELECT supervisor.retry_job($job)");
-	shows($severity, "^1 job waits in pool \"few\": $words\$", $words, hint => $hint);
-	value("SELECT supervisor.alter_job($job, run_at => 'infinity')");
+	due('now()');
+	tells($severity, $words, $hint, %opts);
+	due(q{'infinity'});
 	$unset->();
 	is_well("$words: that was all");
 }
@@ -226,6 +243,50 @@ waits(sub { set_pools('few:0') }, 'notice', 'the pool is of size 0', 'larger', s
 waits(sub { set_pools('') }, 'warning', 'the pool does not exist', 'add it', sub { set_pools('few:1'); SupervisorTest::wait_ready($node, 'few', 1) });
 waits(sub { SupervisorTest::set($node, 'supervisor.databases' => 'other') }, 'warning', 'the database is not listed', 'supervisor.databases',
 	sub { SupervisorTest::set($node, 'supervisor.databases' => '*') });
+waits(sub { value('ALTER TABLE supervisor.job DISABLE TRIGGER job_row_changed') }, 'warning', 'the tables of jobs were changed', 'server log',
+	sub { value('ALTER TABLE supervisor.job ENABLE ALWAYS TRIGGER job_row_changed') });
+
+# The other workers take all places.
+waits(sub {
+		set_pools('');
+		SupervisorTest::set($node, 'supervisor.pool_size' => 20);
+		until_true(q{SELECT count(*) > 0 FROM supervisor.worker_status WHERE pool = 'default' AND reason = 'no_background_worker_slot'});
+		set_pools('few:1(carol)');
+		until_true(q{SELECT count(*) = 1 FROM supervisor.pool_status WHERE pool = 'few'});
+	}, 'warning', 'the pool has no worker', 'server log',
+	sub { SupervisorTest::set($node, 'supervisor.pool_size' => 2); SupervisorTest::wait_ready($node, 'few', 1) });
+
+# What its worker looks into is locked for longer than it waits.
+my $holder = SupervisorTest::session($node);
+set_pools('few:0');
+due('now()');
+$holder->query_safe('BEGIN; LOCK TABLE supervisor.job IN SHARE MODE');
+set_pools('few:1');
+tells('notice', 'what role "carol" did has failed', 'server log', function => 'public.impatient()');
+$holder->query_safe('COMMIT');
+due(q{'infinity'});
+is_well('it is not due any more');
+
+# Its worker ends while its row is locked.
+value(q{CREATE FUNCTION waits() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_xact_lock_shared(1)'});
+$holder->query_safe('SELECT pg_advisory_lock(1)');
+value("UPDATE supervisor.job SET command = 'SELECT waits()', key = 'k', max_attempts = 9, retry_delay = '0', run_at = now() WHERE id = $job");
+my $runs = "SELECT state = 'running' FROM supervisor.job_status WHERE job = $job";
+until_true($runs);
+$holder->query_safe("BEGIN; SELECT FROM supervisor.job WHERE id = $job FOR UPDATE");
+value("SELECT pg_terminate_backend(pid) FROM supervisor.job_status WHERE job = $job");
+tells('warning', 'how they ended is not noted', 'server log', function => 'public.impatient()');
+$holder->query_safe('COMMIT');
+until_true($runs);
+
+# It runs again, and another one has its key.
+my $first = $job;
+$job = value(q{SELECT supervisor.enqueue('SELECT 1', pool => 'few', key => 'k')}, user => 'carol');
+tells('notice', 'others of their key run', 'job_status', function => 'public.impatient()');
+due(q{'infinity'});
+$holder->quit;
+becomes("SELECT count(*) = 0 FROM supervisor.job_status WHERE job = $first", 'it ends');
+is_well('and all is well');
 SupervisorTest::set($node, 'supervisor.run_jobs' => 'off');
 until_true(q{SELECT setting = 'off' FROM pg_settings WHERE name = 'supervisor.run_jobs'});
 value("SELECT supervisor.execute('SELECT 1')");
@@ -245,6 +306,9 @@ my $busy = SupervisorTest::session($node);
 $busy->query_safe(q{SELECT supervisor.launch('SELECT pg_sleep(3600)', pool => 'few')});
 value(q{SELECT count(supervisor.enqueue('SELECT 1', pool => 'few')) FROM generate_series(1, 3)});
 shows('notice', '^3 jobs wait in pool "few": all its workers are busy$', 'jobs that wait for long', function => 'public.impatient()', hint => 'larger');
+$told{$_} = 1 foreach 'their role does not exist', 'all its workers are busy';
+my ($hints) = slurp_file("$FindBin::RealBin/../supervisor--1.0.sql") =~ /^job_hints \(.*?\(VALUES(.*?)\)\),$/sm;
+is_deeply([ grep { !$told{$_} } $hints =~ /^ *\('\w+', '(.*?)', '/gm ], [], 'each reason has been told');
 $busy->quit;
 becomes('SELECT count(*) = 0 FROM supervisor.job_status', 'they are run');
 value(q{INSERT INTO supervisor.job (id, role, pool, priority, run_at, command, max_attempts, attempts, crashes, runs, atomic, enabled, state, enqueued_at)
