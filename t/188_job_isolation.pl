@@ -133,6 +133,71 @@ value('SELECT supervisor.unschedule(name) FROM supervisor.job_status WHERE sched
 $beside->query_safe('COMMIT');
 $beside->quit;
 
+note 'timeouts of roles';
+
+# What is the role's own limits its commands, not what we do in its session: to look for jobs, and
+# to note what has come of them.
+my @timeouts = qw(statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout);
+push @timeouts, 'transaction_timeout' if $node->pg_version >= 17;
+my %hurried = map { $_ => "SET $_ = '1ms'" } @timeouts;
+$hurried{all} = join '; ALTER ROLE "all" ', values %hurried, map { "SET default_transaction_$_" } 'isolation = serializable', 'read_only = on', 'deferrable = on';
+
+# Commands that have time.  Until their limits are off they may be canceled: then another one is tried.
+my $unhurried = 'SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;' . ($node->pg_version >= 17 ? ' SET LOCAL transaction_timeout = 0;' : '')
+  . ' SELECT pg_advisory_xact_lock_shared(1);';
+my ($locks, $holder) = map { SupervisorTest::session($node) } 1 .. 2;
+my $waits = q{SELECT count(*) = 1 FROM pg_locks JOIN pg_stat_activity USING (pid)
+	WHERE NOT granted AND usename = '%s' AND locktype %s AND waitstart < clock_timestamp() - interval '20 ms'};
+
+SupervisorTest::set($node, 'supervisor.pools' => 'one:1');
+SupervisorTest::wait_ready($node, 'one', 1);
+foreach my $role (sort keys %hurried)
+{
+	value("CREATE ROLE \"$role\" LOGIN; ALTER ROLE \"$role\" $hurried{$role}");
+	foreach my $case (
+		[ 'succeeds', $unhurried, '1 succeeded; 0; gone' ],
+		[ 'fails', "$unhurried SELECT 1/0", '1 failed 22012; 0; f 1' ],
+		[ 'not atomic', "BEGIN; $unhurried COMMIT", '1 succeeded; 0; gone', 'atomic => false' ],
+		[ 'not atomic, and fails', "BEGIN; $unhurried SELECT 1/0", '1 failed 22012; 0; f 1', 'atomic => false' ])
+	{
+		my ($what, $command, $expected, $options) = @$case;
+		my $log = -s $node->logfile;
+		my ($job, $ended);
+
+		$holder->query_safe('SELECT pg_advisory_lock(1)');
+		SupervisorTest::eventually(sub {
+			# it begins when its pool's worker has nothing else to do, and the table is locked
+			$locks->query_safe('SELECT pg_advisory_lock(2)');
+			$locks->query_safe(q{SELECT supervisor.forget(supervisor.launch('SELECT pg_advisory_lock_shared(2)', pool => 'one'))});
+			SupervisorTest::wait_true($locks, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
+			$job = value("SET ROLE \"$role\"; SELECT supervisor.enqueue(\$job\$$command\$job\$, pool => 'one', max_attempts => 1" . ($options ? ", $options" : '') . ')');
+			$locks->query_safe('BEGIN; LOCK TABLE supervisor.job IN SHARE MODE; SELECT pg_advisory_unlock(2)');
+			SupervisorTest::wait_true($holder, sprintf $waits, $role, q{= 'relation'});
+			$locks->query_safe('COMMIT');
+			SupervisorTest::wait_true($locks, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted) OR EXISTS (SELECT FROM supervisor.job_history WHERE job = $job)");
+			$ended = value("SELECT count(*) FROM supervisor.job_history WHERE job = $job");
+			return !$ended;
+		});
+		is($ended, 0, "$role, $what: it runs, after it was looked for longer than that");
+		$locks->query_safe("BEGIN; SELECT FROM supervisor.job WHERE id = $job FOR UPDATE");
+		$holder->query_safe('SELECT pg_advisory_unlock(1)');
+		SupervisorTest::wait_true($holder, sprintf $waits, $role, q{IN ('transactionid', 'tuple')});
+		$locks->query_safe('COMMIT');
+		becomes("SELECT count(*) = 1 FROM supervisor.job_history WHERE job = $job", "$role, $what: its end takes longer, too, and is noted");
+		is(noted($job), $expected, "$role, $what: as it was");
+		unlike(substr(slurp_file($node->logfile), $log), qr/could not be noted|jobs of this database are not run/, "$role, $what: at once");
+	}
+	# Those that are canceled since they have no more time than that are noted as well.
+	my $first = value(qq{SET ROLE "$role"; SELECT min(supervisor.enqueue('SET TRANSACTION READ WRITE; INSERT INTO effect VALUES (DEFAULT, 2)', retry_delay => '0', max_attempts => 3)) FROM generate_series(1, 5)});
+	becomes($none, "$role: jobs that have no more time end, too");
+	is(value(qq{
+			SELECT count(*), count(*) FILTER (WHERE effects <> CASE state WHEN 'succeeded' THEN 1 ELSE 0 END), count(*) FILTER (WHERE sqlstate NOT IN ('57014', '55P03', '25P04'))
+			FROM (SELECT DISTINCT ON (job) job, state, sqlstate, (SELECT count(*) FROM effect e WHERE e.job = h.job) AS effects
+				FROM supervisor.job_history h WHERE job >= $first ORDER BY job, attempt DESC) s}), '5|0|0', "$role: each once, or not at all");
+	value('DELETE FROM effect; DELETE FROM supervisor.job');
+}
+$_->quit foreach $locks, $holder;
+
 note 'large parameters';
 
 foreach my $role (@roles)
