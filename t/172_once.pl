@@ -116,8 +116,8 @@ ok($node->poll_query_until('latin', q{SELECT count(*) = 1 FROM t WHERE a = chr(2
 note 'large parameters';
 
 value(q{CREATE TABLE large (n bigint)});
-value(q{SELECT supervisor.enqueue('INSERT INTO large SELECT length($1) + length($2)', ARRAY[repeat('x', 30000000), repeat('y', 30000000)])});
-becomes('SELECT count(*) = 1 FROM large WHERE n = 60000000', 'are taken');
+value(q{SELECT supervisor.enqueue('INSERT INTO large SELECT length($1) + length($2)', ARRAY[repeat('x', 50000000), repeat('y', 50000000)])});
+becomes('SELECT count(*) = 1 FROM large WHERE n = 100000000', 'are taken');
 
 note 'large results';
 
