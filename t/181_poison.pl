@@ -15,6 +15,7 @@ use SupervisorTest qw(becomes value);
 my $node = SupervisorTest::new_node(
 	'poison',
 	'max_prepared_transactions' => 1,
+	'max_worker_processes' => 16,
 	'restart_after_crash' => 'on',
 	'supervisor.pool_size' => 3,
 	'supervisor.restart_delay' => '50ms',
@@ -160,6 +161,22 @@ $node->stop('immediate');
 $node->start;
 innocent($other, 'an immediate shutdown');
 is(value('SELECT count(*) FROM supervisor.job_history WHERE job = ' . $other), 0, 'nothing is noted of that');
+
+# What is noted of a crash no other crash undoes, also if commits are not waited for.
+value(q{ALTER SYSTEM SET synchronous_commit = off});
+value(q{ALTER SYSTEM SET wal_writer_delay = '10s'});
+value('SELECT pg_reload_conf()');
+$job = value('SET synchronous_commit = on; SELECT supervisor.enqueue($job$' . poison('segv') . q{$job$, retry_delay => '1 h') FROM pg_advisory_lock(2)});
+becomes("SELECT crashes = 1 FROM supervisor.job WHERE id = $job", 'the crash of one is noted');
+$node->stop('immediate');
+$node->start;
+is(value("SELECT attempts, crashes, reason FROM supervisor.job WHERE id = $job"), '1|1|retry', 'and not forgotten when the server crashes at once');
+is(value("SELECT count(*) FROM supervisor.job_history WHERE job = $job"), 1, 'nor is the run');
+value(q{ALTER SYSTEM RESET synchronous_commit});
+value(q{ALTER SYSTEM RESET wal_writer_delay});
+value('SELECT pg_reload_conf()');
+value("SELECT supervisor.cancel_job($job)");
+innocent($other, 'another immediate shutdown');
 
 value(q{ALTER SYSTEM SET restart_after_crash = off});
 value('SELECT pg_reload_conf()');
