@@ -107,20 +107,34 @@ $_->quit foreach $locks, $holder;
 
 note 'those that crashes have left';
 
+# Their rows are held by one who tells nobody when he lets go.
 foreach my $role (@roles)
 {
 	$job = value(q{SELECT supervisor.enqueue('SELECT pg_sleep(600)')}, user => $role);
 	becomes("SELECT state = 'running' FROM supervisor.job_status WHERE job = $job", "$role: his job runs");
 	my $pid = value("SELECT pid FROM supervisor.job_status WHERE job = $job");
-	value("BEGIN; SELECT supervisor.alter_job($job, priority => 1); PREPARE TRANSACTION '$role'", user => $role);
+	value("BEGIN; SELECT FROM supervisor.job WHERE id = $job FOR UPDATE; PREPARE TRANSACTION '$role'");
 	kill 'KILL', $pid;
 	becomes("SELECT bool_or(lost) FROM supervisor.get_job_runs() WHERE job = $job", "$role: its end can't be noted");
 }
 is(value($lost), $workers, 'as many are left as there are workers');
+value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (3)', priority => 9)}, user => $_) foreach @roles;
+becomes("SELECT count(*) = $workers FROM ran WHERE i = 3", 'others of their roles are run, which are looked for behind them');
 $job = value(q{SELECT supervisor.enqueue('SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(10)', max_attempts => 2, retry_delay => '0')}, user => 'erin');
 becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", "another's that has ended its worker is noted all the same");
 is(value("SELECT string_agg(attempt || ' ' || state, ', ' ORDER BY attempt) FROM supervisor.job_history WHERE job = $job"), '1 failed, 2 failed', 'each of its runs');
+
+# Room for it was made by giving one of these up, which runs again, as if that run had not been.
+my $runs = q{SELECT count(*), min(attempts), max(attempts) FROM supervisor.job_status WHERE state = 'running'};
+becomes("SELECT (count, min, max) = (1, 0, 0) FROM ($runs) s", 'one of those that were left runs again');
+is(value($lost), $workers - 1, 'the others are left');
+$node->stop('immediate');
+$node->start;
+becomes("SELECT (count, min, max) = (1, 0, 0) FROM ($runs) s", 'after another crash it still has no crash to it');
+is(value($lost), $workers - 1, 'and the others are left');
 value("ROLLBACK PREPARED '$_'") foreach @roles;
+becomes("SELECT n = 0 FROM ($lost) AS s (n)", 'they are noted when their rows are free');
+is(value(q{SELECT string_agg(attempts::text, ' ' ORDER BY attempts) FROM supervisor.job_status WHERE usename <> 'erin'}), '0' . ' 1' x ($workers - 1), 'each with the attempt that it was');
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected status)/m, 'nothing unexpected in the log');
 $node->stop;
 done_testing();
