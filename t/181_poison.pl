@@ -82,6 +82,35 @@ becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one whose pro
 is(value("SELECT reason, crashes, attempts, last_error FROM supervisor.job WHERE id = $job"), 'max_attempts|0|2|the worker was killed', 'which is no crash');
 innocent($other, 'killed');
 
+# Tests what has become of a job that has used all of its two attempts.
+sub used_up
+{
+	my ($id, $sqlstate, $error, $property) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $id", "$property: the job is failed");
+	is(value("SELECT reason, crashes, attempts, last_sqlstate, last_error FROM supervisor.job WHERE id = $id"), "max_attempts|0|2|$sqlstate|$error",
+		"$property: when it has used its attempts, and it has crashed nothing");
+	is(value("SELECT string_agg(attempt || ' ' || state || ' ' || sqlstate, ', ' ORDER BY finished_at) FROM supervisor.job_history WHERE job = $id"),
+		"1 failed $sqlstate, 2 failed $sqlstate", "$property: each is noted");
+}
+
+# One that ends its process as a program does disturbs nobody.  What _exit() ends looks as if it was killed.
+my $bystander = value(q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+foreach my $how ('exit(0)', 'exit(1)', 'proc_exit(0)', 'proc_exit(1)')
+{
+	used_up(enqueue(poison($how), ', max_attempts => 2'), '55000', 'its worker has ended', $how);
+	is(value(q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'}), $bystander, "$how: the server goes on");
+	innocent($other, $how);
+}
+foreach my $how ('_exit(0)', '_exit(1)')
+{
+	$bystander = value(q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+	used_up(enqueue(poison($how), ', max_attempts => 2'), '57P02', 'the worker was killed', $how);
+	innocent($other, $how);
+	isnt(value(q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'}), $bystander, "$how: the server has taken that for a crash");
+}
+
 # What its parallel workers do is the job's doing.
 my $in_parallel = value(q{SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')});
 sub poison_worker
@@ -101,6 +130,22 @@ $job = enqueue(poison_worker('kill'), ', max_attempts => 2');
 becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", 'one whose parallel worker is killed has used an attempt');
 is(value("SELECT reason, crashes, attempts, last_error FROM supervisor.job WHERE id = $job"), 'max_attempts|0|2|the worker was killed', 'which is no crash');
 innocent($other, 'a parallel worker that is killed');
+# Core's leader is told just before such a worker is gone, so it may wait for it until it is canceled.
+foreach my $how ('exit(0)', 'exit(1)', 'proc_exit(0)')
+{
+	$bystander = value(q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+	$job = enqueue(poison_worker($how), q{, max_attempts => 2, run_timeout => '2 s'});
+	becomes("SELECT state = 'f' FROM supervisor.job WHERE id = $job", "parallel $how: the job is failed");
+	is(value("SELECT reason, crashes, attempts FROM supervisor.job WHERE id = $job"), 'max_attempts|0|2', "parallel $how: when it has used its attempts, and it has crashed nothing");
+	like(value("SELECT string_agg(sqlstate || ' ' || message, ', ') FROM supervisor.job_history WHERE job = $job"),
+		qr/^(?:(?:55000 lost connection to parallel worker|57014 canceling statement due to timeout of the job)(?:, |$)){2}/, "parallel $how: by an error");
+	is(value(q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'}), $bystander, "parallel $how: the server goes on");
+}
+foreach my $how ('_exit(0)', '_exit(1)')
+{
+	used_up(enqueue(poison_worker($how), ', max_attempts => 2'), '57P02', 'the worker was killed', "parallel $how");
+	innocent($other, "parallel $how");
+}
 
 # Who has one is not blamed for what others do, nor for what somebody else has sent it.
 my $parallel = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'parallel worker' AND wait_event = 'Extension' AND query ~ 'poison_worker'";

@@ -4,11 +4,13 @@
 #include "postgres.h"
 
 #include <signal.h>
+#include <unistd.h>
 
 #include "access/parallel.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
 
@@ -28,6 +30,7 @@ static void
 take(const char *how)
 {
 	volatile char seed = 1;
+	int			code;
 
 	if (strcmp(how, "deaf") == 0)	/* so that it crashes as well when another one has */
 	{
@@ -47,6 +50,12 @@ take(const char *how)
 		elog(PANIC, "poison");
 	if (strcmp(how, "kill") == 0)
 		kill(getpid(), SIGKILL);
+	if (sscanf(how, "exit(%d)", &code) == 1)
+		exit(code);
+	if (sscanf(how, "proc_exit(%d)", &code) == 1)
+		proc_exit(code);
+	if (sscanf(how, "_exit(%d)", &code) == 1)
+		_exit(code);
 	if (strcmp(how, "wait") == 0)
 		for (;;)
 		{
