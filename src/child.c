@@ -91,6 +91,14 @@ why_not_begun(SupPhase phase)
 	return SUP_NO_REASON;
 }
 
+/* What follows is not what the last error was about. */
+void
+sup_forget_error(void)
+{
+	last_sqlstate = 0;
+	last_error[0] = '\0';
+}
+
 /* An error context callback: it sees also what the log does not get. */
 static void
 note_raised(void *arg)

@@ -28,6 +28,12 @@ extern void sup_worker_ready(SupSlot *slot);
 extern void sup_worker_interrupts(void);
 
 /*
+ * A task or a run begins.  If the process ends in it without a word, as a library may call
+ * exit(), the error of an earlier one is not told for the reason.
+ */
+extern void sup_forget_error(void);
+
+/*
  * Connect to the database of this slot, which has been written there before,
  * as its role, like a client's session: with what core does for those only.
  */

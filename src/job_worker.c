@@ -592,6 +592,7 @@ begin_run(SupSlot *slot, SupClaim *claim, Running *job)
 	mark.run_at = job->run.run_at;
 	mark.started_at = job->run.started_at;
 	sup_mark_run(sup_slot_index(slot), &mark);
+	sup_forget_error();
 	QueryCancelPending = false;
 	sup_lock();
 	claim->begun = !claim->canceled;

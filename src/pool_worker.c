@@ -206,6 +206,7 @@ run_task(SupSlot *slot, SupTask *task)
 	if (!stale)
 	{
 		slot->begun = true;
+		sup_forget_error();
 		sup_out_begin(task);
 		SetCurrentStatementStartTimestamp();
 		MemoryContextSwitchTo(MessageContext);

@@ -10,7 +10,7 @@ use Test::More;
 use IPC::Run;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(becomes value);
+use SupervisorTest qw(becomes refused value);
 
 my $node = SupervisorTest::new_node(
 	'poison',
@@ -18,6 +18,7 @@ my $node = SupervisorTest::new_node(
 	'max_worker_processes' => 16,
 	'restart_after_crash' => 'on',
 	'supervisor.pool_size' => 3,
+	'supervisor.pools' => 'one:1',
 	'supervisor.restart_delay' => '50ms',
 	'supervisor.restart_delay_max' => '50ms',
 	'supervisor.max_workers' => 8);
@@ -109,6 +110,19 @@ foreach my $how ('_exit(0)', '_exit(1)')
 	used_up(enqueue(poison($how), ', max_attempts => 2'), '57P02', 'the worker was killed', $how);
 	innocent($other, $how);
 	isnt(value(q{SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'}), $bystander, "$how: the server has taken that for a crash");
+}
+
+# That its worker had an error before is not its doing: else this one made the next hopeless.
+foreach my $how ('exit(0)', 'proc_exit(1)')
+{
+	my $before = enqueue(q{DO $$BEGIN EXECUTE 'nonsense'; END$$}, q{, pool => 'one'});
+	becomes("SELECT reason = 'hopeless' FROM supervisor.job WHERE id = $before", 'one has failed by an error');
+	$job = enqueue(poison($how), q{, pool => 'one', max_attempts => 2});
+	used_up($job, '55000', 'its worker has ended', "$how after an error of another");
+	is(value("SELECT count(DISTINCT pid) FROM supervisor.job_history WHERE job = $before OR (job = $job AND attempt = 1)"), 1, "$how: it was the same worker");
+	$node->psql('postgres', q{SELECT supervisor.execute('SELECT 1/0', pool => 'one')});
+	unlike(refused("SELECT supervisor.execute(\$\$SELECT poison('$how')\$\$, pool => 'one')", '55000', "$how in a task", message => qr/worker exited while it ran the task/),
+		qr/DETAIL/, "$how in a task: no other one's error is told");
 }
 
 # What its parallel workers do is the job's doing.
