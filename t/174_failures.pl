@@ -86,12 +86,23 @@ is(value("SELECT detail FROM supervisor.job_run WHERE job = $job"), 'own', 'its 
 like(substr(slurp_file($node->logfile), $raised_from), qr/HINT:  other\n/, 'and its hint');
 value('DELETE FROM supervisor.job');
 
-foreach my $command (q{DO $$BEGIN EXECUTE 'nonsense'; END$$}, 'DO $$BEGIN COMMIT; END$$')
+value(q{
+	CREATE FUNCTION vacuums() RETURNS void LANGUAGE plpgsql AS $$BEGIN EXECUTE 'VACUUM ran'; END$$;
+	CREATE FUNCTION commits() RETURNS void LANGUAGE plpgsql AS $$BEGIN COMMIT; END$$});
+foreach my $case (
+	[ q{DO $$BEGIN EXECUTE 'nonsense'; END$$}, '42601', 'true' ], [ q{DO $$BEGIN EXECUTE 'nonsense'; END$$}, '42601', 'false' ],
+	[ q{DO $$BEGIN EXECUTE 'VACUUM ran'; END$$}, '25001', 'true' ], [ 'SELECT vacuums()', '25001', 'true' ], [ 'SELECT vacuums()', '25001', 'false' ],
+	[ 'DO $$BEGIN COMMIT; END$$', '2D000', 'true' ], [ 'SELECT commits()', '2D000', 'false' ])
 {
-	enqueue($command, q{retry_delay => '0'});
-	becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, "what can't get better is not tried again: $command");
-	like(value('SELECT detail FROM supervisor.job_run WHERE job = (SELECT id FROM supervisor.job)'), qr/atomic => false/, "a hint says what would help: $command") if $command =~ /COMMIT/;
-	is(value('SELECT attempts, reason FROM supervisor.job'), '1|hopeless', 'and says so');
+	my ($command, $sqlstate, $atomic) = @$case;
+	my $property = "$command, atomic => $atomic";
+
+	$job = enqueue($command, "retry_delay => '0', atomic => $atomic");
+	becomes(q{SELECT count(*) = 1 FROM supervisor.job WHERE state = 'f'}, "what can't get better is not tried again: $property");
+	is(value('SELECT attempts, reason, last_sqlstate FROM supervisor.job'), "1|hopeless|$sqlstate", "$property: and says so");
+	is(runs($job), "1 failed $sqlstate", "$property: its run is noted");
+	is(value("SELECT coalesce(detail, '') ~ 'atomic => false' FROM supervisor.job_run WHERE job = $job"),
+		$sqlstate eq '2D000' && $atomic eq 'true' ? 't' : 'f', "$property: a hint says what would help, if it would");
 	value('DELETE FROM supervisor.job');
 }
 
