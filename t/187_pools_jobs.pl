@@ -179,6 +179,16 @@ foreach my $user ('alice', 'bob')
 	$session->quit;
 }
 
+# Of two roles, too, however many of one are due before the other's.
+$locks->query_safe('SELECT pg_advisory_lock(1)');
+value(q{SELECT supervisor.enqueue('INSERT INTO log SELECT ''alice'' FROM pg_advisory_xact_lock(1)', pool => 'one')}, user => 'alice');
+value(q{SELECT count(supervisor.enqueue('INSERT INTO log SELECT ''alice'' FROM pg_sleep(0.001)', pool => 'one')) FROM generate_series(1, 3000)}, user => 'alice');
+enqueue('bob', q{pool => 'one'}, user => 'bob');
+$locks->query_safe('SELECT pg_advisory_unlock(1)');
+becomes('SELECT count(*) = 3002 FROM log', 'a job of bob behind 3,001 of alice: all are run');
+cmp_ok(value(q{SELECT count(*) FROM log WHERE what = 'alice' AND n > (SELECT n FROM log WHERE what = 'bob')}), '>', 1000, 'his does not wait for all of hers');
+value('TRUNCATE log');
+
 note 'a drain is no task';
 
 $locks->query_safe('SELECT pg_advisory_lock(1)');
