@@ -177,6 +177,79 @@ foreach my $case (
 	like(value('DELETE FROM went RETURNING name'), qr/^supervisor: pool $pool,/, $property);
 }
 
+note 'jobs';
+
+# A job that is not due, by each function.
+my %calls = (
+	enqueue => q{supervisor.enqueue('SELECT 1', run_at => 'infinity'%s)},
+	schedule => q{supervisor.schedule('recurs', '@yearly', 'SELECT 1'%s)});
+
+# Tests in which pool a job is that names none.  %opts: user, dbname; set, a statement before; more, arguments.
+sub job_is_in
+{
+	my ($pool, $function, $property, %opts) = @_;
+	my $set = $opts{set} ? "$opts{set};" : '';
+	my $job = value("$set SELECT " . sprintf($calls{$function}, $opts{more} // ''), %opts);
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	is(value("SELECT pool FROM supervisor.job_status WHERE job = $job", %opts), $pool, "$function: $property");
+	value("DELETE FROM supervisor.job WHERE id = $job", dbname => $opts{dbname});
+}
+
+value(q{
+	CREATE FUNCTION enqueues() RETURNS bigint LANGUAGE sql SECURITY DEFINER
+	RETURN supervisor.enqueue('SELECT 1', run_at => 'infinity');
+	ALTER FUNCTION enqueues() OWNER TO mailer;
+	CREATE FUNCTION schedules() RETURNS bigint LANGUAGE sql SECURITY DEFINER
+	RETURN supervisor.schedule('recurs', '@yearly', 'SELECT 1');
+	ALTER FUNCTION schedules() OWNER TO mailer});
+foreach my $function (sort keys %calls)
+{
+	job_is_in('default', $function, 'without a setting it is "default"');
+	job_is_in('free', $function, 'SET', set => 'SET supervisor.default_pool = free');
+	job_is_in('app', $function, 'ALTER ROLE', user => 'app');
+	job_is_in('free', $function, 'which SET overrides', user => 'app', set => 'SET supervisor.default_pool = free');
+	job_is_in('free', $function, 'ALTER DATABASE', user => 'stranger', dbname => 'other');
+	job_is_in('free', $function, 'a name that is given counts', user => 'app', more => q{, pool => 'free'});
+	job_is_in('default', $function, 'also if it is "default"', user => 'app', more => q{, pool => 'default'});
+	job_is_in('app', $function, 'NULL is none', user => 'app', more => ', pool => NULL');
+	my $call = 'SELECT ' . sprintf($calls{$function}, '');
+	refused("SET supervisor.default_pool = nix; $call", '42704', "$function: a pool that does not exist", hint => qr/supervisor\.pools/);
+	refused("SET supervisor.default_pool = mail; $call", '42501', "$function: one that the role may not use",
+		user => 'app', message => qr/permission denied for pool "mail"/, hint => qr/supervisor\.default_pool/);
+}
+is(value('SELECT count(*) FROM supervisor.job'), 0, 'nothing is written then');
+job_is_in('default', 'schedule', 'it is the setting of who calls, whoever it is to run as', more => q{, role => 'app'});
+refused(q{SET supervisor.default_pool = mail; SELECT supervisor.schedule('recurs', '@yearly', 'SELECT 1', role => 'app')}, '42501',
+	'but that one must be let in', message => qr/pool "mail"/);
+value(q{SELECT supervisor.schedule('recurs', '@yearly', 'SELECT 1', pool => 'free')});
+value(q{SELECT supervisor.schedule('recurs', '@yearly', 'SELECT 1')});
+is(value(q{SELECT pool FROM supervisor.job_status WHERE name = 'recurs'}), 'default', 'who schedules again and names none says so anew');
+value(q{SELECT supervisor.unschedule('recurs')});
+foreach my $function ('enqueues', 'schedules')
+{
+	my %is_in = (app => 'app', stranger => 'default');
+
+	foreach my $user (sort keys %is_in)
+	{
+		my $job = value('SET supervisor.default_pool = ' . ($user eq 'app' ? 'app' : 'mail') . "; SELECT $function()", user => $user);
+
+		is(value("SELECT pool, usename FROM supervisor.job_status WHERE job = $job"), "$is_in{$user}|mailer", "$function(), a SECURITY DEFINER function, called by $user");
+		value("DELETE FROM supervisor.job WHERE id = $job");
+	}
+}
+
+# A job of a job: as with tasks, the setting is not handed on.
+my $enqueues = q{SELECT supervisor.enqueue('INSERT INTO went SELECT current_setting(''application_name'')')};
+foreach my $case ([ 'app', '', 'app', 'the role\'s own setting counts' ], [ 'app', 'SET supervisor.default_pool = free', 'app', 'not that of who enqueued' ])
+{
+	my ($user, $set, $pool, $property) = @$case;
+
+	value("$set; SELECT supervisor.enqueue(\$q\$$enqueues\$q\$)", user => $user);
+	becomes('SELECT count(*) = 1 FROM went', 'a job of a job has run');
+	like(value('DELETE FROM went RETURNING name'), qr/^supervisor: pool $pool,/, "where it runs: $property");
+}
+
 $node->stop;
 SupervisorTest::log_is_clean($node);
 done_testing();
