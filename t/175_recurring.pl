@@ -195,6 +195,13 @@ foreach (
 }
 is(value(q{SELECT count(*) FROM supervisor.job WHERE name = 'x'}), 0, 'nothing is written');
 refused(q{BEGIN READ ONLY; SELECT supervisor.schedule('x', '1 s', 'SELECT 1')}, '25006', 'read only');
+value(q{SELECT supervisor.schedule('h', '@yearly', 'SELECT 1')});
+refused('SELECT supervisor.unschedule(NULL)', '22004', 'unschedule(NULL)', message => qr/name must not be null/);
+refused(q{SELECT supervisor.unschedule('')}, '42602', q{unschedule('')}, message => qr/name of a job must not be empty/);
+refused(q{SELECT supervisor.unschedule(repeat('x', 64))}, '42622', 'unschedule() of a name that is too long');
+refused(qq{BEGIN READ ONLY; SELECT supervisor.unschedule('$_')}, '25006', "unschedule('$_') in a transaction that is read only", message => qr/unschedule\(\)/)
+  foreach 'h', 'x';
+is(value(q{SELECT supervisor.unschedule('h')}), 't', 'it is still there, and can be removed');
 
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected status)/m, 'nothing unexpected in the log');
 done_testing();

@@ -134,6 +134,8 @@ is(restore($file, 'b'), '', 'a restore');
 is(value("SELECT $columns FROM supervisor.job ORDER BY id", dbname => 'b'), $rows, 'has all jobs');
 nothing_runs('b', 'restored');
 refused('SELECT supervisor.retry_job(min(id)) FROM supervisor.job', '55000', 'a copy is not run by retry_job()', dbname => 'b', hint => qr/adopt_jobs/);
+refused('BEGIN READ ONLY; SELECT supervisor.adopt_jobs()', '25006', 'nor adopted in a transaction that is read only', dbname => 'b', message => qr/adopt_jobs\(\)/);
+is(value('SELECT count(origin) FROM supervisor.job', dbname => 'b'), 0, 'all are copies still');
 
 # As with a logical subscriber, which does not get the sequence.
 value(q{
