@@ -49,6 +49,22 @@ sup_queues_request(void)
 	RequestAddinShmemSpace(size_of_jobs());
 }
 
+/* It is lost, and the last one of its account, and of its role there, that is. */
+static void
+rank_lost(SupClaim *claim)
+{
+	claim->rank = claim->rank_of_role = 0;
+	for (int i = 0; i < 2 * sup_max_workers; i++)
+	{
+		const SupClaim *other = &SupJob->claims[i];
+
+		if (!OidIsValid(other->database) || other->slot >= 0 || other->account != claim->account)
+			continue;
+		claim->rank++;
+		claim->rank_of_role += other->role == claim->role;
+	}
+}
+
 /*
  * Runs that former lives of the server have left are lost, so nobody begins with these
  * jobs before their ends are noted.
@@ -68,9 +84,7 @@ take_marks(void)
 		claim->slot = claim->queue = -1;
 		claim->role = mark->role;
 		claim->account = mark->account;
-		claim->rank = 1;
-		for (int j = 0; j < i; j++)
-			claim->rank += SupJob->claims[j].account == claim->account;
+		rank_lost(claim);
 		claim->job.spot.id = mark->id;
 		claim->job.key = mark->key;
 		claim->job.spot.run_at = mark->run_at;
@@ -618,42 +632,35 @@ sup_lost_claim(Oid database, int *i)
 	return NULL;
 }
 
-/* The last lost one of an account, of as many as its rank; NULL: there is none. */
-static SupClaim *
-last_lost(Oid account)
-{
-	SupClaim   *last = NULL;
-
-	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0; i++)
-	{
-		SupClaim   *claim = &SupJob->claims[i];
-
-		if (OidIsValid(claim->database) && claim->rank > (last ? last->rank : 0) && claim->account == account)
-			last = claim;
-	}
-	return last;
-}
-
 /*
- * Has this account, which is not a superuser's, so many lost ones that it should not come to
- * have more?  What it runs now may be lost as well.
+ * Has this role, if it is no superuser's, so many lost ones in this database that it should not
+ * come to have more?  What it runs now may be lost as well.  It is not its account that is asked:
+ * others' jobs in the databases of one owner do not wait for that.
  */
 static bool
-has_lost_many(Oid account)
+has_lost_many(const SupJobQueue *queue)
 {
-	SupClaim   *last = OidIsValid(account) ? last_lost(account) : NULL;
+	int			n = 0;
 
-	return last != NULL && last->rank >= Max(sup_max_workers / 2, 1);
+	for (int i = 0; i < 2 * sup_max_workers && SupJob->nclaims > 0 && OidIsValid(queue->account); i++)
+	{
+		const SupClaim *claim = &SupJob->claims[i];
+
+		n += claim->database == queue->database && claim->role == queue->role && claim->slot < 0;
+	}
+	return n >= Max(sup_max_workers / 2, 1);
 }
 
 /*
- * Each worker needs a claim, so no more than half of them may be lost.  Whoever has most of
- * these gives one up: its job is run again, as if that run had not been.
+ * Each worker needs a claim, so no more than half of them may be lost.  The account that has most
+ * of these gives one up, the last one of its role that has most: its job is run again, as if that
+ * run had not been.
  */
 static void
 limit_lost(void)
 {
-	SupClaim   *last = NULL;
+	SupClaim   *most = NULL;
+	SupClaim   *last;
 	int			n = 0;
 
 	for (int i = 0; i < 2 * sup_max_workers; i++)
@@ -663,11 +670,20 @@ limit_lost(void)
 		if (!OidIsValid(claim->database) || claim->slot >= 0)
 			continue;
 		n++;
-		if (claim->rank > (last ? last->rank : 0))
+		if (most == NULL || claim->rank > most->rank)
+			most = claim;
+	}
+	if (n <= sup_max_workers)
+		return;
+	last = most;
+	for (int i = 0; i < 2 * sup_max_workers; i++)
+	{
+		SupClaim   *claim = &SupJob->claims[i];
+
+		if (OidIsValid(claim->database) && claim->slot < 0 && claim->account == most->account &&
+			claim->rank_of_role > last->rank_of_role)
 			last = claim;
 	}
-	if (n <= sup_max_workers || last == NULL)
-		return;
 	if (last->queue >= 0)
 		sup_queue_set_due(&SupJob->queues[last->queue], GetCurrentTimestamp());
 	sup_claim_release(last, SUP_RELEASE_UNDONE);
@@ -716,7 +732,7 @@ pass_over(SupJobQueue *queue, SupClaim *claim, const SupCandidate *job)
 SupStep
 sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **claim)
 {
-	SupClaim   *free = has_lost_many(queue->account) ? NULL : free_claim();
+	SupClaim   *free = has_lost_many(queue) ? NULL : free_claim();
 	SupClaim   *other = NULL;
 	SupCandidate job;
 	SupStep		step;
@@ -781,6 +797,21 @@ want_all(Oid database, Oid role)
 	}
 }
 
+/* It is lost no more: those after it move up. */
+static void
+close_up(const SupClaim *lost)
+{
+	for (int i = 0; i < 2 * sup_max_workers; i++)
+	{
+		SupClaim   *claim = &SupJob->claims[i];
+
+		if (!OidIsValid(claim->database) || claim->slot >= 0 || claim->account != lost->account)
+			continue;
+		claim->rank -= claim->rank > lost->rank;
+		claim->rank_of_role -= claim->role == lost->role && claim->rank_of_role > lost->rank_of_role;
+	}
+}
+
 void
 sup_claim_release(SupClaim *claim, SupRelease how)
 {
@@ -788,8 +819,8 @@ sup_claim_release(SupClaim *claim, SupRelease how)
 		&SupJob->queues[claim->queue].bounds : NULL;
 
 	SUP_ASSERT_LOCKED();
-	if (claim->rank > 0)
-		last_lost(claim->account)->rank = claim->rank;
+	if (claim->slot < 0)
+		close_up(claim);
 	if (bounds != NULL && (how == SUP_RELEASE_UNDONE || (how == SUP_RELEASE_GONE && claim->passed)))
 		sup_bounds_lower(bounds, claim->job.priority, claim->job.spot);
 	else if (how == SUP_RELEASE_GONE && bounds != NULL)
@@ -820,11 +851,9 @@ sup_claim_count(const SupClaim *claim, SupEnd end)
 void
 sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message)
 {
-	SupClaim   *last = last_lost(claim->account);
-
 	SUP_ASSERT_LOCKED();
 	claim->slot = -1;
-	claim->rank = last != NULL ? last->rank + 1 : 1;
+	rank_lost(claim);
 	claim->end = end;
 	claim->sqlstate = sqlstate;
 	strlcpy(claim->message, message, SUP_MESSAGE);

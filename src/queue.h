@@ -83,6 +83,7 @@ typedef struct SupClaim
 	int			mark;			/* see sup_mark_left() */
 	int			rank;			/* so many are lost of its account, with this
 								 * one; 0: it is not */
+	int			rank_of_role;	/* ... and of its role */
 	SupEnd		end;
 	bool		crashed;		/* and the server with it */
 	int			sqlstate;

@@ -105,6 +105,35 @@ is(value(q{SELECT string_agg(DISTINCT attempt || ' ' || state, ', ') FROM superv
 
 $_->quit foreach $locks, $holder;
 
+note 'of a guest';
+
+# All lost ones in a database count with its owner.  That keeps neither him nor his other guests from being served.
+value('CREATE DATABASE hers OWNER alice');
+value('CREATE EXTENSION supervisor; CREATE TABLE ran (i integer); GRANT ALL ON ran TO PUBLIC; GRANT EXECUTE ON FUNCTION supervisor.enqueue, supervisor.alter_job TO PUBLIC', dbname => 'hers');
+$locks = SupervisorTest::session($node, dbname => 'hers');
+$locks->query_safe('SELECT pg_advisory_lock(1)');
+value("SELECT supervisor.enqueue('SELECT pg_advisory_xact_lock_shared(1); SELECT 1/0', max_attempts => 1) FROM generate_series(1, $workers)", user => 'bob', dbname => 'hers');
+becomes(qq{SELECT count(*) = $workers FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'all workers run jobs of a guest');
+$holder = SupervisorTest::session($node, user => 'bob', dbname => 'hers');
+$holder->query_safe(q{BEGIN; SELECT supervisor.alter_job(job, priority => 1) FROM supervisor.job_status WHERE state = 'running'});
+$locks->query_safe('SELECT pg_advisory_unlock(1)');
+ok($node->poll_query_until('hers', "SELECT n = $workers FROM ($lost) AS s (n)"), 'he has locked them, and all are lost');
+foreach my $whose ([ 'carol', 'hers' ], [ 'alice', 'hers' ], [ 'alice', 'postgres' ])
+{
+	my ($user, $dbname) = @$whose;
+
+	value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (3)')}, user => $user, dbname => $dbname);
+	ok($node->poll_query_until($dbname, 'SELECT count(*) = 1 FROM ran WHERE i = 3'), "$user in $dbname: is served all the same");
+	value('TRUNCATE ran', dbname => $dbname);
+}
+$job = value(q{SELECT supervisor.enqueue('SELECT 1/0', max_attempts => 3, retry_delay => '0')}, user => 'carol', dbname => 'hers');
+ok($node->poll_query_until('hers', "SELECT state = 'f' FROM supervisor.job WHERE id = $job"), "another guest's that fails is noted");
+$job = value(q{SELECT supervisor.enqueue('SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(10)', max_attempts => 2, retry_delay => '0')}, user => 'carol', dbname => 'hers');
+ok($node->poll_query_until('hers', "SELECT state = 'f' FROM supervisor.job WHERE id = $job"), 'and one that ends its worker');
+is(value("SELECT string_agg(attempt || ' ' || state, ', ' ORDER BY attempt) FROM supervisor.job_history WHERE job = $job", dbname => 'hers'), '1 failed, 2 failed', 'each of its runs');
+$_->quit foreach $locks, $holder;
+ok($node->poll_query_until('hers', q{SELECT count(*) = 0 FROM supervisor.job_status WHERE usename = 'bob' AND state <> 'failed'}), 'and his are noted at last');
+
 note 'those that crashes have left';
 
 # Their rows are held by one who tells nobody when he lets go.
