@@ -50,6 +50,12 @@ static ObjectAddress *noted = NULL;
 static int	nnoted = 0;
 static int	maxnoted = 0;
 
+/*
+ * Default privileges that this session has made in its temporary schema.  Anybody may make some
+ * of his there, and lock them.
+ */
+static List *default_acls = NIL;
+
 /* object_access_hook: of what is made here, the catalogs can't be seen yet. */
 static void
 note_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
@@ -64,6 +70,13 @@ note_object(ObjectAccessType access, Oid class, Oid object, int sub, void *arg)
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
 	if (!OidIsValid(temp_namespace))
 		return;
+	if (class == DefaultAclRelationId && access == OAT_POST_CREATE)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
+		default_acls = lappend_oid(default_acls, object);
+		MemoryContextSwitchTo(oldcontext);
+	}
 	if (nnoted == maxnoted)
 	{
 		maxnoted = Max(2 * maxnoted, 16);
@@ -205,8 +218,8 @@ xact_ends(XactEvent event, void *arg)
 }
 
 /*
- * Is it in that schema, or default privileges there?  Others' objects may depend on it without being
- * there, and be gone by now: anybody can name it as a constant.
+ * Is it in that schema, or default privileges of ours there?  Others' objects may depend on it without
+ * being there, and be gone by now: anybody can name it as a constant.
  */
 static bool
 is_in_schema(const ObjectAddress *object, Oid schema)
@@ -217,7 +230,7 @@ is_in_schema(const ObjectAddress *object, Oid schema)
 	bool		isnull;
 
 	if (object->classId == DefaultAclRelationId)
-		return true;			/* of who may create something in it */
+		return list_member_oid(default_acls, object->objectId);
 	if (!is_objectclass_supported(object->classId) ||
 		get_object_attnum_namespace(object->classId) == InvalidAttrNumber)
 		return false;
@@ -265,6 +278,8 @@ sup_temporary_drop(void)
 	performMultipleDeletions(objects, DROP_CASCADE,
 							 PERFORM_DELETION_INTERNAL | PERFORM_DELETION_QUIETLY | PERFORM_DELETION_SKIP_EXTENSIONS);
 	free_object_addresses(objects);
+	list_free(default_acls);
+	default_acls = NIL;
 }
 
 void

@@ -199,6 +199,20 @@ task(q{CREATE TEMP TABLE his (); DO $$ BEGIN EXECUTE format('ALTER DEFAULT PRIVI
 	IF NOT EXISTS (SELECT FROM pg_default_acl) THEN RAISE 'none'; END IF; END $$});
 becomes('SELECT count(*) = 0 FROM pg_default_acl', 'default privileges in it are not left');
 
+# Others may make some of theirs there, which takes no right, and lock them.
+$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
+$locker = SupervisorTest::session($node, user => 'stranger');
+$locker->query_safe(q{DO $$ DECLARE s name; BEGIN FOR s IN SELECT nspname FROM pg_namespace WHERE nspname ~ '^pg_temp' LOOP
+		EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA %I GRANT SELECT ON TABLES TO PUBLIC', s);
+	END LOOP; END $$});
+$locker->query_safe(q{BEGIN; SELECT count(pg_get_object_address('default acl', ARRAY['stranger', nspname], ARRAY['r'])) FROM pg_namespace WHERE nspname ~ '^pg_temp'});
+is((task('CREATE TEMP TABLE his ()'))[0], undef, 'a task has a temporary table');
+is(value(q{SELECT count(*) FROM pg_class WHERE relname = 'his'}), '0', 'and has left nothing');
+task('SELECT 1');
+is(value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'}), $worker, 'nor has it cost its worker');
+$locker->query_safe('COMMIT; DROP OWNED BY stranger');
+$locker->quit;
+
 # Nor is it kept by a stranger who makes something of his depend on it, and locks that, or changes
 # what the catalogs say of it.
 foreach my $way (
