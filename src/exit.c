@@ -174,6 +174,14 @@ was_awaited(const LOCKTAG *tag)
 	return false;
 }
 
+/* A transaction has changed what a catalog says of something, or is about to: one at a time. */
+static bool
+is_of_change(const LOCKTAG *tag)
+{
+	return tag->locktag_type == LOCKTAG_TRANSACTION ||
+		(tag->locktag_type == LOCKTAG_TUPLE && tag->locktag_field1 == MyDatabaseId);
+}
+
 /*
  * Is that a temporary relation of this session, or what a try has waited for?  A
  * transaction is waited for that has changed what a catalog says of something that has to go.
@@ -186,7 +194,7 @@ is_needed(const LOCKTAG *tag)
 	Oid			schema;
 
 	if (was_awaited(tag))
-		return is_relation(tag) || tag->locktag_type == LOCKTAG_TRANSACTION ||
+		return is_relation(tag) || is_of_change(tag) ||
 			(tag->locktag_type == LOCKTAG_OBJECT && tag->locktag_field1 == MyDatabaseId &&
 			 tag->locktag_field3 >= FirstNormalObjectId);
 	if (!is_relation(tag))
@@ -223,7 +231,10 @@ add_holder(Holders *holders, const LockInstanceData *lock, Oid role)
 			holder->since = Min(holder->since, former.each[i].since);
 }
 
-/* Those who have locked what is needed; false: one of them is not to be terminated. */
+/*
+ * Those who have locked what is needed; false: one of them is not to be terminated.  Who waits to
+ * change what only one can change at a time is next.  Autovacuum may run code of who owns a table.
+ */
 static bool
 find_holders(Holders *holders)
 {
@@ -237,10 +248,13 @@ find_holders(Holders *holders)
 		const LockInstanceData *lock = &locks->locks[i];
 		PGPROC	   *proc;
 
-		if (lock->holdMask == 0 || lock->pid == MyProcPid || !is_needed(&lock->locktag))
+		if ((lock->holdMask == 0 && !is_of_change(&lock->locktag)) || lock->pid == MyProcPid ||
+			!is_needed(&lock->locktag))
 			continue;
 		proc = lock->pid != 0 ? BackendPidGetProc(lock->pid) : NULL;
-		if (lock->pid == 0 || (proc != NULL && (!OidIsValid(proc->roleId) || superuser_arg(proc->roleId))))
+		if (proc != NULL && (proc->statusFlags & PROC_IS_AUTOVACUUM) != 0)
+			add_holder(holders, lock, InvalidOid);
+		else if (lock->pid == 0 || (proc != NULL && (!OidIsValid(proc->roleId) || superuser_arg(proc->roleId))))
 			all = false;		/* 0: a prepared transaction */
 		else if (proc != NULL)
 			add_holder(holders, lock, proc->roleId);

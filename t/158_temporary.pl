@@ -274,6 +274,43 @@ becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker OR usenam
 $_->finish foreach @strangers;
 cmp_ok(scalar(() = slurp_file($node->logfile, $log) =~ /ERROR: .*deadlock detected/g), '<', 2, 'and it has been taken for no deadlock but by the reset');
 
+# Nor by one who waits to change what another one has changed: then it waits for him.
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+$id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE his (a int); COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'});
+$his = value(q{SELECT quote_literal(oid) FROM pg_class WHERE relname = 'his'});
+value("CREATE TABLE changed (a oid DEFAULT $his\::regclass::oid)", user => 'stranger');
+@strangers = map {
+	IPC::Run::start([ 'psql', '-X', '-d', $node->connstr('postgres') . ' user=stranger', '-c', 'BEGIN; GRANT SELECT (a) ON changed TO att; SELECT pg_sleep(1000)' ], '&>', \my $output);
+} 1 .. 3;
+becomes(q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'tuple'}, 'one has changed a row of a catalog, and others wait for that');
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker OR usename = 'stranger'", 'its worker ends, and they are terminated');
+$_->finish foreach @strangers;
+
+# Nor by autovacuum, which calls a function of his.
+value(q{
+	CREATE FUNCTION idle(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+		WHILE session_user <> 'stranger' LOOP
+			BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN NULL; END;
+		END LOOP;
+		RETURN i;
+	END $$}, user => 'stranger');
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+$id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE his (a int); COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'});
+$his = value(q{SELECT quote_literal(oid) FROM pg_class WHERE relname = 'his'});
+value("CREATE TABLE analyzed (i int, a oid DEFAULT $his\::regclass::oid); CREATE INDEX ON analyzed (public.idle(i)); INSERT INTO analyzed SELECT generate_series(1, 1000)", user => 'stranger');
+SupervisorTest::set($node, 'autovacuum_naptime' => '1s', 'autovacuum' => 'on');
+becomes(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND wait_event = 'PgSleep'}, 'autovacuum is kept at a table that depends on it');
+SupervisorTest::set($node, 'autovacuum' => 'off');
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker OR wait_event = 'PgSleep'", 'its worker ends, and autovacuum is terminated');
+
 # Nor is it kept by more than there are locks for: that is left to core, as another session's would be.
 $worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
 is($owner->query_safe(q{SELECT supervisor.execute('DO $do$ BEGIN FOR i IN 1 .. 3000 LOOP
