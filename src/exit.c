@@ -355,7 +355,7 @@ try_to_drop(bool again, bool *found)
 	return sqlstate;
 }
 
-/* Before core would.  The session's own timeouts don't count any more. */
+/* Before core would.  The session's own timeouts don't count any more, nor does exit_on_error. */
 static void
 drop_before_core(void)
 {
@@ -364,6 +364,7 @@ drop_before_core(void)
 
 	disable_all_timeouts(false);
 	sup_no_transaction_timeout();
+	ExitOnAnyError = false;
 	DeadlockTimeout = Max(DeadlockTimeout, 2 * TRY_MIN_MS);
 	whereToSendOutput = DestNone;	/* the task has had its last words */
 	pqsignal(SIGINT, take_cancel);

@@ -311,6 +311,21 @@ $admin->query_safe('SELECT pg_advisory_unlock(1)');
 is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
 becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker OR wait_event = 'PgSleep'", 'its worker ends, and autovacuum is terminated');
 
+# Nor where an error ends a session.
+value('ALTER ROLE att SET exit_on_error = on');
+$admin->query_safe('SELECT pg_advisory_lock(1)');
+$id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP TABLE his (a int); COMMIT; SELECT pg_advisory_lock_shared(1)')});
+becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary table');
+$worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool' AND state = 'running'});
+$locker = SupervisorTest::session($node, user => 'stranger');
+$pid = $locker->query_safe('SELECT pg_backend_pid()');
+$locker->query("BEGIN; SAVEPOINT s; SELECT nextval('" . value(q{SELECT oid FROM pg_class WHERE relname = 'his'}) . "'::regclass); ROLLBACK TO s");
+$admin->query_safe('SELECT pg_advisory_unlock(1)');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($worker, $pid)", 'the worker of a role whose errors end its sessions ends, and who keeps it is terminated');
+is(value($objects), '0', 'no temporary object is left');
+value('ALTER ROLE att RESET exit_on_error');
+$locker->quit;
+
 # Nor is it kept by more than there are locks for: that is left to core, as another session's would be.
 $worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
 is($owner->query_safe(q{SELECT supervisor.execute('DO $do$ BEGIN FOR i IN 1 .. 3000 LOOP
