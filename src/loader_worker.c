@@ -224,6 +224,12 @@ sup_loader_main(SupSlot *slot)
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, BGWORKER_BYPASS_ALLOWCONN);
 	SetConfigOption("search_path", "", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+
+	/*
+	 * All databases wait for the loader, so it waits for no standby, whatever
+	 * the owner of one has set.
+	 */
+	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 	sup_no_transaction_timeout();
 
 	/* A serializable, deferrable transaction might wait for ever to begin. */

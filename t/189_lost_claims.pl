@@ -14,6 +14,8 @@ use SupervisorTest qw(becomes value);
 my $workers = 4;
 my $node = SupervisorTest::new_node(
 	'lost_claims',
+	'wal_level' => 'replica',
+	'max_wal_senders' => 1,
 	'max_prepared_transactions' => 5,
 	'restart_after_crash' => 'on',
 	'supervisor.pool_size' => $workers,
@@ -164,6 +166,14 @@ is(value($lost), $workers - 1, 'and the others are left');
 value("ROLLBACK PREPARED '$_'") foreach @roles;
 becomes("SELECT n = 0 FROM ($lost) AS s (n)", 'they are noted when their rows are free');
 is(value(q{SELECT string_agg(attempts::text, ' ' ORDER BY attempts) FROM supervisor.job_status WHERE usename <> 'erin'}), '0' . ' 1' x ($workers - 1), 'each with the attempt that it was');
+
+note 'a standby that does not come';
+
+# The loader is one for all databases, and so waits for none, whatever their owners have set.
+value('ALTER DATABASE other SET synchronous_commit = remote_apply');
+SupervisorTest::set($node, 'synchronous_commit' => 'local', 'synchronous_standby_names' => 'none');
+$job = value(q{SET synchronous_commit = local; SELECT supervisor.enqueue('SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(10)', max_attempts => 1)}, dbname => 'other');
+ok($node->poll_query_until('other', "SELECT state = 'f' FROM supervisor.job WHERE id = $job"), 'the loader notes the end of a run without it');
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC|unexpected status)/m, 'nothing unexpected in the log');
 $node->stop;
 done_testing();
