@@ -225,9 +225,12 @@ sup_row_xmin(TupleTableSlot *slot, bool *mine)
 	return xmin;
 }
 
-/* Out of a buffer, and detoasted. */
+/*
+ * Out of a buffer.  What is to be used after this transaction is detoasted; what is about to be
+ * written again is not, as a value that stays where it is need not be compressed anew.
+ */
 static void
-copy_row(TupleTableSlot *slot, SupJobRow *row)
+copy_row(TupleTableSlot *slot, SupJobRow *row, bool detoast)
 {
 	slot_getallattrs(slot);
 	row->tid = slot->tts_tid;
@@ -242,7 +245,7 @@ copy_row(TupleTableSlot *slot, SupJobRow *row)
 		if (row->nulls[i])
 			continue;
 		get_typlenbyval(job_columns[i].type, &len, &byval);
-		if (len == -1)
+		if (len == -1 && detoast)
 			row->values[i] = PointerGetDatum(PG_DETOAST_DATUM_COPY(slot->tts_values[i]));
 		else
 			row->values[i] = datumCopy(slot->tts_values[i], byval, len);
@@ -583,7 +586,7 @@ sup_job_fetch(Oid table, int64 id, SupJobRow *row)
 
 	if (find_row(rel, id, slot))
 	{
-		copy_row(slot, row);
+		copy_row(slot, row, true);
 		found = is_being_changed(rel, &row->tid) ? SUP_JOB_CHANGING : SUP_JOB_FOUND;
 	}
 	ExecDropSingleTupleTableSlot(slot);
@@ -614,7 +617,7 @@ lock_row(Oid table, int64 id, LockWaitPolicy wait, SupJobRow *row)
 	}
 	if (locked)
 	{
-		copy_row(slot, row);
+		copy_row(slot, row, false);
 		locked = DatumGetInt64(row->values[SUP_JOB_ID]) == id;
 	}
 	ExecDropSingleTupleTableSlot(slot);

@@ -78,6 +78,15 @@ kept_text(const char *text, bool *isnull)
 		PointerGetDatum(cstring_to_text_with_len(text, pg_mbcliplen(text, len, Min(len, SUP_KEPT))));
 }
 
+/* The same of one that may be very long, and is not read to its end. */
+static Datum
+kept_beginning(Datum value, bool *isnull)
+{
+	text	   *beginning = DatumGetTextPSlice(value, 0, SUP_KEPT + MAX_MULTIBYTE_CHAR_LEN);
+
+	return kept_text(text_to_cstring(beginning), isnull);
+}
+
 /* What a run has left of a job that is 'row' now. */
 static const char *
 state_of(SupEnd end)
@@ -130,7 +139,7 @@ note_run(Oid history, const SupRun *run, const SupJobRow *row, SupEnd end, const
 	SET(SUP_RUN_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
 	if (run->pid != 0)
 		SET(SUP_RUN_PID, Int32GetDatum(run->pid));
-	SET_TEXT(SUP_RUN_COMMAND, sup_job_text(row, SUP_JOB_COMMAND));
+	values[SUP_RUN_COMMAND] = kept_beginning(row->values[SUP_JOB_COMMAND], &note.nulls[SUP_RUN_COMMAND]);
 #undef COPY
 #undef SET
 #undef SET_TEXT

@@ -326,6 +326,18 @@ $job = enqueue('SELECT pg_terminate_backend(pg_backend_pid())', q{atomic => fals
 becomes(q{SELECT state = 'f' FROM supervisor.job}, 'one that ends its workers');
 is(runs($job), '1 failed 57P01, 2 failed 57P01', 'each counts once');
 value('DELETE FROM supervisor.job');
+
+# To write a long command again takes long, and others wait for the loader if it does so.
+my $size = q{SELECT pg_relation_size(reltoastrelid) FROM pg_class WHERE oid = 'supervisor.job'::regclass};
+$job = value(q{SELECT supervisor.enqueue('SELECT pg_terminate_backend(pg_backend_pid()) /* ' || string_agg(md5(i::text), '') || ' */',
+	run_at => 'infinity', max_attempts => 3, retry_delay => '0') FROM generate_series(1, 10000) AS i});
+my $before = value($size);
+value("SELECT supervisor.retry_job($job)");
+becomes(q{SELECT state = 'f' FROM supervisor.job}, 'one with a long command that ends its workers');
+is(value($size), $before, 'its command stays where it is');
+is(value("SELECT count(*) FROM supervisor.job_history h, supervisor.job j WHERE h.job = $job AND left(j.command, length(h.command)) = h.command AND length(h.command) > 500"), 3, 'its beginning is in the history');
+value('DELETE FROM supervisor.job');
+
 $job = enqueue('DROP EXTENSION supervisor CASCADE', 'atomic => false');
 becomes(q{SELECT count(*) = 0 FROM pg_extension WHERE extname = 'supervisor'}, 'one that drops the extension');
 value('CREATE EXTENSION supervisor');
