@@ -313,7 +313,10 @@ require_owner_of_database(const char *name)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_DATABASE, name);
 }
 
-/* Of a database that is no template only its owner makes copies. */
+/*
+ * Of a database that is no template only its owner makes copies.  Nor does he give a copy the number
+ * of another that is gone: it tells the jobs of a database from those of its copies.
+ */
 static void
 require_right_to_copy(const CreatedbStmt *stmt)
 {
@@ -329,6 +332,11 @@ require_right_to_copy(const CreatedbStmt *stmt)
 
 		if (strcmp(option->defname, "template") == 0 && option->arg != NULL)
 			name = defGetString(option);
+		else if (strcmp(option->defname, "oid") == 0 && !superuser())
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("must be superuser to choose the OID of a database"),
+					 errdetail("By its OID the jobs of a database are told from those of its copies.")));
 	}
 	database = get_database_oid(name, true);
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));

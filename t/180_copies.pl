@@ -179,6 +179,8 @@ note 'TEMPLATE';
 is(value('SELECT count(origin) FROM supervisor.job', dbname => 'template_of_a'), $jobs, 'rows of a copied database say where they belong');
 nothing_runs('template_of_a', 'TEMPLATE');
 adopted('template_of_a', 'TEMPLATE');
+value('ALTER ROLE owner CREATEDB');
+refused('CREATE DATABASE again TEMPLATE a OID = 1000000', '42501', 'its owner does not choose the number of a copy, by which that is told from the original', user => 'owner');
 is(value(q{SELECT supervisor.schedule('daily', '@daily', 'SELECT 1')}, dbname => 'a'), value(q{SELECT job FROM supervisor.job_status WHERE name = 'daily'}, dbname => 'a'),
 	'in the original all is as it was');
 is(value(q{SELECT count(*) FROM supervisor.job_status WHERE reason = 'copied'}, dbname => 'a'), 0, 'which has no copies');
