@@ -174,12 +174,11 @@ was_awaited(const LOCKTAG *tag)
 	return false;
 }
 
-/* A transaction has changed what a catalog says of something, or is about to: one at a time. */
+/* A row of a catalog, which one is about to change at a time. */
 static bool
-is_of_change(const LOCKTAG *tag)
+is_row(const LOCKTAG *tag)
 {
-	return tag->locktag_type == LOCKTAG_TRANSACTION ||
-		(tag->locktag_type == LOCKTAG_TUPLE && tag->locktag_field1 == MyDatabaseId);
+	return tag->locktag_type == LOCKTAG_TUPLE && tag->locktag_field1 == MyDatabaseId;
 }
 
 /*
@@ -194,7 +193,7 @@ is_needed(const LOCKTAG *tag)
 	Oid			schema;
 
 	if (was_awaited(tag))
-		return is_relation(tag) || is_of_change(tag) ||
+		return is_relation(tag) || is_row(tag) || tag->locktag_type == LOCKTAG_TRANSACTION ||
 			(tag->locktag_type == LOCKTAG_OBJECT && tag->locktag_field1 == MyDatabaseId &&
 			 tag->locktag_field3 >= FirstNormalObjectId);
 	if (!is_relation(tag))
@@ -233,7 +232,8 @@ add_holder(Holders *holders, const LockInstanceData *lock, Oid role)
 
 /*
  * Those who have locked what is needed; false: one of them is not to be terminated.  Who waits to
- * change what only one can change at a time is next.  Autovacuum may run code of who owns a table.
+ * change the same row is next.  (Who waits for a transaction may do so for a row of its own.)
+ * Autovacuum may run code of who owns a table.
  */
 static bool
 find_holders(Holders *holders)
@@ -248,8 +248,7 @@ find_holders(Holders *holders)
 		const LockInstanceData *lock = &locks->locks[i];
 		PGPROC	   *proc;
 
-		if ((lock->holdMask == 0 && !is_of_change(&lock->locktag)) || lock->pid == MyProcPid ||
-			!is_needed(&lock->locktag))
+		if ((lock->holdMask == 0 && !is_row(&lock->locktag)) || lock->pid == MyProcPid || !is_needed(&lock->locktag))
 			continue;
 		proc = lock->pid != 0 ? BackendPidGetProc(lock->pid) : NULL;
 		if (proc != NULL && (proc->statusFlags & PROC_IS_AUTOVACUUM) != 0)

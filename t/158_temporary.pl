@@ -57,7 +57,7 @@ sub task
 {
 	my ($sql, %opts) = @_;
 
-	return SupervisorTest::error_of($node, 'SELECT supervisor.execute(' . SupervisorTest::quote($sql) . ')', extra_params => [ '-U', $opts{user} // 'att' ]);
+	return SupervisorTest::error_of($node, 'SELECT supervisor.execute(' . SupervisorTest::quote($sql) . ')', user => $opts{user} // 'att');
 }
 
 foreach my $refused (
