@@ -633,7 +633,7 @@ sup_lost_claim(Oid database, int *i)
 }
 
 /*
- * Has this role, if it is no superuser's, so many lost ones in this database that it should not
+ * Has this role, if it is not a superuser's, so many lost ones in this database that it should not
  * come to have more?  What it runs now may be lost as well.  It is not its account that is asked:
  * others' jobs in the databases of one owner do not wait for that.
  */

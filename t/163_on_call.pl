@@ -259,7 +259,7 @@ waits(sub {
 # What its worker looks into is locked for longer than it waits.
 my $holder = SupervisorTest::session($node);
 set_pools('few:0');
-due('now()');
+value("SELECT supervisor.alter_job($job, run_at => now())");    # of what an UPDATE has changed the loader tells, which waits as well
 $holder->query_safe('BEGIN; LOCK TABLE supervisor.job IN SHARE MODE');
 set_pools('few:1');
 tells('notice', 'what role "carol" did has failed', 'server log', function => 'public.impatient()');
