@@ -336,7 +336,8 @@ require_right_to_copy(const CreatedbStmt *stmt)
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 					 errmsg("must be superuser to choose the OID of a database"),
-					 errdetail("By its OID the jobs of a database are told from those of its copies.")));
+					 errdetail("By its OID the jobs of a database are told from those of its copies."),
+					 errhint("Leave the option out.")));
 	}
 	database = get_database_oid(name, true);
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));

@@ -235,7 +235,7 @@ my %options = (
 	'ALLOW_CONNECTIONS maybe' => '42601',
 	'TEMPLATE nosuch' => '3D000',
 	'COLLATION_VERSION DEFAULT' => '42601',
-	'OID 5' => '22023');
+	'OID 50000' => '42501');
 foreach my $option (sort keys %options)
 {
 	is_error($options{$option}, "CREATE DATABASE b $option", "CREATE DATABASE with $option", user => 'maker');

@@ -574,7 +574,7 @@ value('CREATE EXTENSION supervisor', dbname => 'original');
 value('GRANT EXECUTE ON FUNCTION supervisor.add_worker TO three', dbname => 'original');
 value(sprintf($add, 'copied', 1), dbname => 'original', user => 'three');
 until_true(sprintf($known, 1, 'copied'), 'he has one in a database of another');
-value("CREATE DATABASE copy_$_ TEMPLATE original OID ${\(20000 + $_)}", user => 'maker') foreach 1 .. 6;
+value("CREATE DATABASE copy_$_ OWNER maker TEMPLATE original OID ${\(20000 + $_)}") foreach 1 .. 6;
 until_true(q{SELECT count(*) > 1 FROM supervisor.worker_status WHERE name LIKE 'copied%'}, 'which is copied');
 value(q{SELECT supervisor.add_worker('late', 'SELECT 1', run_every => '1 h')}, user => 'four');
 until_true(q{SELECT state = 'running' FROM supervisor.worker_status WHERE name = 'late'}, 'and count for their owner, who leaves room');
