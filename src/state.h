@@ -38,6 +38,8 @@
 
 /* How many events the ring remembers. */
 #define SUP_EVENTS		1000
+
+/* ... and how many calls that have waited for a task. */
 #define SUP_CALLS		32
 
 /* Roles of which is remembered that they end workers. */

@@ -50,7 +50,6 @@
 /* So fast the last SUP_CALLS calls must have come. */
 #define CROWD_US	10000
 
-/* This session submits a task, and will wait for it.  The caller holds the lock. */
 void
 sup_note_call(TimestampTz now)
 {

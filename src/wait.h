@@ -17,6 +17,7 @@ typedef struct SupSpin
 	pg_atomic_uint32 *counted;	/* says that it is counted in nspinning */
 } SupSpin;
 
+/* This session submits a task at 'now', and will wait for it.  The caller holds the lock. */
 extern void sup_note_call(TimestampTz now);
 
 /* It waited, or would have had to spin, that long. */
