@@ -32,6 +32,7 @@
 #include "exit.h"
 #include "match.h"
 #include "rights.h"
+#include "settings.h"
 #include "task.h"
 #include "temporary.h"
 
@@ -377,13 +378,13 @@ sup_worker_connect(SupSlot *slot, uint32 flags, const char *application_name)
 	 * encoding.
 	 */
 	SetConfigOption("client_encoding", GetDatabaseEncodingName(), PGC_USERSET, PGC_S_CLIENT);
-	StartTransactionCommand();
+	sup_begin_own();
 	have_connection();
 	CommitTransactionCommand();
 	process_session_preload_libraries();
 	sup_fire_login_triggers();
 	SetConfigOption("application_name", application_name, PGC_USERSET, PGC_S_CLIENT);
-	StartTransactionCommand();
+	sup_begin_own();
 	sup_rights_bound(flags);
 	sup_exit_init();
 	slot->at_home = sup_owns_database(MyDatabaseId);	/* for our own report */

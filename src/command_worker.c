@@ -120,8 +120,7 @@ read_command(SupSlot *slot, const char *name, const SupProgram *program, Command
 	SupInput   *input;
 
 	slot->phase = SUP_PHASE_LOAD;
-	StartTransactionCommand();
-	sup_stop_transaction_timeout();
+	sup_begin_own();
 	if (!sup_catalog_command(name, program, &row))
 	{
 		/* It has changed, and whoever reads the table is late, or not here. */

@@ -128,12 +128,13 @@ sup_no_transaction_timeout(void)
 #endif
 }
 
-/* The timer alone: the next transaction starts it again. */
+/* The timer alone, and what it has said: the next transaction starts it again. */
 void
 sup_stop_transaction_timeout(void)
 {
 #if PG_VERSION_NUM >= 170000
 	disable_timeout(TRANSACTION_TIMEOUT, false);
+	TransactionTimeoutPending = false;
 #endif
 }
 

@@ -109,10 +109,7 @@ extern void sup_check_interrupts_while_sending(bool may_raise);
  */
 extern void sup_no_transaction_timeout(void);
 
-/*
- * What the transaction that has just begun does is our affair, and not the
- * role's.
- */
+/* Nor for that of the transaction that has just begun, even if it is over. */
 extern void sup_stop_transaction_timeout(void);
 
 /* 17 */

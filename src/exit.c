@@ -59,6 +59,7 @@
 #include "compat.h"
 #include "dropped.h"
 #include "exit.h"
+#include "settings.h"
 #include "state.h"
 #include "temporary.h"
 
@@ -304,9 +305,7 @@ terminate_holders(void)
 static void
 drop_all(bool again, bool *found)
 {
-	StartTransactionCommand();
-	XactIsoLevel = XACT_READ_COMMITTED; /* waits for no safe snapshot */
-	XactDeferrable = false;
+	sup_begin_own();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	*found = again && terminate_holders();
 	memset(&awaited, 0, sizeof(awaited));

@@ -27,6 +27,7 @@
 #include "jobnotes.h"
 #include "recur.h"
 #include "rights.h"
+#include "settings.h"
 #include "settle.h"
 
 /* The history is pruned no more often, unless what it has is kept for less. */
@@ -387,8 +388,7 @@ prune(bool brief, int retention, int64 *from)
 		int64		before = *from;
 
 		CHECK_FOR_INTERRUPTS();
-		StartTransactionCommand();
-		sup_own_transaction();
+		sup_begin_own();
 		PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
 		table = sup_trusted_lock_quick(&sup_history_table, &complaint);
 		last = !OidIsValid(table) || sup_history_prune(table, brief, until, from, &first);
@@ -442,8 +442,7 @@ sup_load_jobs(void)
 	if (RecoveryInProgress())
 		return;
 	settled = settle_all_lost();
-	StartTransactionCommand();
-	sup_own_transaction();
+	sup_begin_own();
 	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
 	table = sup_trusted_lock_quick(&sup_job_table, &complaint);
 	if (OidIsValid(table))

@@ -38,6 +38,7 @@
 #include "members.h"
 #include "reset.h"
 #include "rights.h"
+#include "settings.h"
 #include "settle.h"
 
 /* After so long others that wait go first. */
@@ -60,8 +61,7 @@ leave(SupSlot *slot)
 static bool
 begin_look(SupSlot *slot, SupJobQueue *queue)
 {
-	StartTransactionCommand();
-	sup_own_transaction();
+	sup_begin_own();
 	sup_own_lock_timeout(SUP_LOCK_TIMEOUT); /* others need this worker */
 	if (!sup_rights_hold())
 	{
@@ -445,8 +445,7 @@ look_for_key(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, const Running *
 	int			n = 0;
 
 	sup_injection_point("supervisor-key-free");
-	StartTransactionCommand();
-	sup_own_transaction();
+	sup_begin_own();
 	sup_own_lock_timeout(SUP_LOCK_TIMEOUT);
 	PushActiveSnapshot(GetTransactionSnapshot());	/* toast needs one */
 	MemoryContextSwitchTo(MessageContext);

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "declaration.h"
 #include "drain.h"
 #include "jobnotes.h"
@@ -131,6 +132,7 @@ sup_publish_jobs(const SupJobNote *list, int n)
 		const SupJobNote *note = &list[i];
 		SupJobQueue *queue;
 
+		sup_injection_point("supervisor-publish");
 		sup_lock();
 		queue = sup_queue_get(note->database, note->role, note->pool);
 		if (queue == NULL)

@@ -84,14 +84,7 @@ discard_all(Oid role)
 	GetTempNamespaceState(&temp_namespace, &temp_toast_namespace);
 	if (new_role || OidIsValid(temp_namespace))
 	{
-		StartTransactionCommand();
-
-		/*
-		 * By what the task has SET it might wait for a safe snapshot, which
-		 * no cancel ends now.
-		 */
-		XactIsoLevel = XACT_READ_COMMITTED;
-		XactDeferrable = false;
+		sup_begin_own();
 		if (new_role)
 		{
 			SetPGVariable("session_authorization", NIL, false);

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
 
@@ -163,4 +164,20 @@ sup_settings_changed(void)
 
 	sup_foreach_set_setting(SUP_SOURCE(PGC_S_SESSION), note_one, &changed);
 	return changed;
+}
+
+/*
+ * The time has begun to run with the transaction; what may take interrupts on the way, as
+ * a message that goes to the log, must not find that it is over.
+ */
+void
+sup_begin_own(void)
+{
+	HOLD_INTERRUPTS();
+	StartTransactionCommand();
+	sup_injection_point("supervisor-begun");
+	XactIsoLevel = XACT_READ_COMMITTED;
+	XactReadOnly = XactDeferrable = false;
+	sup_stop_transaction_timeout();
+	RESUME_INTERRUPTS();
 }

@@ -35,4 +35,10 @@ extern void sup_settings_own(char *const *settings, int n, Oid role, bool apply)
 /* Has this session SET anything that RESET ALL would reset? */
 extern bool sup_settings_changed(void);
 
+/*
+ * Begin a transaction for what is our affair, and not the role's: it writes, waits for no
+ * safe snapshot, and may take its time, whatever the role's defaults for transactions are.
+ */
+extern void sup_begin_own(void);
+
 #endif							/* SUP_SETTINGS_H */

@@ -30,6 +30,7 @@
 #include "jobkey.h"
 #include "recur.h"
 #include "rights.h"
+#include "settings.h"
 #include "settle.h"
 
 /* So many crashes of the server in a row, and it is not run any more. */
@@ -207,14 +208,6 @@ sup_settle_canceled(const SupRun *run, SupJobRow *row)
 }
 
 void
-sup_own_transaction(void)
-{
-	XactIsoLevel = XACT_READ_COMMITTED;
-	XactReadOnly = XactDeferrable = false;
-	sup_stop_transaction_timeout();
-}
-
-void
 sup_own_lock_timeout(int lock_timeout)
 {
 	char		value[12];
@@ -226,8 +219,7 @@ sup_own_lock_timeout(int lock_timeout)
 static void
 begin(int lock_timeout)
 {
-	StartTransactionCommand();
-	sup_own_transaction();
+	sup_begin_own();
 	sup_own_lock_timeout(lock_timeout);
 	PushActiveSnapshot(GetTransactionSnapshot());
 }

@@ -75,9 +75,6 @@ extern void sup_settle_not_begun(const SupRun *run, int lock_timeout);
  */
 extern void sup_settle_canceled(const SupRun *run, SupJobRow *row);
 
-/* A transaction that we have just started is ours, whatever the role's defaults are. */
-extern void sup_own_transaction(void);
-
 /* No lock is waited for any longer in it, in ms. */
 extern void sup_own_lock_timeout(int lock_timeout);
 

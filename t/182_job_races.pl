@@ -90,6 +90,16 @@ value('SELECT ' . job(2));
 becomes('SELECT count(*) = 1 FROM ran', 'one that comes later is run');
 $late->query_safe('COMMIT');
 all_ran('1 2', 2, 'what commits behind the place where a look has ended');
+
+attach('publish', 'wait');
+$late->begin('SELECT ' . job(1));
+held('publish');
+value(q{SELECT injection_points_detach('supervisor-publish')});
+value('SELECT ' . job(2, q{run_at => now() - interval '1 h'}));
+becomes('SELECT count(*) = 2 FROM ran', 'one that is seen before its commit tells of it is run');
+value(q{SELECT injection_points_wakeup('supervisor-publish')});
+$late->finish;
+all_ran('1 2', 2, 'what a look has found before its commit tells of it');
 $late->quit;
 
 attach('looked', 'wait');
@@ -223,6 +233,30 @@ foreach my $action ('error', 'wait')
 	is(value(q{SELECT string_agg(attempt || ' ' || state, ', ' ORDER BY finished_at) FROM (SELECT * FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 2) h}),
 		'1 failed, 2 succeeded', "the loader notes it ($action)");
 }
+
+note 'timeouts of transactions';
+
+# That of a role is for its commands: what we do ourselves goes on when its time is over.
+value(q{CREATE ROLE hurried LOGIN; ALTER ROLE hurried SET transaction_timeout = '1s'; GRANT EXECUTE ON FUNCTION supervisor.enqueue TO hurried});
+foreach my $case ([ 'begun', 'SELECT 1', '1 succeeded', 'a look' ], [ 'ran', 'SELECT 1/0', '1 failed 22012', 'what notes an end' ])
+{
+	my ($point, $command, $expected, $what) = @$case;
+
+	attach($point, 'wait');
+	value("SET ROLE hurried; SELECT supervisor.enqueue('$command', max_attempts => 1)");
+	$pid = held($point);
+	if ($point ne 'begun')
+	{
+		attach('begun', 'wait');
+		release($point);
+		is(held('begun'), $pid, "$what begins");
+	}
+	becomes("SELECT xact_start < clock_timestamp() - interval '1.1 s' FROM pg_stat_activity WHERE pid = $pid", "$what takes longer than that");
+	release('begun');
+	becomes(q{SELECT count(*) = 0 FROM supervisor.job WHERE state = 'w'}, "$what ends");
+	is(value(q{SELECT concat_ws(' ', attempt, state, sqlstate, pid) FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 1}), "$expected $pid", "$what is not limited");
+}
+value('DELETE FROM supervisor.job');
 
 note 'keys';
 
