@@ -254,6 +254,25 @@ sup_fire_login_triggers(void)
 
 /* False for any other statement. */
 bool
+sup_rewrites(Node *stmt, bool *all, List **options)
+{
+#if PG_VERSION_NUM >= 190000
+	typedef RepackStmt Rewrite;
+
+	if (!IsA(stmt, RepackStmt))
+		return false;
+#else
+	typedef ClusterStmt Rewrite;
+
+	if (!IsA(stmt, ClusterStmt))
+		return false;
+#endif
+	*all = ((Rewrite *) stmt)->relation == NULL;
+	*options = ((Rewrite *) stmt)->params;
+	return true;
+}
+
+bool
 sup_merge_returns_rows(Node *stmt)
 {
 #if PG_VERSION_NUM >= 170000

@@ -165,6 +165,12 @@ extern void sup_fire_login_triggers(void);
 /* MERGE has it since 17. */
 extern bool sup_merge_returns_rows(Node *stmt);
 
+/*
+ * Is it a raw CLUSTER, or REPACK, which 19 brought?  Then *all says whether it is of all
+ * tables, and *options are those that it has.
+ */
+extern bool sup_rewrites(Node *stmt, bool *all, List **options);
+
 /* Text of a completion tag, as a client would get it. */
 extern void sup_completion_tag(char *tag, const QueryCompletion *qc);
 

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
@@ -75,11 +76,54 @@ count_params(Node *stmt)
 	return highest;
 }
 
+/* An option of a statement that is true or false. */
+static bool
+option(List *options, const char *name, bool otherwise)
+{
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		if (strcmp(lfirst_node(DefElem, lc)->defname, name) == 0)
+			return defGetBoolean(lfirst_node(DefElem, lc));
+	}
+	return otherwise;
+}
+
+static bool
+detaches_concurrently(AlterTableStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		if (cmd->subtype == AT_DetachPartition && castNode(PartitionCmd, cmd->def)->concurrent)
+			return true;
+	}
+	return false;
+}
+
+static bool
+moves_database(AlterDatabaseStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Is it one that can't run in a transaction block, as far as its text tells? */
 static bool
 needs_no_block(Node *stmt)
 {
-	ListCell   *lc;
+	List	   *options;
+	bool		all;
 
 	switch (nodeTag(stmt))
 	{
@@ -90,15 +134,16 @@ needs_no_block(Node *stmt)
 		case T_DropStmt:
 			return ((DropStmt *) stmt)->concurrent;
 		case T_ReindexStmt:
-			if (((ReindexStmt *) stmt)->kind != REINDEX_OBJECT_INDEX &&
-				((ReindexStmt *) stmt)->kind != REINDEX_OBJECT_TABLE)
-				return true;
-			foreach(lc, ((ReindexStmt *) stmt)->params)
-			{
-				if (strcmp(lfirst_node(DefElem, lc)->defname, "concurrently") == 0)
-					return true;
-			}
-			return false;
+			return (((ReindexStmt *) stmt)->kind != REINDEX_OBJECT_INDEX &&
+					((ReindexStmt *) stmt)->kind != REINDEX_OBJECT_TABLE) ||
+				option(((ReindexStmt *) stmt)->params, "concurrently", false);
+		case T_AlterTableStmt:
+			return detaches_concurrently((AlterTableStmt *) stmt);
+		case T_AlterDatabaseStmt:
+			return moves_database((AlterDatabaseStmt *) stmt);
+		case T_CreateSubscriptionStmt:
+			options = ((CreateSubscriptionStmt *) stmt)->options;
+			return option(options, "create_slot", option(options, "connect", true));
 		case T_DiscardStmt:
 			return ((DiscardStmt *) stmt)->target == DISCARD_ALL;
 		case T_CreatedbStmt:
@@ -108,7 +153,7 @@ needs_no_block(Node *stmt)
 		case T_AlterSystemStmt:
 			return true;
 		default:
-			return false;
+			return sup_rewrites(stmt, &all, &options) && (all || option(options, "concurrently", false));
 	}
 }
 

@@ -60,7 +60,14 @@ no_job(qq{'$_'}, '2D000', qr/cannot end the transaction/)
   foreach 'BEGIN', 'COMMIT', 'SELECT 1; ROLLBACK', 'COMMIT AND CHAIN', 'PREPARE TRANSACTION $$a$$', 'ROLLBACK PREPARED $$a$$', 'END; SELECT 1';
 no_job(qq{'$_'}, '25001', qr/cannot run inside a transaction block/)
   foreach 'VACUUM', 'VACUUM ANALYZE t', 'CREATE INDEX CONCURRENTLY ON t (i)', 'DROP INDEX CONCURRENTLY t_i', 'REINDEX TABLE CONCURRENTLY t',
-  'REINDEX DATABASE other', 'CREATE DATABASE another', 'DROP DATABASE other', 'ALTER SYSTEM SET work_mem = 64', 'DISCARD ALL', 'SELECT 1; VACUUM';
+  'REINDEX DATABASE other', 'CREATE DATABASE another', 'DROP DATABASE other', 'ALTER SYSTEM SET work_mem = 64', 'DISCARD ALL', 'SELECT 1; VACUUM',
+  'CLUSTER', 'ALTER TABLE t DETACH PARTITION t_1 CONCURRENTLY', 'ALTER DATABASE other SET TABLESPACE pg_default',
+  'CREATE SUBSCRIPTION s CONNECTION $$$$ PUBLICATION p', 'REINDEX (CONCURRENTLY) TABLE t',
+  $node->pg_version->major >= 19 ? ('REPACK', 'REPACK (CONCURRENTLY) t') : ();
+like(value("BEGIN; SELECT supervisor.enqueue('$_'); ROLLBACK"), qr/^\d+$/, "enqueue('$_') may succeed in one")
+  foreach 'ANALYZE t', 'CREATE INDEX ON t (i)', 'REINDEX (CONCURRENTLY false) TABLE t', 'DISCARD TEMP', 'CLUSTER t', 'ALTER TABLE t DETACH PARTITION t_1',
+  'ALTER DATABASE other CONNECTION LIMIT 3', 'CREATE SUBSCRIPTION s CONNECTION $$$$ PUBLICATION p WITH (connect = false)',
+  'CREATE SUBSCRIPTION s CONNECTION $$$$ PUBLICATION p WITH (create_slot = false)';
 no_job(q{'COPY t TO STDOUT'}, '0A000', qr/COPY/);
 
 note 'rights';
