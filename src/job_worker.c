@@ -639,10 +639,14 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 	(void) pgstat_report_stat(false);
 }
 
-/* Take the next job, or look for some; false: the drain ends. */
+/*
+ * Take the next job, or look for some; false: the drain, which has begun then, ends.
+ * *has_run: it has taken one.
+ */
 static bool
-go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
+go_on(SupSlot *slot, SupJobQueue *queue, Oid table, TimestampTz began, bool *has_run)
 {
+	bool		slice_is_over = *has_run && sup_now() - began > SLICE_US;
 	static SupBusyKey *busy = NULL;
 	SupStep		step = SUP_STEP_NOTHING;
 	SupClaim   *claim = NULL;
@@ -654,7 +658,7 @@ go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
 		busy = MemoryContextAlloc(TopMemoryContext, 2 * sup_max_workers * sizeof(SupBusyKey));
 	passed.busy = busy;
 	sup_lock();
-	if (sup_drain_goes_on(slot, slice_is_over, sup_now()) && !(slice_is_over && !dlist_is_empty(&SupJob->wanting)))
+	if (sup_drain_goes_on(slot, *has_run, slice_is_over, sup_now()) && !(slice_is_over && !dlist_is_empty(&SupJob->wanting)))
 		step = sup_queue_step(queue, sup_slot_index(slot), table, GetCurrentTimestamp(), &claim);
 	if (step == SUP_STEP_TAKE)
 		sup_drain_offer(queue); /* another one takes more, if there are */
@@ -667,7 +671,10 @@ go_on(SupSlot *slot, SupJobQueue *queue, Oid table, bool slice_is_over)
 	}
 	sup_unlock();
 	if (step == SUP_STEP_TAKE)
+	{
+		*has_run = true;
 		run_claimed(slot, queue, claim);
+	}
 	else if (step == SUP_STEP_LOOK)
 		return look(slot, queue, table, &bounds, &passed);
 	return step == SUP_STEP_TAKE;
@@ -723,8 +730,9 @@ sup_run_drain(SupSlot *slot, SupTask *task)
 		PG_TRY();
 		{
 			Oid			table = find_table(slot, queue);
+			bool		has_run = false;
 
-			while (OidIsValid(table) && go_on(slot, queue, table, sup_now() - began > SLICE_US))
+			while (OidIsValid(table) && go_on(slot, queue, table, began, &has_run))
 				 /* one after another */ ;
 		}
 		PG_CATCH();

@@ -734,18 +734,19 @@ sup_next_task(SupSlot *slot, TimestampTz now)
 
 /*
  * May a worker that drains take another job, as it would the next task?  After its
- * slice of time only if nobody waits: neither sessions of its own role nor others.
+ * slice of time only if nobody waits: neither sessions of its own role nor others.  One
+ * that has run none takes one, as it would have run its task: if logging in takes longer
+ * than others wait patiently, or a worker lives, each would make room for the next one.
  */
 bool
-sup_drain_goes_on(SupSlot *slot, bool slice_is_over, TimestampTz now)
+sup_drain_goes_on(SupSlot *slot, bool has_run, bool slice_is_over, TimestampTz now)
 {
 	SupBinding *b = &Sup->bindings[slot->binding];
 	SupPool    *p = &Sup->pools[slot->pool];
 
 	SUP_ASSERT_LOCKED();
-	if (slot->leave == SUP_STAY && sup_worker_lifetime > 0 && now >= sup_slot_expires(slot))
-		slot->leave = SUP_LEAVE_RECYCLE;
-	if (slot->leave == SUP_STAY && others_starve(p, b, now))
+	if (has_run && slot->leave == SUP_STAY &&
+		((sup_worker_lifetime > 0 && now >= sup_slot_expires(slot)) || others_starve(p, b, now)))
 		slot->leave = SUP_LEAVE_RECYCLE;
 	return slot->leave == SUP_STAY && !slot->terminate && !slot->stale && !is_blocked(b, now) && p->size > 0 &&
 		!(slice_is_over && (b->nqueued > 0 || oldest_waiting(p, now) != NULL));

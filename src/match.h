@@ -29,7 +29,7 @@ extern void sup_ask_leave(SupSlot *slot, SupLeave why);
 extern void sup_ask_terminate(SupSlot *slot);
 extern TimestampTz sup_slot_expires(const SupSlot *slot);
 extern SupTask *sup_next_task(SupSlot *slot, TimestampTz now);
-extern bool sup_drain_goes_on(SupSlot *slot, bool slice_is_over, TimestampTz now);
+extern bool sup_drain_goes_on(SupSlot *slot, bool has_run, bool slice_is_over, TimestampTz now);
 extern void sup_slot_available(SupSlot *slot);
 extern void sup_slot_unbind(SupSlot *slot);
 

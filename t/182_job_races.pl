@@ -258,6 +258,17 @@ foreach my $case ([ 'begun', 'SELECT 1', '1 succeeded', 'a look' ], [ 'ran', 'SE
 }
 value('DELETE FROM supervisor.job');
 
+# Else each would leave for the other one, and nobody's job would be run.
+value(q{CREATE ROLE patient LOGIN; GRANT EXECUTE ON FUNCTION supervisor.enqueue TO patient; ALTER ROLE hurried RESET ALL});
+attach('begun', 'wait');
+my $first = value(q{SET ROLE hurried; SELECT supervisor.enqueue('SELECT 1')});
+$pid = held('begun');
+value(q{SET ROLE patient; SELECT supervisor.enqueue('SELECT 1')});
+becomes(q{SELECT max(enqueued_at) < clock_timestamp() - interval '0.2 s' FROM supervisor.job}, 'another role waits longer than it should');
+release('begun');
+becomes('SELECT count(*) = 0 FROM supervisor.job', 'both jobs are run');
+is(value("SELECT pid FROM supervisor.job_history WHERE job = $first"), $pid, 'one by the worker that has been slow to log in');
+
 note 'keys';
 
 my $keyed = q{key => 'k'};
