@@ -40,6 +40,7 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -51,6 +52,7 @@
 #include "storage/procarray.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -204,6 +206,12 @@ is_needed(const LOCKTAG *tag)
 	return OidIsValid(schema) && (schema == temp_namespace || schema == temp_toast_namespace);
 }
 
+static bool
+only_reads(const LockInstanceData *lock)
+{
+	return is_relation(&lock->locktag) && (lock->holdMask & ~LOCKBIT_ON(AccessShareLock)) == 0;
+}
+
 /*
  * The same, but once for each process.  One that only reads counts from when its role was first
  * seen: else two could take turns.
@@ -211,7 +219,7 @@ is_needed(const LOCKTAG *tag)
 static void
 add_holder(Holders *holders, const LockInstanceData *lock, Oid role)
 {
-	bool		reads = is_relation(&lock->locktag) && (lock->holdMask & ~LOCKBIT_ON(AccessShareLock)) == 0;
+	bool		reads = only_reads(lock);
 	Holder	   *holder;
 
 	for (int i = 0; i < holders->n; i++)
@@ -229,6 +237,13 @@ add_holder(Holders *holders, const LockInstanceData *lock, Oid role)
 	for (int i = 0; i < former.n; i++)
 		if (former.each[i].role == role)
 			holder->since = Min(holder->since, former.each[i].since);
+}
+
+/* A superuser, and who only reads and may read all data, as a backup does. */
+static bool
+is_waited_for(const LockInstanceData *lock, Oid role)
+{
+	return superuser_arg(role) || (only_reads(lock) && has_privs_of_role(role, ROLE_PG_READ_ALL_DATA));
 }
 
 /*
@@ -254,7 +269,7 @@ find_holders(Holders *holders)
 		proc = lock->pid != 0 ? BackendPidGetProc(lock->pid) : NULL;
 		if (proc != NULL && (proc->statusFlags & PROC_IS_AUTOVACUUM) != 0)
 			add_holder(holders, lock, InvalidOid);
-		else if (lock->pid == 0 || (proc != NULL && (!OidIsValid(proc->roleId) || superuser_arg(proc->roleId))))
+		else if (lock->pid == 0 || (proc != NULL && (!OidIsValid(proc->roleId) || is_waited_for(lock, proc->roleId))))
 			all = false;		/* 0: a prepared transaction */
 		else if (proc != NULL)
 			add_holder(holders, lock, proc->roleId);

@@ -152,22 +152,33 @@ becomes(q{SELECT state = 'failed' AND last_error ~ 'permanent' FROM supervisor.w
 is(value($objects), '0', 'no temporary object is left');
 value(q{SELECT supervisor.remove_worker('service')}, user => 'att');
 
-# Who reads has time to do so, but does not keep a worker in its exit for ever.
-my $reader = SupervisorTest::session($node, user => 'att');
+# Who reads has time to do so, but does not keep a worker in its exit for ever.  Who may read
+# all is a backup.
+value('CREATE ROLE backup LOGIN; GRANT pg_read_all_data TO backup');
+my ($reader, $backup) = map { SupervisorTest::session($node, user => $_) } 'att', 'backup';
 my $admin = SupervisorTest::session($node);
-$admin->query_safe('SELECT pg_advisory_lock(1)');
 my $owner = SupervisorTest::session($node, user => 'att');
-my $id = $owner->query_safe(q{SELECT supervisor.launch('CREATE TEMP VIEW seen AS SELECT 1 FROM pg_class; CREATE TEMP VIEW sees AS SELECT 1 FROM seen; COMMIT; SELECT pg_advisory_lock_shared(1)')});
-becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary view');
-my $worker = value(q{SELECT pid FROM supervisor.worker_status WHERE kind = 'pool'});
-$reader->query_safe('BEGIN; SELECT pg_get_viewdef(' . value(q{SELECT oid FROM pg_class WHERE relname = 'sees'}) . ')');
-my $pid = $reader->query_safe('SELECT pg_backend_pid()');
-$admin->query_safe('SELECT pg_advisory_unlock(1)');
-is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
-becomes("SELECT pg_blocking_pids($worker) = '{$pid}' FROM supervisor.worker_status WHERE pid = $worker AND state = 'stuck'", 'its worker waits for a reader');
+my ($worker, $pid, $id);
+my $kept;
+foreach my $reads ($backup, $reader)
+{
+	$pid = $reads->pid;
+	$admin->query_safe("SELECT pg_advisory_lock($pid)");
+	$id = $owner->query_safe(qq{SELECT supervisor.launch('CREATE TEMP VIEW seen AS SELECT 1 FROM pg_class; CREATE TEMP VIEW sees AS SELECT 1 FROM seen; COMMIT; SELECT pg_advisory_lock_shared($pid)')});
+	becomes(q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'a task has made a temporary view');
+	$worker = value(q{SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
+	$reads->query_safe('BEGIN; SELECT pg_get_viewdef(' . value(q{SELECT max(oid) FROM pg_class WHERE relname = 'sees'}) . ')');
+	$kept //= $worker;
+	$admin->query_safe("SELECT pg_advisory_unlock($pid)");
+	is($owner->query_safe("SELECT supervisor.wait($id)"), 'succeeded', 'the task ends');
+	becomes("SELECT pg_blocking_pids($worker) = '{$pid}' FROM supervisor.worker_status WHERE pid = $worker AND state = 'stuck'", 'its worker waits for who reads');
+}
 is(value("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid"), '1', 'who is left alone');
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'others are served');
 becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid IN ($pid, $worker)", 'he is terminated later, and the worker ends');
+is(value("SELECT state FROM supervisor.worker_status WHERE pid = $kept"), 'stuck', 'who may read all is waited for longer');
+is($backup->query_safe('COMMIT; SELECT 1'), '1', 'and goes on');
+becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $kept", 'when he has read, that worker ends, too');
 is(value($objects), '0', 'no temporary object is left');
 
 # Who locks its schema, which needs no right, is not in the way.
@@ -335,7 +346,7 @@ is($owner->query_safe(q{SELECT supervisor.execute('DO $do$ BEGIN FOR i IN 1 .. 3
 becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker", 'its worker ends');
 cmp_ok(scalar(() = slurp_file($node->logfile) =~ /out of shared memory/g), '<', 5, 'and has tried that a few times only');
 is(value(q{SELECT supervisor.execute('SELECT 1')}), 'SELECT 1', 'others are served');
-$_->quit foreach $owner, $reader, $admin;
+$_->quit foreach $owner, $reader, $backup, $admin;
 $node->stop;
 SupervisorTest::log_is_clean($node);
 done_testing();
