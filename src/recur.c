@@ -156,12 +156,23 @@ parse(const char *text, SupSchedule *schedule, SupScheduleError *error)
 	return error->fault == SUP_SCHEDULE_NOT_CRON && parse_interval(text, schedule);
 }
 
+/*
+ * More than all values of all fields need.  The loader goes through the schedules of a database
+ * while others wait for it, and everybody sees them.
+ */
+#define MAX_SCHEDULE_BYTES	1024
+
 void
 sup_recur_check(const char *text)
 {
 	SupSchedule schedule;
 	SupScheduleError error;
 
+	if (strlen(text) > MAX_SCHEDULE_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("schedule of a job is too long"),
+				 errhint("It has at most %d bytes.", MAX_SCHEDULE_BYTES)));
 	if (!parse(text, &schedule, &error))
 		raise_fault(text, &error);
 }

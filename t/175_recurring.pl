@@ -186,6 +186,7 @@ foreach (
 	[ q{'x', '@reboot', 'SELECT 1'}, '22023', qr/add_worker/ ], [ q{'x', '@often', 'SELECT 1'}, '22023', qr/\@hourly/ ],
 	[ q{'x', 'soon', 'SELECT 1'}, '22023', qr/five fields/ ], [ q{'x', '0.5 s', 'SELECT 1'}, '22023', qr/1 second/ ],
 	[ q{'x', '1 day', 'SELECT 1'}, '22023', qr/less than 1 day/ ], [ q{'x', '1 mon', 'SELECT 1'}, '22023' ], [ q{'x', '', 'SELECT 1'}, '22023' ],
+	[ q{'x', repeat('0,', 508) || '0 * * * *', 'SELECT 1'}, '22023', qr/schedule of a job is too long.*1024 bytes/s ],
 	[ q{'x', '1 s', 'SELECT 1', time_zone => 'Nowhere'}, '22023', qr/time zone "Nowhere".*pg_timezone_names/s ],
 	[ q{'x', '1 s', 'SELECT 1', pool => 'nix'}, '42704' ], [ q{'x', '1 s', 'SELECT 1', role => 'nix'}, '42704' ],
 	[ q{'x', '1 s', 'VACUUM'}, '25001', qr/atomic => false/ ], [ q{'x', '1 s', 'COMMIT'}, '2D000' ], [ q{'x', '1 s', 'nonsense'}, '42601' ],
@@ -195,7 +196,7 @@ foreach (
 }
 is(value(q{SELECT count(*) FROM supervisor.job WHERE name = 'x'}), 0, 'nothing is written');
 refused(q{BEGIN READ ONLY; SELECT supervisor.schedule('x', '1 s', 'SELECT 1')}, '25006', 'read only');
-value(q{SELECT supervisor.schedule('h', '@yearly', 'SELECT 1')});
+value(q{SELECT supervisor.schedule('h', repeat('0,', 507) || '0 1 1 1 *', 'SELECT 1')});
 refused('SELECT supervisor.unschedule(NULL)', '22004', 'unschedule(NULL)', message => qr/name must not be null/);
 refused(q{SELECT supervisor.unschedule('')}, '42602', q{unschedule('')}, message => qr/name of a job must not be empty/);
 refused(q{SELECT supervisor.unschedule(repeat('x', 64))}, '42622', 'unschedule() of a name that is too long');
