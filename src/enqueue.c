@@ -74,6 +74,7 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 	sup_job_set(row, SUP_JOB_COMMAND, PG_GETARG_DATUM(ARG_COMMAND));
 	if (!PG_ARGISNULL(ARG_PARAMS))
 		sup_job_set(row, SUP_JOB_PARAMS, PG_GETARG_DATUM(ARG_PARAMS));
+	sup_job_check_size(row);
 	take_key(fcinfo, row);
 	sup_job_take_interval(fcinfo, ARG_RUN_TIMEOUT, row, SUP_JOB_RUN_TIMEOUT, "run_timeout");
 	sup_job_take_interval(fcinfo, ARG_RETRY_DELAY, row, SUP_JOB_RETRY_DELAY, "retry_delay");

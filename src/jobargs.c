@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/defrem.h"
@@ -221,6 +222,26 @@ sup_job_check_command(const char *command, int nparams, bool atomic)
 /*
  * Arguments
  */
+
+/*
+ * As text a row has up to twice the bytes of the command, and four times those of the parameters, if
+ * all are to be escaped.  If that is more than core can send, nobody can dump the table any more.
+ */
+#define MAX_SIZE	(128 * 1024 * 1024)
+
+void
+sup_job_check_size(const SupJobRow *row)
+{
+	Size		size = toast_raw_datum_size(row->values[SUP_JOB_COMMAND]);
+
+	if (!row->nulls[SUP_JOB_PARAMS])
+		size += toast_raw_datum_size(row->values[SUP_JOB_PARAMS]);
+	if (size > MAX_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("command of a job is too long"),
+				 errhint("It has at most %d MB, with its parameters.", MAX_SIZE / (1024 * 1024))));
+}
 
 pg_noreturn void
 sup_job_out_of_range(const char *what, const char *range)

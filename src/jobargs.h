@@ -19,6 +19,9 @@ extern void sup_job_check_place(const char *function);
 /* Raise what the run of that command would raise at once. */
 extern void sup_job_check_command(const char *command, int nparams, bool atomic);
 
+/* Raise 54000 if the command of a row, with its parameters, is too long. */
+extern void sup_job_check_size(const SupJobRow *row);
+
 /* Raise 22023. */
 pg_noreturn extern void sup_job_out_of_range(const char *what, const char *range);
 

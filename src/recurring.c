@@ -106,6 +106,7 @@ take_arguments(FunctionCallInfo fcinfo, SupJobRow *row)
 	sup_job_set(row, SUP_JOB_ROLE, ObjectIdGetDatum(role));
 	sup_job_set(row, SUP_JOB_POOL, CStringGetTextDatum(sup_job_take_pool(fcinfo, ARG_POOL, role)));
 	sup_job_set(row, SUP_JOB_COMMAND, PG_GETARG_DATUM(ARG_COMMAND));
+	sup_job_check_size(row);
 	sup_job_set(row, SUP_JOB_SCHEDULE, PG_GETARG_DATUM(ARG_SCHEDULE));
 	sup_job_set(row, SUP_JOB_TIME_ZONE, CStringGetTextDatum(take_time_zone(fcinfo)));
 	sup_job_set(row, SUP_JOB_MAX_ATTEMPTS, Int32GetDatum(max_attempts));

@@ -53,6 +53,7 @@ no_job(q{'SELECT $2 || $1', ARRAY['a']}, '42601', qr/wrong number of parameters/
 no_job(q{'INSERT INTO t SELECT i FROM (SELECT $1::integer) s (i) WHERE i > (WITH w AS (SELECT $3::integer) TABLE w)', ARRAY['1', '2']},
 	'42601', qr/wrong number of parameters/);
 no_job(q{'SELECT 1', key => repeat('ä', 513)}, '22023', qr{key of a job is too long});
+no_job(q{'SELECT $1 -- ' || repeat('x', 67108864), ARRAY[repeat('x', 67108864)]}, '54000', qr{command of a job is too long.*128 MB, with its parameters}s);
 
 note 'what a transaction can\'t have';
 

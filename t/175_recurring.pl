@@ -187,6 +187,7 @@ foreach (
 	[ q{'x', 'soon', 'SELECT 1'}, '22023', qr/five fields/ ], [ q{'x', '0.5 s', 'SELECT 1'}, '22023', qr/1 second/ ],
 	[ q{'x', '1 day', 'SELECT 1'}, '22023', qr/less than 1 day/ ], [ q{'x', '1 mon', 'SELECT 1'}, '22023' ], [ q{'x', '', 'SELECT 1'}, '22023' ],
 	[ q{'x', repeat('0,', 508) || '0 * * * *', 'SELECT 1'}, '22023', qr/schedule of a job is too long.*1024 bytes/s ],
+	[ q{'x', '1 s', 'SELECT 1 -- ' || repeat('x', 134217728)}, '54000', qr/command of a job is too long/ ],
 	[ q{'x', '1 s', 'SELECT 1', time_zone => 'Nowhere'}, '22023', qr/time zone "Nowhere".*pg_timezone_names/s ],
 	[ q{'x', '1 s', 'SELECT 1', pool => 'nix'}, '42704' ], [ q{'x', '1 s', 'SELECT 1', role => 'nix'}, '42704' ],
 	[ q{'x', '1 s', 'VACUUM'}, '25001', qr/atomic => false/ ], [ q{'x', '1 s', 'COMMIT'}, '2D000' ], [ q{'x', '1 s', 'nonsense'}, '42601' ],
