@@ -11,11 +11,15 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_collation.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -41,6 +45,12 @@
 
 /* So often the times of recurring jobs are seen to, if there is anything to do for the loader. */
 #define TIMES_INTERVAL_US	USECS_PER_HOUR
+
+/*
+ * So many by one loader: other databases wait for it, and each time zone that is not like any
+ * before takes memory as long as it lives.
+ */
+#define TIMES_BATCH			1000
 
 /* Is nothing known of any priority? */
 static bool
@@ -247,6 +257,7 @@ typedef struct Sooner
 	int64		origin;
 	MemoryContext row;			/* for a row */
 	List	   *ids;			/* int64 * */
+	NameData	last;			/* the last one that was looked at; empty: all */
 } Sooner;
 
 /* Is its next time before the one that it has? */
@@ -288,16 +299,24 @@ find_sooner(Oid table, Sooner *sooner)
 	Relation	index = sup_job_open_index(rel, SUP_JOB_INDEX_NAME);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 0);
+	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 1);
+	ScanKeyData key;
 	SupJobRow	row;
+	bool		more = true;
 
-	index_rescan(scan, NULL, 0, NULL, 0);
-	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+	ScanKeyEntryInitialize(&key, 0, 1, BTGreaterStrategyNumber, InvalidOid, C_COLLATION_OID, F_TEXT_GT,
+						   CStringGetTextDatum(NameStr(sooner->last)));
+	index_rescan(scan, &key, 1, NULL, 0);
+	for (int i = 0; i < TIMES_BATCH; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
+		more = index_getnext_slot(scan, ForwardScanDirection, slot);
+		if (!more)
+			break;
 		sup_job_row_of(slot, &row);
 		note_sooner(&row, sooner);
 	}
+	namestrcpy(&sooner->last, more ? sup_job_text(&row, SUP_JOB_NAME) : "");
 	index_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
@@ -324,17 +343,20 @@ set_sooner(Oid table, int64 id, int64 origin)
 				 DatumGetInt16(row.values[SUP_JOB_PRIORITY]), sup_job_spot(&row));
 }
 
-/* In one transaction, which tells of them. */
+/* In one transaction, which tells of them.  Those that are left are for the next loader. */
 static void
 see_to_times(Oid table)
 {
 	Sooner		sooner = {0};
 	TimestampTz now = sup_now();
+	SupPruned  *pruned;
 	ListCell   *lc;
 	bool		due;
 
 	sup_lock();
-	due = sup_pruned_of(MyDatabaseId)->times_at == 0 || sup_pruned_of(MyDatabaseId)->times_at + TIMES_INTERVAL_US <= now;
+	pruned = sup_pruned_of(MyDatabaseId);
+	due = pruned->times_at == 0 || pruned->times_at + TIMES_INTERVAL_US <= now;
+	sooner.last = pruned->times_from;
 	sup_unlock();
 	if (!due)
 		return;
@@ -347,7 +369,12 @@ see_to_times(Oid table)
 		set_sooner(table, *(int64 *) lfirst(lc), sooner.origin);
 	}
 	sup_lock();
-	sup_pruned_of(MyDatabaseId)->times_at = now;
+	pruned = sup_pruned_of(MyDatabaseId);
+	pruned->times_from = sooner.last;
+	if (NameStr(sooner.last)[0] == '\0')
+		pruned->times_at = now;
+	else
+		sup_request_load(MyDatabaseId);
 	sup_unlock();
 }
 

@@ -228,6 +228,7 @@ sup_pruned_of(Oid database)
 	SupJob->next_pruned = (SupJob->next_pruned + 1) % SUP_FORGOTTEN;
 	p->database = database;
 	p->times_at = 0;
+	NameStr(p->times_from)[0] = '\0';
 	p->brief_from = p->from = PG_INT64_MIN;
 	return p;
 }

@@ -108,6 +108,8 @@ typedef struct SupPruned
 	Oid			database;		/* 0: free */
 	TimestampTz times_at;		/* the times of recurring jobs, then; by
 								 * sup_now(); 0: not yet */
+	NameData	times_from;		/* they are being seen to: up to that name
+								 * they have been; empty: they are not */
 
 	/* From when on the history may have runs that are to be removed. */
 	int64		brief_from;		/* of those that succeeded once */
