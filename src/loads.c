@@ -105,11 +105,11 @@ compare_oids(const ListCell *a, const ListCell *b)
 /*
  * Look into pg_database, which a process without a database can: for one, or
  * with 0 for all whose declared workers shall run, which are returned in
- * order.  Those of the others are forgotten, or kept from running.  False:
+ * order, and for all.  Those of the others are forgotten, or kept from running.  False:
  * it is locked.  We would not see to anything else while we wait for that.
  */
 static bool
-find_databases(Oid wanted, List **databases_found)
+find_databases(Oid wanted, List **databases_found, List **all)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *result = NIL;
@@ -135,6 +135,12 @@ find_databases(Oid wanted, List **databases_found)
 		MemoryContext oldcontext;
 
 		CHECK_FOR_INTERRUPTS();
+		if (all != NULL)
+		{
+			oldcontext = MemoryContextSwitchTo(context);
+			*all = lappend_oid(*all, form->oid);
+			MemoryContextSwitchTo(oldcontext);
+		}
 		if (OidIsValid(wanted) && form->oid != wanted)
 			continue;
 		found = true;
@@ -169,6 +175,26 @@ find_databases(Oid wanted, List **databases_found)
 	list_sort(result, compare_oids);
 	*databases_found = result;
 	return true;
+}
+
+/* Databases that were dropped while this library was not there to see it, and have left runs of jobs. */
+static void
+forget_left(const List *existing)
+{
+	Oid			database;
+	int			next = 0;
+
+	do
+	{
+		sup_lock();
+		database = sup_left_database(&next);
+		sup_unlock();
+		if (!OidIsValid(database) || list_member_oid(existing, database))
+			continue;
+		sup_lock();
+		sup_drains_forget(database);
+		sup_unlock();
+	} while (OidIsValid(database));
 }
 
 /* Databases that have declarations, and are gone. */
@@ -426,7 +452,8 @@ next_of_pass(TimestampTz now, TimestampTz *next)
 	if (databases == NIL)
 	{
 		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-		bool		found = find_databases(InvalidOid, &databases);
+		List	   *all = NIL;
+		bool		found = find_databases(InvalidOid, &databases, &all);
 
 		MemoryContextSwitchTo(oldcontext);
 		if (!found)
@@ -435,6 +462,9 @@ next_of_pass(TimestampTz now, TimestampTz *next)
 			return InvalidOid;
 		}
 		forget_dropped(databases);
+		if (!RecoveryInProgress())
+			forget_left(all);
+		list_free(all);
 	}
 
 	sup_lock();
@@ -478,7 +508,7 @@ requested_database(TimestampTz now, TimestampTz *next)
 
 	if (!OidIsValid(database))
 		return InvalidOid;
-	if (find_databases(database, &found))
+	if (find_databases(database, &found, NULL))
 	{
 		if (found != NIL)
 			return database;

@@ -633,6 +633,16 @@ sup_lost_claim(Oid database, int *i)
 	return NULL;
 }
 
+Oid
+sup_left_database(int *i)
+{
+	SUP_ASSERT_LOCKED();
+	for (; *i < 2 * sup_max_workers && SupJob->nclaims > 0; (*i)++)
+		if (OidIsValid(SupJob->claims[*i].database) && SupJob->claims[*i].queue < 0)
+			return SupJob->claims[(*i)++].database;
+	return InvalidOid;
+}
+
 /*
  * Has this role, if it is not a superuser's, so many lost ones in this database that it should not
  * come to have more?  What it runs now may be lost as well.  It is not its account that is asked:

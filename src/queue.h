@@ -267,6 +267,9 @@ extern SupClaim *sup_claim_on(Oid database, Oid table, int64 id);
 /* One that is lost, in a database, of those from *i on; NULL: there is none. */
 extern SupClaim *sup_lost_claim(Oid database, int *i);
 
+/* A database with one that a former life of the server has left, from *i on; 0: there is none. */
+extern Oid	sup_left_database(int *i);
+
 static inline int
 sup_queue_index(const SupJobQueue *queue)
 {

@@ -167,6 +167,35 @@ value("ROLLBACK PREPARED '$_'") foreach @roles;
 becomes("SELECT n = 0 FROM ($lost) AS s (n)", 'they are noted when their rows are free');
 is(value(q{SELECT string_agg(attempts::text, ' ' ORDER BY attempts) FROM supervisor.job_status WHERE usename <> 'erin'}), '0' . ' 1' x ($workers - 1), 'each with the attempt that it was');
 
+note 'a database that is dropped while the library is not there';
+
+value('CREATE DATABASE gone');
+value('CREATE EXTENSION supervisor', dbname => 'gone');
+value(q{SELECT supervisor.enqueue('SELECT pg_sleep(600)')}, dbname => 'gone');
+ok($node->poll_query_until('gone', q{SELECT count(*) = 1 FROM supervisor.job_status WHERE state = 'running'}), 'a job runs in it');
+my $runner = value(q{SELECT pid FROM supervisor.job_status}, dbname => 'gone');
+value('ALTER DATABASE gone ALLOW_CONNECTIONS false');
+kill 'KILL', $runner;
+$node->poll_query_until('postgres', 'SELECT true');
+
+# What a crash has left is in a file with a head of 16 bytes, and two marks for each worker, whose state is first.
+sub left
+{
+	my $marks = slurp_file($node->data_dir . '/pg_stat_tmp/supervisor.marks');
+	my $size = (length($marks) - 16) / (2 * $workers);
+
+	return scalar grep { unpack("x[16] x[@{[$size * $_]}] i", $marks) } $workers .. 2 * $workers - 1;
+}
+ok(SupervisorTest::eventually(sub { left() == 1 }), 'it is killed, and nobody can note that there');
+$node->stop;
+$node->append_conf('postgresql.auto.conf', q{shared_preload_libraries = ''});
+$node->start;
+value('DROP DATABASE gone');
+is(left(), 1, 'when it is dropped without the library, that is left');
+$node->append_conf('postgresql.auto.conf', q{shared_preload_libraries = 'supervisor'});
+$node->restart;
+ok(SupervisorTest::eventually(sub { left() == 0 }), 'and forgotten when the library is there again');
+
 note 'a standby that does not come';
 
 # The loader is one for all databases, and so waits for none, whatever their owners have set.
