@@ -769,15 +769,17 @@ sup_job_look(Oid table, Oid role, const char *pool, const SupBounds *bounds, Sup
 	return look.n;
 }
 
-/* By the index from one to the next, however many jobs each has. */
+/*
+ * By the index from one to the next, however many jobs each has.  Whether there is any is not looked
+ * at: many may have gone that a snapshot of somebody's keeps on the disk.
+ */
 void
 sup_job_scan_queues(Oid table, SupQueueVisitor visit, void *arg)
 {
 	Relation	rel = table_open(table, NoLock);
 	Relation	index = sup_job_open_index(rel, SUP_JOB_INDEX_PLACE);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	IndexScanDesc scan = sup_index_beginscan(rel, index, snapshot, 1);
+	IndexScanDesc scan = sup_index_beginscan(rel, index, SnapshotAny, 1);
 	MemoryContext last = AllocSetContextCreate(CurrentMemoryContext, "supervisor queue", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "supervisor queue", ALLOCSET_DEFAULT_SIZES);
 	ScanKeyData key;
@@ -810,7 +812,6 @@ sup_job_scan_queues(Oid table, SupQueueVisitor visit, void *arg)
 		MemoryContextReset(MemoryContextSwitchTo(oldcontext));
 	}
 	index_endscan(scan);
-	UnregisterSnapshot(snapshot);
 	MemoryContextDelete(last);
 	MemoryContextDelete(context);
 	ExecDropSingleTupleTableSlot(slot);

@@ -181,6 +181,28 @@ ok($node->poll_query_until('other', 'SELECT count(*) = 1 FROM ran'), 'once it is
 value(q{SELECT supervisor.enqueue('INSERT INTO ran VALUES (2)', run_at => clock_timestamp() + interval '0.2 s')}, dbname => 'other');
 ok($node->poll_query_until('other', 'SELECT count(*) = 2 FROM ran'), 'those to come run as well');
 
+note 'what has gone, and is kept by a snapshot of somebody\'s';
+
+my $old = SupervisorTest::session($node);
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+value('SELECT ' . job(1, q{run_at => now() + interval '1 year'}));
+value(q{DO $$DECLARE j bigint := (SELECT id FROM supervisor.job); BEGIN
+	FOR i IN 1..1000 LOOP PERFORM supervisor.alter_job(j, run_at => now() + interval '1 year' + i * interval '1 day'); END LOOP; END$$});
+
+# How much the loader reads, when it has nothing to find out.
+my $read = q{SELECT coalesce(idx_scan, 0), coalesce(idx_tup_read, 0) FROM pg_stat_user_indexes WHERE indexrelname = 'job_place'};
+my ($scans, $before, $after);
+foreach my $retention ('25 h', '26 h')
+{
+	($scans, $before) = split /\|/, value($read);
+	setting('supervisor.job_retention', "'$retention'");
+	becomes("SELECT idx_scan > $scans FROM ($read) AS s (idx_scan)", 'the loader goes through the queues');
+}
+$after = (split /\|/, value($read))[1];
+cmp_ok($after - $before, '<', 500, 'and not through what has gone');
+value('DELETE FROM supervisor.job');
+$old->quit;
+
 note 'more than there is room for';
 
 value(q{BEGIN; SELECT count(supervisor.enqueue('INSERT INTO ran VALUES (' || i || ')')) FROM generate_series(1, 2200) i; UPDATE supervisor.job SET pool = 'p' || substring(command, '[0-9]+'); COMMIT});
