@@ -385,15 +385,20 @@ cut_short(TimestampTz now)
 	return when;
 }
 
-/* The later, the less urgent. */
+/*
+ * The later, the less urgent: who has many databases, and asks for them again and again, holds up
+ * these.
+ */
 static TimestampTz
 urgency(const SupLoad *load)
 {
-	return load->due + (load->failures > 0 ? BEHIND_US : load->awaited ? -BEHIND_US : 0);
+	if (load->failures > 0)
+		return load->due + BEHIND_US;
+	return (load->began != 0 ? load->began : load->due - BEHIND_US) - (load->awaited ? BEHIND_US : 0);
 }
 
 /*
- * The database that has waited longest of those that somebody asked for;
+ * Of the databases that somebody asked for the one that was read longest ago;
  * 'next' is when another one falls due.
  */
 static Oid

@@ -10,7 +10,7 @@ use lib "$FindBin::RealBin";
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use SupervisorTest qw(becomes eventually refused until_true value);
+use SupervisorTest qw(becomes continue_process eventually refused stop_process until_true value);
 
 my $node = SupervisorTest::new_node(
 	'floods',
@@ -479,6 +479,31 @@ foreach my $flood (
 	add_in('postgres');
 	stop_flood($session);
 }
+
+# Who asks again, while the loader is elsewhere, comes behind who asks after him for what was read longer ago.
+my $elsewhere = SupervisorTest::session($node, dbname => 'mine');
+my $stands;
+my $asked = add_in('a');
+loaders();
+$elsewhere->query_safe('BEGIN; LOCK TABLE supervisor.job');
+value('ALTER DATABASE mine IS_TEMPLATE false');
+my $waits = q{SELECT pid FROM pg_locks WHERE NOT granted AND relation IS NOT NULL AND database = (SELECT oid FROM pg_database WHERE datname = 'mine')};
+ok(eventually(sub {
+	$stands = value($waits);
+	return 0 if $stands eq '';
+	stop_process($stands);
+	return 1 if value($waits) eq $stands;
+	continue_process($stands);
+	return 0;
+}), 'a loader waits, and stands still');
+$elsewhere->quit;
+value(qq{SELECT supervisor.add_worker('asks in $_', 'SELECT 1', run_every => '1 h')}, dbname => $_) foreach 'a', 'b';
+continue_process($stands);
+until_true(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE name LIKE 'asks in%' AND state = 'running'}, 'both run');
+is(value(q{SELECT string_agg(name, ', ' ORDER BY id) FROM supervisor.event WHERE name LIKE 'asks in%' AND event = 'starting'}), 'asks in b, asks in a',
+	'the database that was read longest ago is read first');
+value("SELECT supervisor.remove_worker('asks in $_')", dbname => $_) foreach 'a', 'b';
+value("SELECT supervisor.remove_worker('$asked')", dbname => 'a');
 
 note 'a database where nobody can log in';
 
