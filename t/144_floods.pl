@@ -487,12 +487,12 @@ my $asked = add_in('a');
 loaders();
 $elsewhere->query_safe('BEGIN; LOCK TABLE supervisor.job');
 value('ALTER DATABASE mine IS_TEMPLATE false');
-my $waits = q{SELECT pid FROM pg_locks WHERE NOT granted AND relation IS NOT NULL AND database = (SELECT oid FROM pg_database WHERE datname = 'mine')};
+my $waiting = q{SELECT pid FROM pg_locks WHERE NOT granted AND relation IS NOT NULL AND database = (SELECT oid FROM pg_database WHERE datname = 'mine')};
 ok(eventually(sub {
-	$stands = value($waits);
+	$stands = value($waiting);
 	return 0 if $stands eq '';
 	stop_process($stands);
-	return 1 if value($waits) eq $stands;
+	return 1 if value($waiting) eq $stands;
 	continue_process($stands);
 	return 0;
 }), 'a loader waits, and stands still');
