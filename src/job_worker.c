@@ -342,11 +342,10 @@ run(Running *job)
 
 /* The command has failed: clean up, and keep the error. */
 static void
-take_error(Running *job, SupClaim *claim)
+take_error(Running *job)
 {
 	ErrorData  *error;
 	const char *hint;
-	bool		canceled;
 
 	HOLD_INTERRUPTS();
 	disable_all_timeouts(false);
@@ -359,11 +358,7 @@ take_error(Running *job, SupClaim *claim)
 	EmitErrorReport();
 	sup_clean_up_after_error();
 	MemoryContextSwitchTo(MessageContext);
-	sup_lock();
-	canceled = claim->canceled; /* the command may have made another error of
-								 * it */
-	sup_unlock();
-	job->run.end = canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED;
+	job->run.end = SUP_RUN_FAILED;
 	job->run.sqlstate = error->sqlerrcode;
 	job->run.message = error->message;
 	job->run.detail = error->detail;
@@ -491,7 +486,7 @@ run_begun(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job)
 	}
 	PG_CATCH();
 	{
-		take_error(job, claim);
+		take_error(job);
 	}
 	PG_END_TRY();
 	debug_query_string = NULL;
@@ -563,6 +558,7 @@ find_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim, Running *job, b
 	job->run.runs = DatumGetInt64(row->values[SUP_JOB_RUNS]);
 	job->run.run_at = sup_job_spot(row).run_at;
 	job->run.pid = MyProcPid;
+	job->run.claim = claim;
 	job->atomic = DatumGetBool(row->values[SUP_JOB_ATOMIC]);
 	job->tag[0] = '\0';
 	job->waits = false;

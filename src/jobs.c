@@ -175,7 +175,7 @@ cancel_run(Oid table, int64 id, Oid role, bool has_row)
 	{
 		SupSlot    *slot = &Sup->slots[claim->slot];
 
-		running = claim->begun;
+		running = claim->begun && !claim->decided;
 		claim->canceled |= running || has_row;
 		pg_memory_barrier();
 		if (running && slot->pid != 0)
@@ -194,7 +194,7 @@ role_of_run(Oid table, int64 id)
 
 	sup_lock();
 	claim = sup_claim_on(MyDatabaseId, table, id);
-	if (claim != NULL && claim->slot >= 0 && claim->begun)
+	if (claim != NULL && claim->slot >= 0 && claim->begun && !claim->decided)
 		role = SupJob->queues[claim->queue].role;
 	sup_unlock();
 	return role;

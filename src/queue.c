@@ -784,6 +784,18 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 	return SUP_STEP_TAKE;
 }
 
+bool
+sup_claim_decide(SupClaim *claim)
+{
+	bool		canceled;
+
+	sup_lock();
+	claim->decided = true;
+	canceled = claim->canceled;
+	sup_unlock();
+	return canceled;
+}
+
 /* What is wanted stays so: nothing is known of others of the key until they have been looked for. */
 void
 sup_claim_free_key(SupClaim *claim)

@@ -71,6 +71,8 @@ typedef struct SupClaim
 	bool		passed;			/* it was found again, where it is */
 	bool		moved;			/* ... or elsewhere: it has been changed */
 	bool		canceled;		/* somebody has asked for that */
+	bool		decided;		/* it is too late to ask for that: what comes of
+								 * the run is being written to the row */
 
 	/* The run, once it has begun. */
 	bool		begun;
@@ -254,6 +256,12 @@ extern void sup_claim_release(SupClaim *claim, SupRelease how);
  * has locked the row: the loader shall see when it is free.
  */
 extern void sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message);
+
+/*
+ * The caller, who has the row locked, writes to it what comes of the run; true: it has been
+ * canceled.  Who cancels the job from now on waits for the row.
+ */
+extern bool sup_claim_decide(SupClaim *claim);
 
 /* Its run has ended so, and that is noted: count it. */
 extern void sup_claim_count(const SupClaim *claim, SupEnd end);

@@ -432,6 +432,8 @@ sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
 			note_run(history, run, row, run->end, tag);
 		else if (found && is_that_run(run, &now))
 		{
+			if (run->claim != NULL && sup_claim_decide(run->claim) && run->end == SUP_RUN_FAILED)
+				run->end = SUP_RUN_CANCELED;
 			note_run(history, run, &now, run->end, tag);
 			waits = run->end == SUP_RUN_FAILED || is_recurring(&now);
 			if (run->end == SUP_RUN_FAILED)

@@ -28,6 +28,7 @@ typedef struct SupRun
 	int64		id;
 	int64		runs;			/* of the job that had ended when it began */
 	bool		counted;		/* its attempt is noted already */
+	SupClaim   *claim;			/* of this process; NULL: it is lost */
 	TimestampTz run_at;			/* it was due then */
 	TimestampTz started_at;
 	int			pid;

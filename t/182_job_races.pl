@@ -356,6 +356,17 @@ value('SELECT ' . job(2));
 all_ran('1 2', 2, 'a cancel that comes too late');
 is(value(q{SELECT string_agg(DISTINCT state, ' ') FROM (SELECT * FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 2) h}), 'succeeded', 'is no other job\'s');
 
+# Whatever its error is by then, one that is canceled while it ends is not tried again.
+foreach my $point ('ran', 'note', 'noted')
+{
+	attach($point, 'wait');
+	value(q{SELECT supervisor.enqueue('SELECT nextval(''begun''); SELECT 1/0', retry_delay => '0')});
+	held($point);
+	is(value('SELECT supervisor.cancel_job(id) FROM supervisor.job'), 't', "one whose run ends is canceled ($point)");
+	release($point);
+	all_ran('', 1, "it is not tried again ($point)");
+}
+
 # All workers are busy until let_go().
 my $holder = SupervisorTest::session($node);
 my @busy;
