@@ -31,7 +31,7 @@ sub processes
 
 	return value(qq{
 		SELECT string_agg(name || ':' || generation, ' ' ORDER BY name, instance)
-		FROM supervisor.worker_status WHERE pid IS NOT NULL AND } . ($where // q{kind IN ('command', 'library')}));
+		FROM supervisor.worker_status WHERE pid IS NOT NULL AND kind <> 'loader' AND } . ($where // q{kind IN ('command', 'library')}));
 }
 
 sub log_since
