@@ -147,12 +147,47 @@ sup_load_of(Oid database)
 	return NULL;
 }
 
+/* By hash, so that two owners may be taken for one: that is no harm. */
+int
+sup_load_owner_index(const SupLoad *load)
+{
+	return murmurhash32(load->owner) % SUP_LOAD_OWNERS;
+}
+
 /*
- * The same, or a new one: a free one, or one that nobody has asked for
- * since; NULL: no room.
+ * All are waited for.  Of the owner who has most the one that was read last is left to the pass over
+ * all, or one who owns many databases would have all others wait for that.  NULL: there is none.
  */
-SupLoad *
-sup_load_get(Oid database)
+static SupLoad *
+take_from_most(void)
+{
+	uint16		counts[SUP_LOAD_OWNERS] = {0};
+	SupLoad    *most = NULL;
+
+#define MAY_BE_TAKEN(load) ((load)->failures == 0 && !(load)->awaited && (load)->database != Sup->loading)
+	for (int i = 0; i < SUP_LOADS; i++)
+		if (MAY_BE_TAKEN(&Sup->loads[i]))
+			counts[sup_load_owner_index(&Sup->loads[i])]++;
+	for (int i = 0; i < SUP_LOADS; i++)
+	{
+		SupLoad    *load = &Sup->loads[i];
+		int			more;
+
+		if (!MAY_BE_TAKEN(load))
+			continue;
+		more = most == NULL ? 1 : counts[sup_load_owner_index(load)] - counts[sup_load_owner_index(most)];
+		if (more > 0 || (more == 0 && load->began > most->began))
+			most = load;
+	}
+#undef MAY_BE_TAKEN
+	if (most != NULL)
+		Sup->load_all = true;
+	return most;
+}
+
+/* The same, or a new one; 'take' one if need be; NULL: no room. */
+static SupLoad *
+load_get(Oid database, bool take)
 {
 	SupLoad    *load = sup_load_of(database);
 
@@ -167,6 +202,8 @@ sup_load_get(Oid database)
 			(load == NULL || l->began < load->began))
 			load = l;
 	}
+	if (load == NULL && take)
+		load = take_from_most();
 	if (load != NULL)
 	{
 		memset(load, 0, sizeof(SupLoad));
@@ -177,13 +214,23 @@ sup_load_get(Oid database)
 }
 
 /*
+ * The same, or a new one: a free one, or one that nobody has asked for
+ * since; NULL: no room.
+ */
+SupLoad *
+sup_load_get(Oid database)
+{
+	return load_get(database, false);
+}
+
+/*
  * Have the declarations of a database read.  The first request after a while
  * is served at once, the others at intervals that grow.
  */
 void
 sup_request_load(Oid database)
 {
-	SupLoad    *load = sup_load_get(database);
+	SupLoad    *load = load_get(database, true);
 	TimestampTz now = sup_now();
 
 	if (load == NULL)
@@ -191,6 +238,8 @@ sup_request_load(Oid database)
 	else
 	{
 		load->requested = ++Sup->last_request;
+		if (!load->knows_owner)
+			load->owner = MyProc->roleId;
 		if (now >= load->began + load->interval)
 			load->interval = 0;
 

@@ -102,6 +102,7 @@ extern void sup_forget_database(Oid database);
 /* The caller holds the lock. */
 extern SupLoad *sup_load_of(Oid database);
 extern SupLoad *sup_load_get(Oid database);
+extern int	sup_load_owner_index(const SupLoad *load);
 extern void sup_request_load(Oid database);
 extern uint64 sup_await_load(Oid database);
 extern bool sup_load_done(Oid database, uint64 request);

@@ -102,6 +102,22 @@ compare_oids(const ListCell *a, const ListCell *b)
 	return lfirst_oid(a) < lfirst_oid(b) ? -1 : lfirst_oid(a) > lfirst_oid(b);
 }
 
+/* Whose requests are served by turns: see requested_load(). */
+static void
+note_owner(Form_pg_database form)
+{
+	SupLoad    *load;
+
+	sup_lock();
+	load = sup_load_of(form->oid);
+	if (load != NULL)
+	{
+		load->owner = form->datdba;
+		load->knows_owner = true;
+	}
+	sup_unlock();
+}
+
 /*
  * Look into pg_database, which a process without a database can: for one, or
  * with 0 for all whose declared workers shall run, which are returned in
@@ -135,6 +151,7 @@ find_databases(Oid wanted, List **databases_found, List **all)
 		MemoryContext oldcontext;
 
 		CHECK_FOR_INTERRUPTS();
+		note_owner(form);
 		if (all != NULL)
 		{
 			oldcontext = MemoryContextSwitchTo(context);
@@ -385,10 +402,7 @@ cut_short(TimestampTz now)
 	return when;
 }
 
-/*
- * The later, the less urgent: who has many databases, and asks for them again and again, holds up
- * these.
- */
+/* The later, the less urgent: who asks for a database again and again holds up that one. */
 static TimestampTz
 urgency(const SupLoad *load)
 {
@@ -398,23 +412,62 @@ urgency(const SupLoad *load)
 }
 
 /*
- * Of the databases that somebody asked for the one that was read longest ago;
- * 'next' is when another one falls due.
+ * When one of each owner's databases was last read.  One who has many, and asks for all of them again and
+ * again, holds up these, and not those of others.
+ */
+static void
+find_served(TimestampTz *served)
+{
+	SUP_ASSERT_LOCKED();
+	memset(served, 0, SUP_LOAD_OWNERS * sizeof(TimestampTz));
+	for (int i = 0; i < SUP_LOADS; i++)
+	{
+		const SupLoad *load = &Sup->loads[i];
+		int			owner = sup_load_owner_index(load);
+
+		if (OidIsValid(load->database))
+			served[owner] = Max(served[owner], load->began);
+	}
+}
+
+/* What has failed comes later; whose owner is not known yet is known the next time. */
+static TimestampTz
+turn_of(const SupLoad *load, const TimestampTz *served, TimestampTz now)
+{
+	if (load->failures > 0)
+		return load->due + BEHIND_US;
+	return load->knows_owner ? served[sup_load_owner_index(load)] : now;
+}
+
+static bool
+goes_before(const SupLoad *load, const SupLoad *other, const TimestampTz *served, TimestampTz now)
+{
+	TimestampTz turn = turn_of(load, served, now);
+	TimestampTz turn_of_other = turn_of(other, served, now);
+
+	return turn < turn_of_other || (turn == turn_of_other && urgency(load) < urgency(other));
+}
+
+/*
+ * Of the databases that somebody asked for, those of the owner whose turn it is, the one that was read
+ * longest ago; 'next' is when another one falls due.
  */
 static Oid
 requested_load(TimestampTz now, TimestampTz *next)
 {
+	TimestampTz served[SUP_LOAD_OWNERS];
 	SupLoad    *first = NULL;
 	Oid			database = InvalidOid;
 
 	sup_lock();
+	find_served(served);
 	for (int i = 0; i < SUP_LOADS; i++)
 	{
 		SupLoad    *load = &Sup->loads[i];
 
 		if (OidIsValid(load->database) && load->due > now)
 			*next = Min(*next, load->due);
-		else if (load_is_due(load, now) && (first == NULL || urgency(load) < urgency(first)))
+		else if (load_is_due(load, now) && (first == NULL || goes_before(load, first, served, now)))
 			first = load;
 	}
 	if (first != NULL)

@@ -180,8 +180,11 @@ typedef struct SupLoad
 	bool		slow;			/* the last one took long to fail */
 	bool		awaited;		/* by a session */
 	bool		left_out;		/* there was no room for some of its rows */
+	Oid			owner;			/* of the database; until that is known, the
+								 * role that has asked */
 	uint64		requested;		/* number of the last request */
 	/* Written by the supervisor. */
+	bool		knows_owner;
 	TimestampTz began;			/* the last reading; 0: there was none */
 	int64		interval;		/* microseconds from then to the next one */
 	uint64		reading;		/* requests up to this one it serves */

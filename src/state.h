@@ -60,6 +60,7 @@
 
 /* Databases whose declared workers are to be looked up; more are "all". */
 #define SUP_LOADS		256
+#define SUP_LOAD_OWNERS	512
 
 /*
  * Generation of the process that the postmaster starts for a slot before the

@@ -480,7 +480,11 @@ foreach my $flood (
 	stop_flood($session);
 }
 
-# Who asks again, while the loader is elsewhere, comes behind who asks after him for what was read longer ago.
+# Who asks again, while the loader is elsewhere, comes behind who asks after him for what was read longer ago;
+# and of owners comes first who was served longest ago.
+$node->safe_psql('postgres', 'CREATE DATABASE mine_too OWNER me');
+add_in('mine_too');
+my $before_that = add_in('b');
 my $elsewhere = SupervisorTest::session($node, dbname => 'mine');
 my $stands;
 my $asked = add_in('a');
@@ -497,13 +501,15 @@ ok(eventually(sub {
 	return 0;
 }), 'a loader waits, and stands still');
 $elsewhere->quit;
-value(qq{SELECT supervisor.add_worker('asks in $_', 'SELECT 1', run_every => '1 h')}, dbname => $_) foreach 'a', 'b';
+value(qq{SELECT supervisor.add_worker('asks in $_', 'SELECT 1', run_every => '1 h')}, dbname => $_) foreach 'mine_too', 'a', 'b';
 continue_process($stands);
-until_true(q{SELECT count(*) = 2 FROM supervisor.worker_status WHERE name LIKE 'asks in%' AND state = 'running'}, 'both run');
-is(value(q{SELECT string_agg(name, ', ' ORDER BY id) FROM supervisor.event WHERE name LIKE 'asks in%' AND event = 'starting'}), 'asks in b, asks in a',
-	'the database that was read longest ago is read first');
+until_true(q{SELECT count(*) = 3 FROM supervisor.worker_status WHERE name LIKE 'asks in%' AND state = 'running'}, 'all run');
+is(value(q{SELECT string_agg(name, ', ' ORDER BY id) FROM supervisor.event WHERE name LIKE 'asks in%' AND event = 'starting'}),
+	'asks in b, asks in mine_too, asks in a', 'the database that was read longest ago is read first, by turns of owners');
 value("SELECT supervisor.remove_worker('asks in $_')", dbname => $_) foreach 'a', 'b';
+$node->safe_psql('postgres', 'DROP DATABASE mine_too');
 value("SELECT supervisor.remove_worker('$asked')", dbname => 'a');
+value("SELECT supervisor.remove_worker('$before_that')", dbname => 'b');
 
 note 'a database where nobody can log in';
 
