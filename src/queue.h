@@ -71,8 +71,7 @@ typedef struct SupClaim
 	bool		passed;			/* it was found again, where it is */
 	bool		moved;			/* ... or elsewhere: it has been changed */
 	bool		canceled;		/* somebody has asked for that */
-	bool		decided;		/* it is too late to ask for that: what comes of
-								 * the run is being written to the row */
+	bool		decided;		/* too late to ask: the row is being written */
 
 	/* The run, once it has begun. */
 	bool		begun;
