@@ -1,6 +1,7 @@
 /*
  * A cancel is of exactly one task, or of one job, and of no other; and what has been canceled
- * before it began, or taken off, is not done.
+ * before it began, or taken off, is not done.  A job whose run has been canceled, and fails, is not
+ * tried again.
  *
  * A worker that runs two tasks, and then drains two jobs; a session that cancels a task, and one
  * that cancels a job.  A signal may come late.  An atomic step is one hold of the lock, or one
@@ -8,16 +9,17 @@
  */
 #define NOBODY	2
 
-mtype = { QUEUED, RUNNING, SUCCEEDED, CANCELED }
+mtype = { QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELED }
 mtype state[2] = QUEUED;
 bool cancel[2];					/* task->cancel */
 byte running = NOBODY;			/* slot->task */
 
 /* The claim of the drain, and the rows of the jobs. */
 byte claim = NOBODY;
-bool begun, canceled;
+bool begun, canceled, decided;
 bool is_there[2] = true, deleting[2];
 bool lost[2];					/* the end of its run is for the loader to note */
+bool again[2];					/* ... after which it is tried again */
 byte locked[2] = NOBODY;		/* by whom: 0 is the worker, 1 a session */
 
 /* SIGINT: on its way to the worker, and what its handler sets. */
@@ -73,10 +75,17 @@ inline run_task(t)				/* run_task() */
 inline note(j)					/* sup_settle() */
 {
 	if
-	:: atomic { locked[j] == NOBODY -> is_there[j] = false }	/* sup_settle() */
-		lost[j] = false
-	:: locked[j] != NOBODY && !lost[j] -> lost[j] = true	/* note_end() */
+	:: atomic { locked[j] == NOBODY -> locked[j] = 0;	/* sup_job_lock() */
+			decided = (MUTANT != 8); again[j] = !canceled	/* sup_claim_decide() */
+		};
+		atomic { is_there[j] = is_there[j] && again[j]; locked[j] = NOBODY }	/* sup_settle() */
+	:: locked[j] != NOBODY -> lost[j] = true	/* note_end() */
 	fi
+}
+
+inline note_lost(j)				/* settle_lost() */
+{
+	atomic { locked[j] == NOBODY -> is_there[j] = is_there[j] && again[j]; lost[j] = false }	/* sup_settle() */
 }
 
 inline settle(j)				/* sup_settle_success() */
@@ -89,27 +98,31 @@ inline settle(j)				/* sup_settle_success() */
 				assert(!taken_off[j]); is_there[j] = false; locked[j] = NOBODY; ended = SUCCEEDED
 			}
 		fi
-	:: pending -> assert(asked[j]); ended = CANCELED; pending = false	/* take_error() */
+	:: pending -> assert(asked[j]); ended = FAILED; pending = false	/* take_error() */
+	:: ended = FAILED			/* take_error() */
 	fi
 }
 
 inline run_job(j)				/* run_claimed() */
 {
-	atomic { claim = j; begun = false; canceled = false };	/* sup_queue_step() */
+	atomic { claim = j; begun = false; canceled = false; decided = false };	/* sup_queue_step() */
 	atomic { found = is_there[j] && !deleting[j] }	/* find_claimed(), is_being_changed() */
 	if
 	:: found ->
 		pending = false;		/* begin_run() */
-		atomic { begun = !canceled || MUTANT == 6; assert(!begun || !taken_off[j]) };	/* begin_run() */
+		atomic { begun = !canceled || MUTANT == 6; assert(!begun || !(taken_off[j] || asked[j])) };	/* begin_run() */
 		if
 		:: begun ->
 			settle(j);
-			if :: ended == CANCELED -> note(j) :: else fi
+			if :: ended != SUCCEEDED -> note(j) :: else fi
 		:: else
 		fi
 	:: else
 	fi;
-	atomic { claim = NOBODY; begun = false; canceled = false }	/* sup_claim_release(), sup_claim_lose() */
+	atomic { claim = NOBODY; begun = false;	/* sup_claim_release(), sup_claim_lose() */
+		if :: lost[j] -> again[j] = !canceled :: else fi;
+		canceled = false
+	}
 #if MUTANT != 7
 	take_late()					/* run_claimed() */
 #endif
@@ -130,8 +143,8 @@ end:
 	do
 	:: is_there[0] && !lost[0] -> run_job(0)	/* sup_run_drain() */
 	:: is_there[1] && !lost[1] -> run_job(1)	/* sup_run_drain() */
-	:: lost[0] -> note(0)		/* settle_lost() */
-	:: lost[1] -> note(1)		/* settle_lost() */
+	:: lost[0] -> note_lost(0)	/* settle_all_lost() */
+	:: lost[1] -> note_lost(1)	/* settle_all_lost() */
 	od
 }
 
@@ -151,8 +164,8 @@ active proctype cancels_task()	/* sup_task_cancel() */
 
 inline cancel_run(j)			/* cancel_run() */
 {
-	runs = (claim == j && begun);
-	if :: claim == j && (begun || has_row) -> canceled = true :: else fi;
+	runs = (claim == j && begun && !decided);
+	if :: claim == j && (runs || has_row) -> canceled = true :: else fi;
 	if :: runs -> asked[j] = true; sent = true :: else fi
 }
 
@@ -163,7 +176,7 @@ active proctype cancels_job()	/* supervisor_cancel_job() */
 
 	if :: j = 0 :: j = 1 fi;
 	if
-	:: claim == j && begun ->	/* role_of_run() */
+	:: claim == j && begun && !decided ->	/* role_of_run() */
 		atomic { cancel_run(j) }	/* cancel_run() */
 	:: skip
 	fi;
