@@ -252,7 +252,6 @@ sup_fire_login_triggers(void)
 #endif
 }
 
-/* False for any other statement. */
 bool
 sup_rewrites(Node *stmt, bool *all, List **options)
 {
@@ -272,6 +271,7 @@ sup_rewrites(Node *stmt, bool *all, List **options)
 	return true;
 }
 
+/* False for any other statement. */
 bool
 sup_merge_returns_rows(Node *stmt)
 {

@@ -109,7 +109,7 @@ extern void sup_check_interrupts_while_sending(bool may_raise);
  */
 extern void sup_no_transaction_timeout(void);
 
-/* Nor for that of the transaction that has just begun, even if it is over. */
+/* Nor for that of the transaction that has just begun, even if its time is over. */
 extern void sup_stop_transaction_timeout(void);
 
 /* 17 */

@@ -77,18 +77,26 @@ count_params(Node *stmt)
 	return highest;
 }
 
-/* An option of a statement that is true or false. */
-static bool
-option(List *options, const char *name, bool otherwise)
+static DefElem *
+option_of(List *options, const char *name)
 {
 	ListCell   *lc;
 
 	foreach(lc, options)
 	{
 		if (strcmp(lfirst_node(DefElem, lc)->defname, name) == 0)
-			return defGetBoolean(lfirst_node(DefElem, lc));
+			return lfirst_node(DefElem, lc);
 	}
-	return otherwise;
+	return NULL;
+}
+
+/* One that is true or false. */
+static bool
+option(List *options, const char *name, bool otherwise)
+{
+	DefElem    *found = option_of(options, name);
+
+	return found != NULL ? defGetBoolean(found) : otherwise;
 }
 
 static bool
@@ -101,19 +109,6 @@ detaches_concurrently(AlterTableStmt *stmt)
 		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
 
 		if (cmd->subtype == AT_DetachPartition && castNode(PartitionCmd, cmd->def)->concurrent)
-			return true;
-	}
-	return false;
-}
-
-static bool
-moves_database(AlterDatabaseStmt *stmt)
-{
-	ListCell   *lc;
-
-	foreach(lc, stmt->options)
-	{
-		if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
 			return true;
 	}
 	return false;
@@ -141,7 +136,7 @@ needs_no_block(Node *stmt)
 		case T_AlterTableStmt:
 			return detaches_concurrently((AlterTableStmt *) stmt);
 		case T_AlterDatabaseStmt:
-			return moves_database((AlterDatabaseStmt *) stmt);
+			return option_of(((AlterDatabaseStmt *) stmt)->options, "tablespace") != NULL;
 		case T_CreateSubscriptionStmt:
 			options = ((CreateSubscriptionStmt *) stmt)->options;
 			return option(options, "create_slot", option(options, "connect", true));

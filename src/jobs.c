@@ -159,7 +159,8 @@ change_job(Oid table, SupJobRow *row)
 
 /*
  * Cancel the run of a job of that role, if it is under way: its worker can't go on to
- * another while the lock is held.  Again if asked again, as the command may have caught
+ * another while the lock is held.  It no longer is while its end is being noted: who has the
+ * row then finds what has come of it.  Again if asked again, as the command may have caught
  * the first.  One that is about to begin does not begin any more, if the caller has the
  * row, and changes it.
  */

@@ -121,7 +121,7 @@ note_owner(Form_pg_database form)
 /*
  * Look into pg_database, which a process without a database can: for one, or
  * with 0 for all whose declared workers shall run, which are returned in
- * order, and for all.  Those of the others are forgotten, or kept from running.  False:
+ * order; *all, unless NULL, gets those that there are.  Those of the others are forgotten, or kept from running.  False:
  * it is locked.  We would not see to anything else while we wait for that.
  */
 static bool

@@ -238,7 +238,7 @@ note 'timeouts of transactions';
 
 # That of a role is for its commands: what we do ourselves goes on when its time is over.
 value(q{CREATE ROLE hurried LOGIN; ALTER ROLE hurried SET transaction_timeout = '1s'; GRANT EXECUTE ON FUNCTION supervisor.enqueue TO hurried});
-foreach my $case ([ 'begun', 'SELECT 1', '1 succeeded', 'a look' ], [ 'ran', 'SELECT 1/0', '1 failed 22012', 'what notes an end' ])
+foreach my $case ([ 'begun', 'SELECT 1', '1 succeeded', 'what begins a session' ], [ 'ran', 'SELECT 1/0', '1 failed 22012', 'what notes an end' ])
 {
 	my ($point, $command, $expected, $what) = @$case;
 
