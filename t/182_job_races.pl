@@ -238,6 +238,17 @@ note 'timeouts of transactions';
 
 # That of a role is for its commands: what we do ourselves goes on when its time is over.
 value(q{CREATE ROLE hurried LOGIN; ALTER ROLE hurried SET transaction_timeout = '1s'; GRANT EXECUTE ON FUNCTION supervisor.enqueue TO hurried});
+
+# A transaction of the worker's own is held as it begins, for longer than the role's may take.
+sub overdue
+{
+	my ($what) = @_;
+	my $since = value('SELECT clock_timestamp()');
+
+	becomes("SELECT clock_timestamp() > '$since'::timestamptz + interval '1.1 s'", "$what takes longer than that");
+	release('begun');
+}
+
 foreach my $case ([ 'begun', 'SELECT 1', '1 succeeded', 'what begins a session' ], [ 'ran', 'SELECT 1/0', '1 failed 22012', 'what notes an end' ])
 {
 	my ($point, $command, $expected, $what) = @$case;
@@ -251,11 +262,50 @@ foreach my $case ([ 'begun', 'SELECT 1', '1 succeeded', 'what begins a session' 
 		release($point);
 		is(held('begun'), $pid, "$what begins");
 	}
-	becomes("SELECT xact_start < clock_timestamp() - interval '1.1 s' FROM pg_stat_activity WHERE pid = $pid", "$what takes longer than that");
-	release('begun');
+	overdue($what);
 	becomes(q{SELECT count(*) = 0 FROM supervisor.job WHERE state = 'w'}, "$what ends");
 	is(value(q{SELECT concat_ws(' ', attempt, state, sqlstate, pid) FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 1}), "$expected $pid", "$what is not limited");
 }
+
+my $hurry = q{SET ROLE hurried; SELECT supervisor.enqueue('SELECT pg_backend_pid()', max_attempts => 1)};
+my $same = q{SELECT state || ' ' || pid FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 1};
+attach('begun', 'wait');
+value($hurry);
+is(held('begun'), $pid, 'what looks for a job begins');
+overdue('what looks for a job');
+becomes(q{SELECT count(*) = 0 FROM supervisor.job WHERE state = 'w'}, 'what looks for a job ends');
+is(value($same), "succeeded $pid", 'what looks for a job is not limited');
+
+attach('ran', 'wait');
+value(q{SET ROLE hurried; SELECT supervisor.enqueue('CREATE TEMPORARY TABLE t ()', max_attempts => 1)});
+is(held('ran'), $pid, 'a job has made a temporary table');
+attach('begun', 'wait');
+release('ran');
+is(held('begun'), $pid, 'what drops it begins');
+overdue('what drops it');
+becomes(q{SELECT count(*) = 0 FROM pg_class WHERE relname = 't' AND relpersistence = 't'}, 'what drops it ends');
+value($hurry);
+becomes(q{SELECT count(*) = 0 FROM supervisor.job WHERE state = 'w'}, 'what drops it leaves a worker that runs jobs');
+is(value($same), "succeeded $pid", 'what drops it is not limited');
+
+# It is read in the third one, after the two of the login.
+value(q{SELECT supervisor.add_worker('hurrying', 'SELECT', run_every => '100 ms', role => 'hurried')});
+becomes(q{SELECT runs_succeeded > 0 FROM supervisor.worker_status WHERE name = 'hurrying'}, 'a declared command is run');
+attach('begun', 'wait');
+value(q{SELECT supervisor.restart_worker('hurrying', '0')});
+my $declared = held('begun');
+foreach (1, 2)
+{
+	my $transaction = "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'virtualxid' AND pid = $declared";
+	my $login = value($transaction);
+
+	value(q{SELECT injection_points_wakeup('supervisor-begun')});
+	becomes("SELECT ($transaction) <> '$login' AND held_at('supervisor-begun') = '$declared'", "the next transaction begins ($_)");
+}
+overdue('what reads a declared command');
+becomes(q{SELECT last_run_at > started_at FROM supervisor.worker_status WHERE name = 'hurrying'}, 'what reads a declared command ends');
+is(value(q{SELECT pid FROM supervisor.worker_status WHERE name = 'hurrying'}), $declared, 'what reads a declared command is not limited');
+value(q{SELECT supervisor.remove_worker('hurrying')});
 value('DELETE FROM supervisor.job');
 
 # Else each would leave for the other one, and nobody's job would be run.
