@@ -139,21 +139,31 @@ note 'timeouts of roles';
 # to note what has come of them.
 my @timeouts = qw(statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout);
 push @timeouts, 'transaction_timeout' if $node->pg_version >= 17;
-my %hurried = map { $_ => "SET $_ = '1ms'" } @timeouts;
-$hurried{all} = join '; ALTER ROLE "all" ', values %hurried, map { "SET default_transaction_$_" } 'isolation = serializable', 'read_only = on', 'deferrable = on';
 
-# Commands that have time.  Until their limits are off they may be canceled: then another one is tried.
+# A role has that of its name, or all.
+sub hurry
+{
+	my ($role, $ms) = @_;
+
+	value(join ' ', map { "ALTER ROLE \"$role\" SET $_ = '${ms}ms';" } $role eq 'all' ? @timeouts : $role);
+}
+
+# Commands that have time.  Until their limits are off they may be canceled: then another one is tried, with more time.
 my $unhurried = 'SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;' . ($node->pg_version >= 17 ? ' SET LOCAL transaction_timeout = 0;' : '')
   . ' SELECT pg_advisory_xact_lock_shared(1);';
 my ($locks, $holder) = map { SupervisorTest::session($node) } 1 .. 2;
 my $waits = q{SELECT count(*) = 1 FROM pg_locks JOIN pg_stat_activity USING (pid)
-	WHERE NOT granted AND usename = '%s' AND locktype %s AND waitstart < clock_timestamp() - interval '20 ms'};
+	WHERE NOT granted AND usename = '%s' AND locktype %s AND waitstart < clock_timestamp() - interval '%d ms'};
 
 SupervisorTest::set($node, 'supervisor.pools' => 'one:1');
 SupervisorTest::wait_ready($node, 'one', 1);
-foreach my $role (sort keys %hurried)
+foreach my $role (sort @timeouts, 'all')
 {
-	value("CREATE ROLE \"$role\" LOGIN; ALTER ROLE \"$role\" $hurried{$role}");
+	my $ms = 1;
+
+	value("CREATE ROLE \"$role\" LOGIN");
+	value(join ' ', map { "ALTER ROLE \"$role\" SET default_transaction_$_;" } 'isolation = serializable', 'read_only = on', 'deferrable = on') if $role eq 'all';
+	hurry($role, $ms);
 	foreach my $case (
 		[ 'succeeds', $unhurried, '1 succeeded; 0; gone' ],
 		[ 'fails', "$unhurried SELECT 1/0", '1 failed 22012; 0; f 1' ],
@@ -172,16 +182,19 @@ foreach my $role (sort keys %hurried)
 			SupervisorTest::wait_true($locks, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
 			$job = value("SET ROLE \"$role\"; SELECT supervisor.enqueue(\$job\$$command\$job\$, pool => 'one', max_attempts => 1" . ($options ? ", $options" : '') . ')');
 			$locks->query_safe('BEGIN; LOCK TABLE supervisor.job IN SHARE MODE; SELECT pg_advisory_unlock(2)');
-			SupervisorTest::wait_true($holder, sprintf $waits, $role, q{= 'relation'});
+			SupervisorTest::wait_true($holder, sprintf $waits, $role, q{= 'relation'}, $ms + 20);
 			$locks->query_safe('COMMIT');
 			SupervisorTest::wait_true($locks, "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted) OR EXISTS (SELECT FROM supervisor.job_history WHERE job = $job)");
 			$ended = value("SELECT count(*) FROM supervisor.job_history WHERE job = $job");
-			return !$ended;
+			return 1 if !$ended;
+			$ms *= 2;
+			hurry($role, $ms);
+			return 0;
 		});
 		is($ended, 0, "$role, $what: it runs, after it was looked for longer than that");
 		$locks->query_safe("BEGIN; SELECT FROM supervisor.job WHERE id = $job FOR UPDATE");
 		$holder->query_safe('SELECT pg_advisory_unlock(1)');
-		SupervisorTest::wait_true($holder, sprintf $waits, $role, q{IN ('transactionid', 'tuple')});
+		SupervisorTest::wait_true($holder, sprintf $waits, $role, q{IN ('transactionid', 'tuple')}, $ms + 20);
 		$locks->query_safe('COMMIT');
 		becomes("SELECT count(*) = 1 FROM supervisor.job_history WHERE job = $job", "$role, $what: its end takes longer, too, and is noted");
 		is(noted($job), $expected, "$role, $what: as it was");
