@@ -412,6 +412,25 @@ is_that_run(const SupRun *run, const SupJobRow *row)
 	return DatumGetInt64(row->values[SUP_JOB_RUNS]) == run->runs;
 }
 
+static void
+take_name(const SupJobRow *row, char *name)
+{
+	if (!row->nulls[SUP_JOB_NAME])
+		strlcpy(name, sup_job_text(row, SUP_JOB_NAME), NAMEDATALEN);
+}
+
+/* One line for each job that has failed for good; its name may be empty. */
+static void
+report_failure(int64 id, const char *name, int sqlstate)
+{
+	if (name[0] != '\0')
+		ereport(WARNING,
+				(errmsg("job %lld \"%s\" has failed with SQLSTATE %s", (long long) id, name, unpack_sql_state(sqlstate))));
+	else
+		ereport(WARNING,
+				(errmsg("job %lld has failed with SQLSTATE %s", (long long) id, unpack_sql_state(sqlstate))));
+}
+
 bool
 sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next, int lock_timeout)
 {
@@ -440,8 +459,7 @@ sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
 				failed = decide(run, &now);
 			else if (waits)
 				go_on(run, &now);
-			if (!now.nulls[SUP_JOB_NAME])
-				strlcpy(name, sup_job_text(&now, SUP_JOB_NAME), NAMEDATALEN);
+			take_name(&now, name);
 			if (waits)
 			{
 				set_last(run, &now, run->end);
@@ -460,27 +478,47 @@ sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	run->convicted = failed && run->crashed;
-	if (failed && name[0] != '\0')
-		ereport(WARNING,
-				(errmsg("job %lld \"%s\" has failed with SQLSTATE %s", (long long) run->id, name,
-						unpack_sql_state(run->sqlstate))));
-	else if (failed)
-		ereport(WARNING,
-				(errmsg("job %lld has failed with SQLSTATE %s", (long long) run->id, unpack_sql_state(run->sqlstate))));
+	if (failed)
+		report_failure(run->id, name, run->sqlstate);
 	return waits;
 }
 
 /*
- * Of one whose last attempt has been noted before, the end is not known: the server has
- * crashed.  It is not tried once more.
+ * The last attempt of a job was noted before, and its end was not: the server has crashed or was
+ * stopped.  It is not tried once more; a recurring one goes on at its next time.  True: it has failed for good.
  */
+static bool
+note_last_attempt(Oid history, const SupRun *run, SupJobRow *row)
+{
+	Oid			role = DatumGetObjectId(row->values[SUP_JOB_ROLE]);
+	SupRun		last = *run;
+	bool		failed;
+
+	last.end = SUP_RUN_FAILED;
+	last.counted = true;
+	last.pid = 0;
+	last.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+	last.message = "what has come of it is not known";
+	last.detail = "The server has crashed or was stopped.";
+	note_run(history, &last, row, last.end, NULL);
+	last.started_at = GetCurrentTimestamp();	/* for want of a better one */
+	failed = decide(&last, row);
+	set_last(&last, row, last.end);
+	row->nulls[SUP_JOB_LAST_STARTED_AT] = true;
+	sup_note_job(role, superuser_arg(role) ? InvalidOid : sup_account_of(role), sup_job_text(row, SUP_JOB_POOL),
+				 DatumGetInt16(row->values[SUP_JOB_PRIORITY]), sup_job_spot(row));
+	return failed;
+}
+
 bool
 sup_settle_attempt(SupRun *run, SupJobRow *row, int lock_timeout)
 {
 	int64		origin;
 	Oid			history;
 	bool		runs = false;
+	bool		failed = false;
 	SupJobRow	now;
+	char		name[NAMEDATALEN] = "";
 
 	begin(lock_timeout);
 	if (lock_tables(run, &history) && sup_job_lock(run->table, run->id, &now))
@@ -494,13 +532,11 @@ sup_settle_attempt(SupRun *run, SupJobRow *row, int lock_timeout)
 		int			attempts = DatumGetInt32(now.values[SUP_JOB_ATTEMPTS]);
 		bool		over = attempts >= DatumGetInt32(now.values[SUP_JOB_MAX_ATTEMPTS]);
 
-		set(&now, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts + (over ? 0 : 1)));
+		take_name(&now, name);
 		if (over)
-		{
-			set(&now, SUP_JOB_STATE, CharGetDatum('f'));
-			set(&now, SUP_JOB_REASON, CStringGetTextDatum("max_attempts"));
-			set(&now, SUP_JOB_RUN_AT, TimestampTzGetDatum(DT_NOEND));
-		}
+			failed = note_last_attempt(history, run, &now);
+		else
+			set(&now, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts + 1));
 		sup_job_update(run->table, &now);
 		row->values[SUP_JOB_ATTEMPTS] = now.values[SUP_JOB_ATTEMPTS];
 		run->counted = true;
@@ -508,6 +544,8 @@ sup_settle_attempt(SupRun *run, SupJobRow *row, int lock_timeout)
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	if (failed)
+		report_failure(run->id, name, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE);
 	return runs;
 }
 

@@ -100,6 +100,28 @@ $node->restart;
 value("COMMIT PREPARED 'a'");
 ran('1', 'of a transaction that was prepared before');
 
+note 'a last attempt';
+
+# That of one that is not atomic is noted before.
+foreach my $how ('immediate', 'fast')
+{
+	my $last = q{'SELECT pg_sleep(600)', max_attempts => 1, atomic => false};
+	my $once = value("SELECT supervisor.enqueue($last)");
+	my $recurs = value("SELECT supervisor.schedule('recurs', '1 s', $last)");
+
+	becomes("SELECT count(*) = 2 FROM supervisor.job_status WHERE job IN ($once, $recurs) AND state = 'running'", 'two that are not atomic are run');
+	$node->stop($how);
+	my $log = -s $node->logfile;
+	$node->start;
+	becomes("SELECT string_agg(concat_ws(' ', name, state, reason), ', ' ORDER BY job) = 'failed max_attempts, recurs running' FROM supervisor.job_status WHERE job IN ($once, $recurs)",
+		"$how: one fails, the one that recurs is run again");
+	is(value("SELECT string_agg(concat_ws(' ', name, attempt, state, sqlstate), ', ' ORDER BY job) FROM supervisor.job_run WHERE job IN ($once, $recurs)"),
+		'1 failed 55000, recurs 1 failed 55000', "$how: both have a run of which nothing is known");
+	ok($node->wait_for_log(qr/WARNING:  job $once has failed with SQLSTATE 55000/, $log), "$how: which is told");
+	value(qq{DELETE FROM supervisor.job; DELETE FROM supervisor.job_history WHERE job IN ($once, $recurs);
+		SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'});
+}
+
 note 'supervisor.run_jobs';
 
 setting('supervisor.run_jobs', 'off');
