@@ -617,12 +617,14 @@ run_claimed(SupSlot *slot, SupJobQueue *queue, SupClaim *claim)
 	MemoryContextSwitchTo(MessageContext);
 	if (found && !job.atomic)
 		found = note_attempt(&job, &locked);
+	sup_injection_point("supervisor-attempted");
 	if (found && begin_run(slot, claim, &job))
 		run_begun(slot, queue, claim, &job);
 	else
 	{
 		sup_lock();
-		if (locked)
+		/* who is about to cancel it has the row as well */
+		if (locked || (found && job.run.counted))
 			sup_claim_lose(claim, SUP_RUN_FAILED, 0, "");
 		else
 			sup_claim_release(claim, slot->leave == SUP_STAY && !later ? SUP_RELEASE_GONE : SUP_RELEASE_UNDONE);

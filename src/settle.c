@@ -556,8 +556,11 @@ sup_settle_not_begun(const SupRun *run, int lock_timeout)
 	SupJobRow	now;
 
 	begin(lock_timeout);
-	if (lock_tables(run, &history))
-		(void) sup_job_lock(run->table, run->id, &now);
+	if (lock_tables(run, &history) && sup_job_lock(run->table, run->id, &now) && run->counted && is_that_run(run, &now))
+	{
+		set(&now, SUP_JOB_ATTEMPTS, Int32GetDatum(Max(DatumGetInt32(now.values[SUP_JOB_ATTEMPTS]) - 1, 0)));
+		sup_job_update(run->table, &now);
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

@@ -68,7 +68,7 @@ extern bool sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJo
  */
 extern bool sup_settle_attempt(SupRun *run, SupJobRow *row, int lock_timeout);
 
-/* One that could not begin, as its row was locked: wait until it is free. */
+/* One that could not begin, as somebody has its row: wait until it is free.  No attempt was made. */
 extern void sup_settle_not_begun(const SupRun *run, int lock_timeout);
 
 /*

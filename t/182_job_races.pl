@@ -450,6 +450,15 @@ $late->finish;
 all_ran('', 1, 'one that begins while it is canceled');
 is(value("SELECT string_agg(state, ' ') FROM supervisor.job_history WHERE job = $id"), 'canceled', 'it is noted as canceled, once');
 
+# Its attempt has been noted before the cancel, which is undone.
+attach('attempted', 'wait');
+$id = value('SELECT ' . job(1, 'atomic => false, max_attempts => 1'));
+held('attempted');
+$late->query_safe("BEGIN; SELECT supervisor.cancel_job($id)");
+release('attempted');
+$late->query_safe('ROLLBACK');
+all_ran('1', 1, 'one that is not canceled after all');
+
 note 'changes';
 
 SupervisorTest::set($node, 'supervisor.pool_size' => 2);
