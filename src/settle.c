@@ -88,7 +88,6 @@ kept_beginning(Datum value, bool *isnull)
 	return kept_text(text_to_cstring(beginning), isnull);
 }
 
-/* What a run has left of a job that is 'row' now. */
 static const char *
 state_of(SupEnd end)
 {
@@ -101,9 +100,9 @@ attempts_of(const SupRun *run, const SupJobRow *row)
 	return DatumGetInt32(row->values[SUP_JOB_ATTEMPTS]) + (run->counted ? 0 : 1);
 }
 
-/* A row for the history of a job that is 'row' now. */
+/* A row for the history of a job that was 'row' when its run began, if that is known: it may be another by now. */
 static void
-note_run(Oid history, const SupRun *run, const SupJobRow *row, SupEnd end, const char *tag)
+note_run(Oid history, const SupRun *run, const SupJobRow *row, int attempt, SupEnd end, const char *tag)
 {
 	SupRunRow	note;
 	Datum	   *values = note.values;
@@ -120,7 +119,7 @@ note_run(Oid history, const SupRun *run, const SupJobRow *row, SupEnd end, const
 
 	COPY(SUP_RUN_JOB, SUP_JOB_ID);
 	COPY(SUP_RUN_NAME, SUP_JOB_NAME);
-	SET(SUP_RUN_ATTEMPT, Int32GetDatum(attempts_of(run, row)));
+	SET(SUP_RUN_ATTEMPT, Int32GetDatum(attempt));
 	COPY(SUP_RUN_ROLE, SUP_JOB_ROLE);
 	COPY(SUP_RUN_POOL, SUP_JOB_POOL);
 	SET(SUP_RUN_STATE, CStringGetTextDatum(state_of(end)));
@@ -174,7 +173,7 @@ note_merged(Oid history, const SupRun *run, const SupJobRow *row, const char *ta
 		merged.run_at = sup_job_spot(&other).run_at;
 		merged.counted = false;
 		merged.merged_into = run->id;
-		note_run(history, &merged, &other, SUP_RUN_SUCCEEDED, tag);
+		note_run(history, &merged, &other, attempts_of(&merged, &other), SUP_RUN_SUCCEEDED, tag);
 		sup_job_delete(run->table, &other);
 	}
 	MemoryContextSwitchTo(oldcontext);
@@ -200,7 +199,7 @@ sup_settle_canceled(const SupRun *run, SupJobRow *row)
 	PushActiveSnapshot(GetLatestSnapshot());	/* toast needs one */
 	if (lock_tables(run, &history))
 	{
-		note_run(history, run, row, SUP_RUN_CANCELED, NULL);
+		note_run(history, run, row, attempts_of(run, row), SUP_RUN_CANCELED, NULL);
 		sup_job_delete(run->table, row);
 	}
 	PopActiveSnapshot();
@@ -388,7 +387,7 @@ sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, Sup
 	if (lock_tables(run, &history))
 	{
 		*found = sup_job_lock(run->table, run->id, &now);
-		note_run(history, run, *found ? &now : row, SUP_RUN_SUCCEEDED, tag);
+		note_run(history, run, row, attempts_of(run, *found ? &now : row), SUP_RUN_SUCCEEDED, tag);
 		waits = *found && is_recurring(&now);
 		if (waits)
 		{
@@ -448,12 +447,12 @@ sup_settle(SupRun *run, const SupJobRow *row, const char *tag, SupJobNote *next,
 	{
 		found = sup_job_lock(run->table, run->id, &now);
 		if (!found && run->end == SUP_RUN_SUCCEEDED && row != NULL)
-			note_run(history, run, row, run->end, tag);
+			note_run(history, run, row, attempts_of(run, row), run->end, tag);
 		else if (found && is_that_run(run, &now))
 		{
 			if (run->claim != NULL && sup_claim_decide(run->claim) && run->end == SUP_RUN_FAILED)
 				run->end = SUP_RUN_CANCELED;
-			note_run(history, run, &now, run->end, tag);
+			note_run(history, run, row != NULL ? row : &now, attempts_of(run, &now), run->end, tag);
 			waits = run->end == SUP_RUN_FAILED || is_recurring(&now);
 			if (run->end == SUP_RUN_FAILED)
 				failed = decide(run, &now);
@@ -500,7 +499,7 @@ note_last_attempt(Oid history, const SupRun *run, SupJobRow *row)
 	last.sqlstate = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 	last.message = "what has come of it is not known";
 	last.detail = "The server has crashed or was stopped.";
-	note_run(history, &last, row, last.end, NULL);
+	note_run(history, &last, row, attempts_of(&last, row), last.end, NULL);
 	last.started_at = GetCurrentTimestamp();	/* for want of a better one */
 	failed = decide(&last, row);
 	set_last(&last, row, last.end);

@@ -117,6 +117,15 @@ becomes(q{SELECT count(*) = 0 FROM supervisor.job WHERE name = 'd'}, 'one may en
 value(q{SELECT supervisor.schedule('d', '1 s', 'SELECT supervisor.schedule(''d'', ''@yearly'', ''SELECT 3'')')});
 becomes(q{SELECT command = 'SELECT 3' FROM supervisor.job WHERE name = 'd'}, 'or become another');
 is(job('d', q{next_at > now() + interval '1 s', runs}), 't|1', 'which comes when that says');
+my $last_run = q{SELECT usename, pool, state, command FROM supervisor.job_run WHERE name = 'd' ORDER BY finished_at DESC LIMIT 1};
+like(value($last_run), qr/^\w+\|default\|succeeded\|SELECT supervisor\.schedule/, 'and what has run is noted as what it was');
+my $user = value('SELECT current_user');
+value(q{SELECT supervisor.schedule('d', '1 s', 'SELECT pg_sleep(600)')});
+becomes(q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'}, 'it runs again');
+value(q{SELECT supervisor.schedule('d', '@yearly', 'SELECT 3', role => 'alice');
+	SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
+becomes(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'}, 'until it is canceled');
+becomes(qq{SELECT s::text = '($user,default,failed,"SELECT pg_sleep(600)")' FROM ($last_run) s}, 'which is noted as what it was, though it is another by now');
 value(q{UPDATE supervisor.job SET time_zone = 'Nowhere/Gone', run_at = now() WHERE name = 'd'});
 becomes(q{SELECT state = 'f' AND reason = 'no_next_time' FROM supervisor.job WHERE name = 'd'}, 'one whose time zone is gone has failed');
 value(q{SELECT supervisor.schedule('d', '@yearly', 'SELECT 3')});
