@@ -280,12 +280,12 @@ drain_died(SupSlot *slot, SupTask *task, int sqlstate, const char *message)
 		}
 		return;
 	}
-	if (slot == SupMySlot)
-		sup_mark_clear();
 	if (claim != NULL && claim->begun)
 		sup_claim_lose(claim, claim->canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED, sqlstate, message);
 	else if (claim != NULL)
 		sup_claim_release(claim, SUP_RELEASE_UNDONE);
+	if (slot == SupMySlot)
+		sup_mark_clear();
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
 	Sup->nbusy--;

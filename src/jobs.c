@@ -22,6 +22,7 @@
 #include "jobargs.h"
 #include "jobnotes.h"
 #include "jobtable.h"
+#include "mark.h"
 #include "queue.h"
 #include "recur.h"
 #include "rights.h"
@@ -161,8 +162,8 @@ change_job(Oid table, SupJobRow *row)
  * Cancel the run of a job of that role, if it is under way: its worker can't go on to
  * another while the lock is held.  It no longer is while its end is being noted: who has the
  * row then finds what has come of it.  Again if asked again, as the command may have caught
- * the first.  One that is about to begin does not begin any more, if the caller has the
- * row, and changes it.
+ * the first.  The mark tells of it if the server does not live to see its end.  One that is
+ * about to begin does not begin any more, if the caller has the row, and changes it.
  */
 static bool
 cancel_run(Oid table, int64 id, Oid role, bool has_row)
@@ -178,6 +179,8 @@ cancel_run(Oid table, int64 id, Oid role, bool has_row)
 
 		running = claim->begun && !claim->decided;
 		claim->canceled |= running || has_row;
+		if (running)
+			sup_mark_cancel(claim->slot);
 		pg_memory_barrier();
 		if (running && slot->pid != 0)
 			kill(slot->pid, SIGINT);

@@ -39,7 +39,7 @@
 #include "mark.h"
 
 #define MARK_FILE	PG_STAT_TMP_DIR "/supervisor.marks"
-#define MARK_MAGIC	0x53554a37
+#define MARK_MAGIC	0x53554a38
 
 /* Enough for what core's handlers, or a debugger's, need of a stack. */
 #define STACK_SIZE	(64 * 1024)
@@ -132,7 +132,7 @@ sup_mark_noted(int i)
 /*
  * Take what the workers have left, and how many of them were guilty.  Who was killed in the
  * life of another postmaster went down with the server, or the machine: that tells nothing
- * of his job.
+ * of his job, unless it was canceled.
  */
 static int
 take_new(SupMark *left, bool same, int *guilty)
@@ -145,7 +145,8 @@ take_new(SupMark *left, bool same, int *guilty)
 
 		if (mark->state == SUP_MARK_INNOCENT && pg_atomic_read_u32(&mark->nparallel) > 0)
 			mark->state = SUP_MARK_RUNS;
-		if (mark->state == SUP_MARK_GUILTY || (mark->state == SUP_MARK_RUNS && same))
+		if (mark->state == SUP_MARK_GUILTY || (mark->state == SUP_MARK_RUNS && same) ||
+			(mark->state != SUP_MARK_FREE && mark->canceled))
 			left[n++] = *mark;
 		*guilty += mark->state == SUP_MARK_GUILTY;
 		mark->state = SUP_MARK_FREE;
@@ -326,6 +327,26 @@ sup_marks_install(void)
 	CacheRegisterSyscacheCallback(AMOID, caches_reset, (Datum) 0);
 }
 
+/* All but what others write; who may be killed meanwhile has not set it. */
+static void
+set_mark(SupMark *to, const SupMark *from, SupMarkState state)
+{
+	to->database = from->database;
+	to->table = from->table;
+	to->role = from->role;
+	to->account = from->account;
+	to->key = from->key;
+	to->canceled = from->canceled;
+	to->counted = from->counted;
+	to->pid = from->pid;
+	to->id = from->id;
+	to->runs = from->runs;
+	to->run_at = from->run_at;
+	to->started_at = from->started_at;
+	pg_write_barrier();
+	to->state = state;
+}
+
 /* The handlers are there for the rest of its life, as a process that has run a job runs more. */
 void
 sup_mark_run(int slot, const SupMark *mark)
@@ -337,19 +358,31 @@ sup_mark_run(int slot, const SupMark *mark)
 		pqsignal(SIGQUIT, end_at_once);
 	}
 	Assert(my_mark->state == SUP_MARK_FREE && pg_atomic_read_u32(&my_mark->nparallel) == 0);
-	my_mark->database = mark->database;
-	my_mark->table = mark->table;
-	my_mark->role = mark->role;
-	my_mark->account = mark->account;
-	my_mark->key = mark->key;
-	my_mark->counted = mark->counted;
-	my_mark->pid = mark->pid;
-	my_mark->id = mark->id;
-	my_mark->runs = mark->runs;
-	my_mark->run_at = mark->run_at;
-	my_mark->started_at = mark->started_at;
-	pg_write_barrier();
-	my_mark->state = SUP_MARK_RUNS;
+	set_mark(my_mark, mark, SUP_MARK_RUNS);
+}
+
+int
+sup_mark_keep(int slot)
+{
+	for (int i = 0; i < sup_max_workers; i++)
+	{
+		SupMark    *left = &marks->marks[sup_max_workers + i];
+
+		if (left->state != SUP_MARK_FREE)
+			continue;
+		left->crashed = false;
+		/* or else somebody has found it decided, and canceled the job */
+		marks->marks[slot].canceled = true;
+		set_mark(left, &marks->marks[slot], SUP_MARK_INNOCENT);
+		return i;
+	}
+	return -1;
+}
+
+void
+sup_mark_cancel(int slot)
+{
+	marks->marks[slot].canceled = true;
 }
 
 void

@@ -4,7 +4,7 @@
  *	  Which job each worker runs, in memory that outlives a crash of the server.
  *
  * The marks are not of the server's shared memory, which is made anew after a crash.  A
- * worker writes its own, and its signal handlers do.  When the server starts again,
+ * worker writes its own, and its signal handlers do; and who cancels what it runs.  When the server starts again,
  * whoever makes the new shared memory reads what the former processes have left.
  *
  *-------------------------------------------------------------------------
@@ -36,6 +36,8 @@ typedef struct SupMark
 	Oid			account;
 	uint64		key;			/* as in SupCandidate */
 	bool		crashed;		/* it is known to have crashed the server */
+	bool		canceled;		/* somebody has asked for that, who has
+								 * written it */
 	bool		counted;		/* as in SupClaim; so is what follows */
 	int			pid;
 	int64		id;
@@ -62,6 +64,13 @@ extern const SupMark *sup_mark_left(int i);
 extern void sup_mark_noted(int i);
 
 /*
+ * What that slot's process runs was canceled, and has ended, but that is not noted yet: it is not run
+ * again, even if the server ends first.  Returns which one is left by that; -1: there is no room.
+ * The caller holds the lock.
+ */
+extern int	sup_mark_keep(int slot);
+
+/*
  * Several were guilty at once, so nobody knows which job has crashed the server: until then
  * they should be run one at a time, as it was found out, or is forgotten.
  */
@@ -71,5 +80,8 @@ extern void sup_marks_suspect_no_more(void);
 /* This process, of that slot, runs that job from now on; or none. */
 extern void sup_mark_run(int slot, const SupMark *mark);
 extern void sup_mark_clear(void);
+
+/* What that slot's process runs is canceled, by another one. */
+extern void sup_mark_cancel(int slot);
 
 #endif							/* SUP_MARK_H */

@@ -94,11 +94,12 @@ take_marks(void)
 		claim->runs = mark->runs;
 		claim->started_at = mark->started_at;
 		claim->pid = mark->pid;
-		claim->end = SUP_RUN_FAILED;
 		claim->crashed = mark->crashed;
-		claim->sqlstate = ERRCODE_CRASH_SHUTDOWN;
-		strlcpy(claim->message, mark->state == SUP_MARK_GUILTY ? "the server has crashed" : "the worker was killed",
-				SUP_MESSAGE);
+		claim->canceled = mark->canceled;
+		claim->end = mark->canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED;
+		claim->sqlstate = mark->canceled ? ERRCODE_QUERY_CANCELED : ERRCODE_CRASH_SHUTDOWN;
+		strlcpy(claim->message, mark->canceled ? "canceling statement due to user request" :
+				mark->state == SUP_MARK_GUILTY ? "the server has crashed" : "the worker was killed", SUP_MESSAGE);
 	}
 	SupJob->nclaims = n;
 	SupJob->alone_until = sup_marks_suspect_until();
@@ -774,6 +775,7 @@ sup_queue_step(SupJobQueue *queue, int slot, Oid table, int64 now, SupClaim **cl
 	free->database = queue->database;
 	free->table = table;
 	free->slot = slot;
+	free->mark = -1;
 	free->queue = sup_queue_index(queue);
 	free->role = queue->role;
 	free->account = queue->account;
@@ -852,7 +854,7 @@ sup_claim_release(SupClaim *claim, SupRelease how)
 		want_all(claim->database, claim->role);
 	if (claim->queue >= 0)
 		SupJob->queues[claim->queue].nclaims--;
-	else
+	if (claim->mark >= 0)
 		sup_mark_noted(claim->mark);
 	claim->database = InvalidOid;
 	SupJob->nclaims--;
@@ -875,6 +877,8 @@ void
 sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message)
 {
 	SUP_ASSERT_LOCKED();
+	if (end == SUP_RUN_CANCELED)
+		claim->mark = sup_mark_keep(claim->slot);
 	claim->slot = -1;
 	rank_lost(claim);
 	claim->end = end;

@@ -61,8 +61,7 @@ typedef struct SupClaim
 	Oid			database;		/* 0: free */
 	Oid			table;
 	int			slot;			/* -1: it is lost */
-	int			queue;			/* -1: it is lost since the server has
-								 * crashed, and tells of 'mark' */
+	int			queue;			/* -1: it is lost since the server has crashed */
 	Oid			role;
 	Oid			account;		/* as that of its queue */
 	SupCandidate job;			/* its id is 0 once the run has ended, and
@@ -81,7 +80,8 @@ typedef struct SupClaim
 	int			pid;
 
 	/* How it has ended, if it is lost and had begun. */
-	int			mark;			/* see sup_mark_left() */
+	int			mark;			/* it tells of that one, see sup_mark_left();
+								 * -1: of none */
 	int			rank;			/* so many are lost of its account, with this
 								 * one; 0: it is not */
 	int			rank_of_role;	/* ... and of its role */

@@ -14,6 +14,8 @@ use SupervisorTest qw(becomes until_true value);
 my $node = SupervisorTest::new_node(
 	'deaf_jobs',
 	'max_worker_processes' => 16,
+	'max_prepared_transactions' => 1,
+	'restart_after_crash' => 'on',
 	'supervisor.pool_size' => 2,
 	'supervisor.max_workers' => 8,
 	'supervisor.stop_timeout' => '100ms');
@@ -191,6 +193,44 @@ foreach my $canceled (0, 1)
 	value('DELETE FROM supervisor.job');
 }
 
-$node->stop;
 SupervisorTest::log_is_clean($node);
+
+note 'the server ends first';
+
+foreach my $how ('fast', 'immediate', 'crash', 'it has ended')
+{
+	my $job = enqueue("INSERT INTO ran DEFAULT VALUES; $catches", '', 'alice');
+	becomes("SELECT state = 'running' FROM supervisor.job_status WHERE job = $job", "$how: one runs");
+	my $pid = value("SELECT pid FROM supervisor.job_status WHERE job = $job");
+	my $again = enqueue('SELECT pg_sleep(600)', '', 'bob');
+	becomes("SELECT state = 'running' FROM supervisor.job_status WHERE job = $again", "$how: and another's");
+	is(value("SELECT supervisor.cancel_job($job)", user => 'alice'), 't', "$how: the first is canceled, and goes on");
+	if ($how eq 'it has ended')
+	{
+		value("BEGIN; SELECT FROM supervisor.job WHERE id = $job FOR UPDATE; PREPARE TRANSACTION 'a'");
+		terminate($job);
+		becomes("SELECT lost FROM supervisor.get_job_runs() WHERE job = $job", "$how: that can't be noted");
+		$node->restart;
+	}
+	elsif ($how eq 'crash')
+	{
+		kill 'KILL', $pid;
+		$node->wait_for_log(qr/\(PID $pid\) was terminated by signal 9/);
+	}
+	else
+	{
+		$node->stop($how);
+		$node->start;
+	}
+	becomes("SELECT state = 'running' FROM supervisor.job_status WHERE job = $again", "$how: the other is run again");
+	value("ROLLBACK PREPARED 'a'") if $how eq 'it has ended';
+	becomes("SELECT count(*) = 0 FROM supervisor.job WHERE id = $job", "$how: the first is not");
+	is(runs($job), '1 canceled 57014', "$how: as is noted");
+	value("SELECT supervisor.cancel_job($again)");
+	becomes('SELECT count(*) = 0 FROM supervisor.job', "$how: no job is left");
+	is(value('SELECT count(*) FROM ran'), 0, "$how: it has done nothing");
+}
+
+$node->stop;
+unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC)/m, 'nothing unexpected in the log');
 done_testing();
