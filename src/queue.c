@@ -377,8 +377,14 @@ sup_queues_recall(int64 now)
 void
 sup_queue_failed(SupJobQueue *queue)
 {
+	int64		now = sup_now();
+
 	SUP_ASSERT_LOCKED();
-	queue->failed_at = sup_now();
+
+	/* workers that were at it together fail together: one failure */
+	if (now < queue->not_before)
+		return;
+	queue->failed_at = now;
 	queue->not_before = queue->failed_at + Min(FAILED_US << Min(queue->failures, 10), FAILED_MAX_US);
 	queue->failures++;
 }

@@ -246,6 +246,33 @@ value('SELECT ' . job(1));
 ran('1', 'all is well again');
 $locks->quit;
 
+note 'workers that fail together';
+
+setting('supervisor.pools', q{'club:1(members)'});
+setting('supervisor.pool_size', 10);
+SupervisorTest::wait_ready($node, 'default', 10);
+$locks = SupervisorTest::session($node);
+my $failed = 0;
+# as it happens, all ten are at work when the lock is taken, or one that looks for more
+for (my $try = 0; $failed < 6 && $try < 20; $try++)
+{
+	becomes('SELECT count(*) = 0 FROM supervisor.job', 'all are run') if $try > 0;
+	value(q{TRUNCATE supervisor.job_history;
+		SELECT count(supervisor.enqueue('SELECT pg_sleep(0.02)')) FROM generate_series(1, 1000)});
+	becomes('SELECT count(*) > 100 FROM supervisor.job_history', 'many short jobs run');
+	$before = -s $node->logfile;
+	$locks->query_safe('BEGIN; LOCK TABLE supervisor.origin');
+	$node->wait_for_log(qr/ERROR: .* lock timeout/, $before);
+	becomes(q{SELECT busy = 0 AND queued_tasks = 0 FROM supervisor.pool_status WHERE pool = 'default'}, 'nobody waits for the lock');
+	$locks->query_safe('COMMIT');
+	$failed = () = slurp_file($node->logfile, $before) =~ /ERROR: .* lock timeout/g;
+}
+cmp_ok($failed, '>=', 6, 'workers have failed together');
+becomes('SELECT count(*) = 0 FROM supervisor.job', 'the others do not wait as if one had failed so often in a row');
+$locks->quit;
+setting('supervisor.pool_size', 2);
+SupervisorTest::wait_ready($node, 'default', 2);
+
 note 'promotion';
 
 value('SELECT ' . job(1, q{run_at => 'infinity'}));
