@@ -51,11 +51,4 @@ extern Oid	sup_job_account(Oid role);
  */
 extern void sup_job_note_change(const SupJobRow *row);
 
-static inline void
-sup_job_set(SupJobRow *row, SupJobColumn column, Datum value)
-{
-	row->values[column] = value;
-	row->nulls[column] = false;
-}
-
 #endif							/* SUP_JOBARGS_H */

@@ -147,6 +147,13 @@ extern char *sup_job_text(const SupJobRow *row, SupJobColumn column);	/* or NULL
 extern SupSpot sup_job_spot(const SupJobRow *row);
 extern uint64 sup_job_key(const SupJobRow *row);	/* as in SupCandidate */
 
+static inline void
+sup_job_set(SupJobRow *row, SupJobColumn column, Datum value)
+{
+	row->values[column] = value;
+	row->nulls[column] = false;
+}
+
 /* The row in a slot, which is neither copied nor detoasted. */
 extern void sup_job_row_of(TupleTableSlot *slot, SupJobRow *row);
 

@@ -252,13 +252,6 @@ delay_after(const SupJobRow *row, int attempts)
 	return delay + (int64) (pg_prng_double(&pg_global_prng_state) * (delay / 4));
 }
 
-static void
-set(SupJobRow *row, SupJobColumn column, Datum value)
-{
-	row->values[column] = value;
-	row->nulls[column] = false;
-}
-
 static bool
 is_recurring(const SupJobRow *row)
 {
@@ -278,18 +271,18 @@ set_next(const SupRun *run, SupJobRow *row)
 
 	if (!sup_recur_next(row, run->started_at, now, &next))
 	{
-		set(row, SUP_JOB_STATE, CharGetDatum('f'));
-		set(row, SUP_JOB_REASON, CStringGetTextDatum("no_next_time"));
+		sup_job_set(row, SUP_JOB_STATE, CharGetDatum('f'));
+		sup_job_set(row, SUP_JOB_REASON, CStringGetTextDatum("no_next_time"));
 		next = DT_NOEND;
 	}
 	else
 	{
-		set(row, SUP_JOB_STATE, CharGetDatum('w'));
+		sup_job_set(row, SUP_JOB_STATE, CharGetDatum('w'));
 		row->nulls[SUP_JOB_REASON] = enabled;
 		if (!enabled)
-			set(row, SUP_JOB_REASON, CStringGetTextDatum("disabled"));
+			sup_job_set(row, SUP_JOB_REASON, CStringGetTextDatum("disabled"));
 	}
-	set(row, SUP_JOB_NEXT_AT, TimestampTzGetDatum(next));
+	sup_job_set(row, SUP_JOB_NEXT_AT, TimestampTzGetDatum(next));
 	return enabled ? next : DT_NOEND;
 }
 
@@ -305,9 +298,9 @@ go_on(const SupRun *run, SupJobRow *row)
 
 	if (run_at != run->run_at && run_at < next)
 		next = run_at;
-	set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
-	set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(0));
-	set(row, SUP_JOB_CRASHES, Int32GetDatum(0));
+	sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
+	sup_job_set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(0));
+	sup_job_set(row, SUP_JOB_CRASHES, Int32GetDatum(0));
 }
 
 /*
@@ -333,18 +326,18 @@ decide(const SupRun *run, SupJobRow *row)
 		if (failed || next >= regular || !DatumGetBool(row->values[SUP_JOB_ENABLED]) || regular == DT_NOEND)
 		{
 			go_on(run, row);
-			set(row, SUP_JOB_CRASHES, Int32GetDatum(crashes));
+			sup_job_set(row, SUP_JOB_CRASHES, Int32GetDatum(crashes));
 			return failed || DatumGetChar(row->values[SUP_JOB_STATE]) == 'f';
 		}
 	}
 	if (run_at != run->run_at)
 		next = Max(next, run_at);
-	set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts));
-	set(row, SUP_JOB_CRASHES, Int32GetDatum(crashes));
-	set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
-	set(row, SUP_JOB_STATE, CharGetDatum(failed ? 'f' : 'w'));
-	set(row, SUP_JOB_REASON, CStringGetTextDatum(!failed ? "retry" : crashes >= MAX_CRASHES ? "crashed" :
-												 hopeless ? "hopeless" : "max_attempts"));
+	sup_job_set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts));
+	sup_job_set(row, SUP_JOB_CRASHES, Int32GetDatum(crashes));
+	sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
+	sup_job_set(row, SUP_JOB_STATE, CharGetDatum(failed ? 'f' : 'w'));
+	sup_job_set(row, SUP_JOB_REASON, CStringGetTextDatum(!failed ? "retry" : crashes >= MAX_CRASHES ? "crashed" :
+														 hopeless ? "hopeless" : "max_attempts"));
 	return failed;
 }
 
@@ -352,13 +345,13 @@ decide(const SupRun *run, SupJobRow *row)
 static void
 set_last(const SupRun *run, SupJobRow *row, SupEnd end)
 {
-	set(row, SUP_JOB_RUNS, Int64GetDatum(run->runs + 1));
-	set(row, SUP_JOB_LAST_STARTED_AT, TimestampTzGetDatum(run->started_at));
-	set(row, SUP_JOB_LAST_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
-	set(row, SUP_JOB_LAST_STATE, CStringGetTextDatum(state_of(end)));
+	sup_job_set(row, SUP_JOB_RUNS, Int64GetDatum(run->runs + 1));
+	sup_job_set(row, SUP_JOB_LAST_STARTED_AT, TimestampTzGetDatum(run->started_at));
+	sup_job_set(row, SUP_JOB_LAST_FINISHED_AT, TimestampTzGetDatum(GetCurrentTimestamp()));
+	sup_job_set(row, SUP_JOB_LAST_STATE, CStringGetTextDatum(state_of(end)));
 	row->nulls[SUP_JOB_LAST_SQLSTATE] = run->sqlstate == 0;
 	if (run->sqlstate != 0)
-		set(row, SUP_JOB_LAST_SQLSTATE, CStringGetTextDatum(unpack_sql_state(run->sqlstate)));
+		sup_job_set(row, SUP_JOB_LAST_SQLSTATE, CStringGetTextDatum(unpack_sql_state(run->sqlstate)));
 	row->values[SUP_JOB_LAST_ERROR] = kept_text(run->message, &row->nulls[SUP_JOB_LAST_ERROR]);
 }
 
@@ -535,7 +528,7 @@ sup_settle_attempt(SupRun *run, SupJobRow *row, int lock_timeout)
 		if (over)
 			failed = note_last_attempt(history, run, &now);
 		else
-			set(&now, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts + 1));
+			sup_job_set(&now, SUP_JOB_ATTEMPTS, Int32GetDatum(attempts + 1));
 		sup_job_update(run->table, &now);
 		row->values[SUP_JOB_ATTEMPTS] = now.values[SUP_JOB_ATTEMPTS];
 		run->counted = true;
@@ -557,7 +550,7 @@ sup_settle_not_begun(const SupRun *run, int lock_timeout)
 	begin(lock_timeout);
 	if (lock_tables(run, &history) && sup_job_lock(run->table, run->id, &now) && run->counted && is_that_run(run, &now))
 	{
-		set(&now, SUP_JOB_ATTEMPTS, Int32GetDatum(Max(DatumGetInt32(now.values[SUP_JOB_ATTEMPTS]) - 1, 0)));
+		sup_job_set(&now, SUP_JOB_ATTEMPTS, Int32GetDatum(Max(DatumGetInt32(now.values[SUP_JOB_ATTEMPTS]) - 1, 0)));
 		sup_job_update(run->table, &now);
 	}
 	PopActiveSnapshot();
