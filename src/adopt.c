@@ -40,9 +40,7 @@ set_next(SupJobRow *row)
 
 	if (!sup_recur_next(row, now, now, &next))
 	{
-		sup_job_set(row, SUP_JOB_STATE, CharGetDatum('f'));
-		sup_job_set(row, SUP_JOB_REASON, CStringGetTextDatum("no_next_time"));
-		sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(DT_NOEND));
+		sup_recur_fail(row);
 		return;
 	}
 	sup_job_set(row, SUP_JOB_NEXT_AT, TimestampTzGetDatum(next));

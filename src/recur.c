@@ -210,3 +210,16 @@ sup_recur_next(const SupJobRow *row, TimestampTz start, TimestampTz after, Times
 	return tz != NULL && parse(sup_job_text(row, SUP_JOB_SCHEDULE), &schedule, &error) &&
 		sup_schedule_next(&schedule, &zone, start, after, next);
 }
+
+void
+sup_recur_fail(SupJobRow *row)
+{
+	sup_job_set(row, SUP_JOB_STATE, CharGetDatum('f'));
+	sup_job_set(row, SUP_JOB_REASON, CStringGetTextDatum("no_next_time"));
+	sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(DT_NOEND));
+	ereport(WARNING,
+			(errmsg("job %lld \"%s\" has failed, as its schedule has no next time",
+					(long long) sup_job_spot(row).id,
+					row->nulls[SUP_JOB_NAME] ? "" : sup_job_text(row, SUP_JOB_NAME)),
+			 errhint("Its time zone may not be known any more. Schedule it again.")));
+}

@@ -22,4 +22,7 @@ extern char *sup_recur_zone(const char *name);
  */
 extern bool sup_recur_next(const SupJobRow *row, TimestampTz start, TimestampTz after, TimestampTz *next);
 
+/* There is no next time: the job has failed, which the log or the caller's client is told of. */
+extern void sup_recur_fail(SupJobRow *row);
+
 #endif							/* SUP_RECUR_H */

@@ -271,8 +271,7 @@ set_next(const SupRun *run, SupJobRow *row)
 
 	if (!sup_recur_next(row, run->started_at, now, &next))
 	{
-		sup_job_set(row, SUP_JOB_STATE, CharGetDatum('f'));
-		sup_job_set(row, SUP_JOB_REASON, CStringGetTextDatum("no_next_time"));
+		sup_recur_fail(row);
 		next = DT_NOEND;
 	}
 	else
@@ -291,16 +290,21 @@ set_next(const SupRun *run, SupJobRow *row)
  * somebody has asked for another meanwhile.
  */
 static void
-go_on(const SupRun *run, SupJobRow *row)
+go_on_at(const SupRun *run, SupJobRow *row, TimestampTz next)
 {
 	TimestampTz run_at = DatumGetTimestampTz(row->values[SUP_JOB_RUN_AT]);
-	TimestampTz next = set_next(run, row);
 
 	if (run_at != run->run_at && run_at < next)
 		next = run_at;
 	sup_job_set(row, SUP_JOB_RUN_AT, TimestampTzGetDatum(next));
 	sup_job_set(row, SUP_JOB_ATTEMPTS, Int32GetDatum(0));
 	sup_job_set(row, SUP_JOB_CRASHES, Int32GetDatum(0));
+}
+
+static void
+go_on(const SupRun *run, SupJobRow *row)
+{
+	go_on_at(run, row, set_next(run, row));
 }
 
 /*
@@ -325,9 +329,9 @@ decide(const SupRun *run, SupJobRow *row)
 
 		if (failed || next >= regular || !DatumGetBool(row->values[SUP_JOB_ENABLED]) || regular == DT_NOEND)
 		{
-			go_on(run, row);
+			go_on_at(run, row, regular);
 			sup_job_set(row, SUP_JOB_CRASHES, Int32GetDatum(crashes));
-			return failed || DatumGetChar(row->values[SUP_JOB_STATE]) == 'f';
+			return failed;
 		}
 	}
 	if (run_at != run->run_at)

@@ -126,8 +126,10 @@ value(q{SELECT supervisor.schedule('d', '@yearly', 'SELECT 3', role => 'alice');
 	SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'});
 becomes(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'}, 'until it is canceled');
 becomes(qq{SELECT s::text = '($user,default,failed,"SELECT pg_sleep(600)")' FROM ($last_run) s}, 'which is noted as what it was, though it is another by now');
+my $log = -s $node->logfile;
 value(q{UPDATE supervisor.job SET time_zone = 'Nowhere/Gone', run_at = now() WHERE name = 'd'});
 becomes(q{SELECT state = 'f' AND reason = 'no_next_time' FROM supervisor.job WHERE name = 'd'}, 'one whose time zone is gone has failed');
+ok($node->wait_for_log(qr/WARNING:  job \d+ "d" has failed, as its schedule has no next time/, $log), 'which is told');
 value(q{SELECT supervisor.schedule('d', '@yearly', 'SELECT 3')});
 is(job('d', 'state, reason IS NULL'), 'w|t', 'and waits when it is scheduled again');
 
