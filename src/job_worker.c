@@ -697,7 +697,8 @@ fail(SupSlot *slot, SupJobQueue *queue)
 	sup_looks_at = NULL;
 	claim = sup_claim_of(sup_slot_index(slot));
 	if (claim != NULL && claim->begun)
-		sup_claim_lose(claim, SUP_RUN_FAILED, ERRCODE_INTERNAL_ERROR, "the worker has failed");
+		sup_claim_lose(claim, claim->canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED, ERRCODE_INTERNAL_ERROR,
+					   "the worker has failed");
 	else if (claim != NULL)
 		sup_claim_release(claim, SUP_RELEASE_UNDONE);
 	sup_queue_failed(queue);

@@ -882,14 +882,16 @@ sup_claim_count(const SupClaim *claim, SupEnd end)
 void
 sup_claim_lose(SupClaim *claim, SupEnd end, int sqlstate, const char *message)
 {
+	int			slot = claim->slot;
+
 	SUP_ASSERT_LOCKED();
-	if (end == SUP_RUN_CANCELED)
-		claim->mark = sup_mark_keep(claim->slot);
 	claim->slot = -1;
 	rank_lost(claim);
 	claim->end = end;
 	claim->sqlstate = sqlstate;
 	strlcpy(claim->message, message, SUP_MESSAGE);
 	sup_request_load(claim->database);
-	limit_lost();
+	limit_lost();				/* it may be this one */
+	if (OidIsValid(claim->database) && claim->begun && claim->canceled)
+		claim->mark = sup_mark_keep(slot);
 }
