@@ -284,8 +284,6 @@ drain_died(SupSlot *slot, SupTask *task, int sqlstate, const char *message)
 		sup_claim_lose(claim, claim->canceled ? SUP_RUN_CANCELED : SUP_RUN_FAILED, sqlstate, message);
 	else if (claim != NULL)
 		sup_claim_release(claim, SUP_RELEASE_UNDONE);
-	if (slot == SupMySlot)
-		sup_mark_clear();
 	pg_atomic_write_u32(&slot->task, 0);
 	slot->begun = false;
 	Sup->nbusy--;
@@ -308,4 +306,8 @@ sup_worker_died(SupSlot *slot, int sqlstate, const char *message)
 		drain_died(slot, task, sqlstate, message);
 	else
 		sup_task_worker_died(slot, sqlstate, message);
+
+	/* If it has lingered in its exit, all else has been done for it. */
+	if (slot == SupMySlot)
+		sup_mark_clear();
 }

@@ -201,6 +201,32 @@ foreach my $canceled (0, 1)
 	value('DELETE FROM supervisor.job');
 }
 
+note 'one whose worker lingers in its exit';
+
+{
+	my $job = enqueue('CREATE TEMP TABLE t (); INSERT INTO ran DEFAULT VALUES; COMMIT; SELECT pg_sleep(600)', ', atomic => false', 'alice');
+	becomes("SELECT count(*) = 1 FROM ran WHERE job = $job", 'one has a temporary table');
+	my $pid = value("SELECT pid FROM supervisor.job_status WHERE job = $job");
+	my $table = value(q{SELECT oid::regclass FROM pg_class WHERE relname = 't' AND relpersistence = 't'});
+	my $holder = SupervisorTest::session($node);
+	$holder->query_safe("BEGIN; LOCK TABLE $table");
+	value("SELECT pg_terminate_backend($pid)");
+	becomes("SELECT state = 'running' AND pid <> $pid FROM supervisor.job_status WHERE job = $job", 'it is run again while the former one lingers');
+	$holder->quit;
+	becomes("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid", 'that has ended');
+	value("SELECT supervisor.cancel_job($job)");
+	becomes('SELECT count(*) = 0 FROM supervisor.job', 'its job as well');
+	value('ALTER SYSTEM SET supervisor.pool_size = 8');
+	$node->reload;
+	my @all = map { enqueue('SELECT pg_sleep(600)', '', 'alice') } 1 .. 8;
+	becomes(q{SELECT count(*) = 8 FROM supervisor.job_status WHERE state = 'running'}, 'its place is taken by another, as are all');
+	value("SELECT supervisor.cancel_job($_)") foreach @all;
+	becomes('SELECT count(*) = 0 FROM supervisor.job', 'all end');
+	value('ALTER SYSTEM RESET supervisor.pool_size');
+	$node->reload;
+	value('DELETE FROM ran');
+}
+
 SupervisorTest::log_is_clean($node);
 
 note 'the server ends first';
