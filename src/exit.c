@@ -411,8 +411,9 @@ drop_before_core(void)
 static void
 before_drop(int code, Datum arg)
 {
-	note_exit();
+	/* This waits for parallel workers, which are part of what it runs. */
 	AbortOutOfAnyTransaction();
+	note_exit();
 	code_meant = code;
 	if (!session_is_reset)
 		drop_before_core();

@@ -201,6 +201,26 @@ foreach my $canceled (0, 1)
 	value('DELETE FROM supervisor.job');
 }
 
+note 'one whose parallel worker looks at no interrupts';
+
+{
+	value('ALTER FUNCTION deaf PARALLEL SAFE; CREATE TABLE big AS SELECT i FROM generate_series(1, 50000) i; GRANT SELECT ON big TO alice; ANALYZE big');
+	file(1);
+	my $job = enqueue(qq{CREATE TEMP TABLE t (); COMMIT;
+		SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;
+		SET max_parallel_workers_per_gather = 2; SET parallel_leader_participation = off;
+		SELECT count(*) FROM big WHERE i = 5 AND deaf('$path') IS NOT NULL}, ', atomic => false', 'alice');
+	becomes(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'parallel worker'}, 'it has one');
+	my $pid = value("SELECT pid FROM supervisor.job_status WHERE job = $job");
+	value("SELECT pg_terminate_backend($pid)");
+	# longer than a worker may linger in its exit
+	becomes("SELECT clock_timestamp() - started_at > '4 s' FROM supervisor.job_status WHERE job = $job", 'its leader is terminated');
+	is(value("SELECT state, pid FROM supervisor.job_status WHERE job = $job"), "running|$pid", 'it still runs, there and nowhere else');
+	file(0);
+	becomes('SELECT count(*) = 0 FROM supervisor.job', 'it is gone when that has ended');
+	is(runs($job), '1 failed 57P01, 2 succeeded', 'after another run');
+}
+
 note 'one whose worker lingers in its exit';
 
 {
