@@ -119,6 +119,7 @@ init_run(const SupClaim *lost, SupRun *run)
 	run->counted = lost->counted;
 	run->run_at = lost->job.spot.run_at;
 	run->started_at = lost->started_at;
+	run->enqueued_at = lost->enqueued_at;
 	run->pid = lost->pid;
 	run->end = lost->end;
 	run->crashed = lost->crashed;

@@ -586,6 +586,7 @@ begin_run(SupSlot *slot, SupClaim *claim, Running *job)
 	mark.runs = job->run.runs;
 	mark.run_at = job->run.run_at;
 	mark.started_at = job->run.started_at;
+	mark.enqueued_at = DatumGetTimestampTz(job->row.values[SUP_JOB_ENQUEUED_AT]);
 	sup_mark_run(sup_slot_index(slot), &mark);
 	sup_forget_error();
 	QueryCancelPending = false;

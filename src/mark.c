@@ -39,7 +39,7 @@
 #include "mark.h"
 
 #define MARK_FILE	PG_STAT_TMP_DIR "/supervisor.marks"
-#define MARK_MAGIC	0x53554a38
+#define MARK_MAGIC	0x53554a39
 
 /* Enough for what core's handlers, or a debugger's, need of a stack. */
 #define STACK_SIZE	(64 * 1024)
@@ -343,6 +343,7 @@ set_mark(SupMark *to, const SupMark *from, SupMarkState state)
 	to->runs = from->runs;
 	to->run_at = from->run_at;
 	to->started_at = from->started_at;
+	to->enqueued_at = from->enqueued_at;
 	pg_write_barrier();
 	to->state = state;
 }

@@ -44,6 +44,8 @@ typedef struct SupMark
 	int64		runs;
 	int64		run_at;
 	int64		started_at;
+	int64		enqueued_at;	/* of the job: where the server has lost that,
+								 * its number may come again */
 } SupMark;
 
 /* For the postmaster: parallel workers of jobs are to be known, too. */

@@ -93,6 +93,7 @@ take_marks(void)
 		claim->counted = mark->counted;
 		claim->runs = mark->runs;
 		claim->started_at = mark->started_at;
+		claim->enqueued_at = mark->enqueued_at;
 		claim->pid = mark->pid;
 		claim->crashed = mark->crashed;
 		claim->canceled = mark->canceled;

@@ -77,6 +77,7 @@ typedef struct SupClaim
 	bool		counted;		/* its attempt is noted */
 	int64		runs;			/* of the job that had ended before */
 	TimestampTz started_at;		/* by the wall clock */
+	TimestampTz enqueued_at;	/* of the job; 0: in this life of the server */
 	int			pid;
 
 	/* How it has ended, if it is lost and had begun. */

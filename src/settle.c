@@ -401,11 +401,15 @@ sup_settle_success(const SupRun *run, const SupJobRow *row, const char *tag, Sup
 	return waits;
 }
 
-/* If more runs have ended than when this one began, this one has been noted. */
+/*
+ * If more runs have ended than when this one began, this one has been noted.  Of a former life of
+ * the server the job may be lost, if that was committed asynchronously, and its number be another's.
+ */
 static bool
 is_that_run(const SupRun *run, const SupJobRow *row)
 {
-	return DatumGetInt64(row->values[SUP_JOB_RUNS]) == run->runs;
+	return DatumGetInt64(row->values[SUP_JOB_RUNS]) == run->runs &&
+		(run->enqueued_at == 0 || DatumGetTimestampTz(row->values[SUP_JOB_ENQUEUED_AT]) == run->enqueued_at);
 }
 
 static void

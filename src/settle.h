@@ -31,6 +31,7 @@ typedef struct SupRun
 	SupClaim   *claim;			/* of this process; NULL: it is lost */
 	TimestampTz run_at;			/* it was due then */
 	TimestampTz started_at;
+	TimestampTz enqueued_at;	/* as in SupClaim */
 	int			pid;
 	bool		crashed;		/* and the server with it */
 	bool		convicted;		/* set if it has failed for good by that */

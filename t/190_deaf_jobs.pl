@@ -286,6 +286,23 @@ foreach my $how ('fast', 'immediate', 'crash', 'it has ended', 'it has succeeded
 	is(value('SELECT count(*) FROM ran'), 0, "$how: it has done nothing");
 }
 
+note 'the number of one that the server has lost comes again';
+
+{
+	my $job = enqueue($ends, ', atomic => false', 'alice');
+	becomes("SELECT state = 'running' FROM supervisor.job_status WHERE job = $job", 'one runs');
+	value(q{BEGIN; LOCK TABLE supervisor.job_history; PREPARE TRANSACTION 'a'});
+	value("SELECT supervisor.cancel_job($job)", user => 'alice');
+	becomes("SELECT lost FROM supervisor.get_job_runs() WHERE job = $job", 'it was canceled, which cannot be noted');
+	$node->restart;
+	value("UPDATE supervisor.job SET enqueued_at = enqueued_at + interval '1 us', attempts = 0 WHERE id = $job");
+	value("ROLLBACK PREPARED 'a'");
+	becomes("SELECT state = 'running' FROM supervisor.job_status WHERE job = $job", 'another job of that number is run');
+	is(runs($job), '', 'nothing is noted of the former one');
+	value("SELECT supervisor.cancel_job($job)");
+	becomes('SELECT count(*) = 0 FROM supervisor.job', 'it ends as any');
+}
+
 $node->stop;
 unlike(slurp_file($node->logfile), qr/^.*(TRAP|PANIC)/m, 'nothing unexpected in the log');
 done_testing();
