@@ -264,7 +264,7 @@ sub overdue
 	release('begun');
 }
 
-# Its worker, and what it ran last.
+# No job waits any more; what was run last.
 my $ended = q{SELECT count(*) = 0 FROM supervisor.job WHERE state = 'w'};
 my $last = q{SELECT concat_ws(' ', attempt, state, sqlstate, pid) FROM supervisor.job_history ORDER BY finished_at DESC LIMIT 1};
 sub hurry
